@@ -1,0 +1,255 @@
+// Package control is the host's end of a guest's control connection: it takes
+// the connections that the guest's PID 1 dials and runs commands through them.
+//
+// Everything the guest sends is hostile. A guest can make its own commands
+// fail, stall or lie about how they ended; it can hold at most a fixed number
+// of connections and calls, and nothing here outlives [Guest.Close].
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"warder/guestinit/proto"
+)
+
+const (
+	// maxCalls bounds the guest's calls and notices in handling at a time.
+	maxCalls = 32
+	// maxStrangers bounds connections whose preamble has not been read.
+	maxStrangers = 64
+	// preambleTimeout is how long a connection may take to say what it is.
+	preambleTimeout = 10 * time.Second
+	// maxWarnings bounds what a guest's hello can make the host keep.
+	maxWarnings = 64
+)
+
+// ErrGone is the error of what a guest was doing when its control connection
+// ended.
+var ErrGone = errors.New("the guest is gone")
+
+// A Guest is a booted guest that can be told what to do. Its methods are safe
+// for concurrent use.
+type Guest struct {
+	hello  proto.Hello
+	conn   *proto.Conn
+	log    *slog.Logger
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu       sync.Mutex
+	next     uint64
+	streams  map[streamKey]chan<- net.Conn // awaited, each buffered by one
+	commands map[uint64]chan<- proto.Status
+	stopping string
+}
+
+type streamKey struct {
+	token proto.Token
+	role  proto.Role
+}
+
+// Accept waits on l for a guest's control connection and exchanges hellos. The
+// Guest takes further connections from l until it is closed, and then closes
+// l. When ctx ends first, or the guest speaks another version, Accept closes l
+// and returns the error.
+func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, error) {
+	own, cancel := context.WithCancel(context.Background())
+	g := &Guest{
+		log:      log,
+		cancel:   cancel,
+		streams:  make(map[streamKey]chan<- net.Conn),
+		commands: make(map[uint64]chan<- proto.Status),
+	}
+	first := make(chan net.Conn)
+	g.ended.Go(func() { g.accept(own, l, first) })
+
+	fail := func(err error) (*Guest, error) {
+		cancel()
+		g.ended.Wait()
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		return fail(ctx.Err())
+	case conn, ok := <-first:
+		if !ok {
+			return fail(errors.New("no control connection: the listener is closed"))
+		}
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(preambleTimeout))
+		hello, err := proto.Welcome(conn)
+		if !stop() {
+			err = ctx.Err()
+		}
+		if err != nil {
+			conn.Close()
+			return fail(err)
+		}
+		conn.SetDeadline(time.Time{})
+		hello.Warnings = hello.Warnings[:min(len(hello.Warnings), maxWarnings)]
+		g.hello = hello
+		g.conn = proto.NewConn(conn, maxCalls, g.handle)
+	}
+	g.ended.Go(func() {
+		err := g.conn.Serve(own)
+		log.Debug("guest's control connection ended", "err", err)
+		cancel()
+	})
+	return g, nil
+}
+
+// accept hands connections out by what their preamble says: the first control
+// connection to first, streams to the command that awaits them. It ends with
+// own, or when the listener does (then it closes first).
+func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Conn) {
+	stop := context.AfterFunc(own, func() { l.Close() })
+	defer stop()
+	defer close(first)
+	var readers sync.WaitGroup
+	defer readers.Wait()
+
+	control := make(chan net.Conn)
+	readers.Go(func() { // the first one only
+		select {
+		case c := <-control:
+			select {
+			case first <- c:
+			case <-own.Done():
+				c.Close()
+			}
+		case <-own.Done():
+		}
+	})
+	slots := make(chan struct{}, maxStrangers)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-own.Done():
+			return
+		}
+		conn, err := l.Accept()
+		if err != nil {
+			g.log.Debug("guest's listener ended", "err", err)
+			return
+		}
+		readers.Go(func() {
+			defer func() { <-slots }()
+			g.admit(own, conn, control)
+		})
+	}
+}
+
+func (g *Guest) admit(own context.Context, conn net.Conn, control chan<- net.Conn) {
+	stop := context.AfterFunc(own, func() { conn.Close() })
+	conn.SetReadDeadline(time.Now().Add(preambleTimeout))
+	p, err := proto.ReadPreamble(conn)
+	if !stop() || err != nil {
+		g.log.Debug("guest's connection refused", "err", err)
+		conn.Close()
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	if p.Role == proto.Control {
+		select {
+		case control <- conn:
+		default:
+			g.log.Debug("guest's connection refused", "err", "a second control connection")
+			conn.Close()
+		}
+		return
+	}
+	key := streamKey{p.Token, p.Role}
+	g.mu.Lock()
+	ch := g.streams[key]
+	delete(g.streams, key)
+	if ch != nil {
+		ch <- conn
+	}
+	g.mu.Unlock()
+	if ch == nil {
+		g.log.Debug("guest's connection refused", "err", "no command awaits this stream", "role", p.Role)
+		conn.Close()
+	}
+}
+
+func (g *Guest) handle(_ context.Context, method string, body json.RawMessage) (any, error) {
+	switch method {
+	case proto.NoticeExited:
+		var e proto.Exited
+		if err := json.Unmarshal(body, &e); err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		ch := g.commands[e.ID]
+		delete(g.commands, e.ID)
+		g.mu.Unlock()
+		if ch != nil {
+			ch <- e.Status
+		}
+		return nil, nil
+	case proto.NoticeStopping:
+		var s proto.Stopping
+		if err := json.Unmarshal(body, &s); err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		g.stopping = s.Reason
+		g.mu.Unlock()
+		return nil, nil
+	}
+	return nil, proto.Errorf(proto.CodeUnknownMethod, "host has no method %q", method)
+}
+
+// Hello is what the guest said of itself.
+func (g *Guest) Hello() proto.Hello { return g.hello }
+
+// Stopping is why the guest said that it powers off, "" while it has not.
+func (g *Guest) Stopping() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stopping
+}
+
+// Done is closed when the control connection has ended.
+func (g *Guest) Done() <-chan struct{} { return g.conn.Done() }
+
+// Close ends all connections. The guest powers off when it sees that.
+func (g *Guest) Close() error {
+	g.cancel()
+	g.ended.Wait()
+	return nil
+}
+
+// Setup gives the guest its clock, entropy, name and mounts. The error of a
+// mount names it.
+func (g *Guest) Setup(ctx context.Context, s proto.Setup) error {
+	return g.call(ctx, proto.MethodSetup, s, nil)
+}
+
+// Info asks for the guest's own view of its resources. A guest can lie.
+func (g *Guest) Info(ctx context.Context) (proto.Info, error) {
+	var info proto.Info
+	err := g.call(ctx, proto.MethodInfo, struct{}{}, &info)
+	return info, err
+}
+
+// PowerOff tells the guest to stop in good order and returns when it has
+// begun. Grace is how long its processes get to end by themselves.
+func (g *Guest) PowerOff(ctx context.Context, grace time.Duration) error {
+	return g.call(ctx, proto.MethodPowerOff, proto.PowerOff{Grace: grace}, nil)
+}
+
+func (g *Guest) call(ctx context.Context, method string, args, result any) error {
+	err := g.conn.Call(ctx, method, args, result)
+	if errors.Is(err, proto.ErrClosed) {
+		return fmt.Errorf("%s: %w", method, ErrGone)
+	}
+	return err
+}
