@@ -1,0 +1,306 @@
+package vsock
+
+import (
+	"sync"
+	"syscall"
+	"time"
+)
+
+type state uint8
+
+const (
+	dialing   state = iota // we asked, the guest has not answered
+	accepting              // the guest asked, we have not answered
+	open
+	over // not in the device's table: the guest knows it no longer
+)
+
+// pending are packets that a connection owes the guest.
+type pending uint8
+
+const (
+	oweRequest pending = 1 << iota
+	oweResponse
+	oweUpdate
+	oweAsk // for credit
+)
+
+// maxPeerBuffer bounds what we believe of the guest's buf_alloc, so that counters
+// modulo 2^32 stay unambiguous.
+const maxPeerBuffer = 1 << 30
+
+// Conn is a stream connection, a net.Conn whose addresses are [Addr]. Every field
+// is guarded by the device's mutex.
+type Conn struct {
+	d     *Device
+	ports ports
+
+	state  state
+	err    error         // why it is over; nil for an orderly end
+	opened chan struct{} // closed when dialing is over
+	sent   bool          // the request left for the guest
+
+	closed bool // by our user
+	queued bool // in the device's ready list
+	linger *time.Timer
+
+	recv    ring
+	recvEnd bool   // the guest said it will not send more
+	fwdCnt  uint32 // bytes that left recv
+	told    uint32 // fwdCnt as the guest knows it
+
+	send      ring
+	sendEnd   bool   // the guest said it will not receive more
+	txCnt     uint32 // bytes sent
+	peerFwd   uint32 // of these, bytes that the guest consumed
+	peerAlloc uint32 // the guest's buffer
+
+	owe      pending
+	asked    bool   // for credit, since we ran out
+	shutdown uint32 // flags that our user's closing calls for
+	shutSent uint32 // of these, sent
+
+	readable, writable          *sync.Cond
+	readDeadline, writeDeadline deadline
+}
+
+func (d *Device) newConn(p ports, s state) *Conn {
+	c := &Conn{
+		d:        d,
+		ports:    p,
+		state:    s,
+		opened:   make(chan struct{}),
+		recv:     ring{limit: bufferSize},
+		send:     ring{limit: bufferSize},
+		readable: sync.NewCond(&d.mu),
+		writable: sync.NewCond(&d.mu),
+	}
+	d.conns[p] = c
+	d.held++
+	return c
+}
+
+// accept answers the guest's request.
+func (c *Conn) accept() {
+	c.state = open
+	c.owe |= oweResponse
+	close(c.opened)
+	c.schedule()
+}
+
+// receive takes a packet of the guest for this connection.
+func (c *Conn) receive(h header, payload []byte) {
+	if h.Op == opReset {
+		c.endByReset()
+		return
+	}
+	if h.Len != 0 && h.Op != opData || !c.grant(h) {
+		c.abort(syscall.EPROTO)
+		return
+	}
+	switch {
+	case h.Op == opResponse && c.state == dialing:
+		c.state = open
+		close(c.opened)
+	case c.state != open:
+		c.abort(syscall.EPROTO)
+	case h.Op == opData:
+		c.receiveData(payload)
+	case h.Op == opShutdown:
+		c.receiveShutdown(h.Flags)
+	case h.Op == opCreditUpdate:
+	case h.Op == opCreditRequest:
+		c.owe |= oweUpdate
+	default:
+		c.abort(syscall.EPROTO)
+	}
+	c.schedule()
+}
+
+// grant takes the flow control part of a packet (§5.10.6.3). It reports false when
+// the guest claims to have consumed more than it was sent.
+func (c *Conn) grant(h header) bool {
+	ahead := h.FwdCnt - c.peerFwd
+	switch {
+	case ahead <= c.txCnt-c.peerFwd:
+		c.peerFwd = h.FwdCnt
+	case int32(ahead) < 0:
+		// Older than what we know: the guest's processors may race each other to the
+		// queue with their packets.
+	default:
+		return false
+	}
+	c.peerAlloc = min(h.BufAlloc, maxPeerBuffer)
+	if c.credit() > 0 {
+		c.asked = false
+		c.owe &^= oweAsk
+	}
+	return true
+}
+
+// credit is how many more bytes the guest has room for.
+func (c *Conn) credit() int {
+	used := c.txCnt - c.peerFwd
+	if used >= c.peerAlloc {
+		return 0
+	}
+	return int(c.peerAlloc - used)
+}
+
+func (c *Conn) receiveData(p []byte) {
+	switch {
+	case c.recvEnd || len(p) > c.recv.free():
+		// Sending after the end, or beyond the credit that we gave.
+		c.abort(syscall.EPROTO)
+	case c.closed:
+		c.fwdCnt += uint32(len(p)) // nobody reads it any more
+	default:
+		c.recv.write(p)
+		c.readable.Broadcast()
+	}
+}
+
+func (c *Conn) receiveShutdown(flags uint32) {
+	if flags&shutdownSend != 0 {
+		c.recvEnd = true
+		c.readable.Broadcast()
+	}
+	if flags&shutdownReceive != 0 {
+		c.sendEnd = true
+		c.send.drop()
+		c.writable.Broadcast()
+	}
+	if c.recvEnd && c.sendEnd {
+		// §5.10.6.5: the side that is told of both answers with a reset, and the ports
+		// are free. Our user still reads what arrived.
+		c.d.reset(c.packet(opReset))
+		c.end(nil)
+	}
+}
+
+// endByReset takes a reset of the guest.
+func (c *Conn) endByReset() {
+	switch {
+	case c.state == dialing:
+		c.end(syscall.ECONNREFUSED)
+	case c.closed || c.recvEnd:
+		c.end(nil)
+	default:
+		c.end(syscall.ECONNRESET)
+	}
+}
+
+// abort resets the connection.
+func (c *Conn) abort(err error) {
+	if c.state == over {
+		return
+	}
+	if c.sent || c.state != dialing {
+		c.d.reset(c.packet(opReset))
+	}
+	c.end(err)
+}
+
+// end takes the connection out of the table. What it received can still be read.
+func (c *Conn) end(err error) {
+	if c.state == over {
+		return
+	}
+	if c.state != open {
+		close(c.opened)
+	}
+	c.state, c.err = over, err
+	c.owe = 0
+	c.send.drop()
+	delete(c.d.conns, c.ports)
+	if c.linger != nil {
+		c.linger.Stop()
+	}
+	if c.closed {
+		c.d.held--
+	}
+	c.readable.Broadcast()
+	c.writable.Broadcast()
+}
+
+// schedule puts the connection into the line of those that have a packet to send.
+func (c *Conn) schedule() {
+	if c.queued || !c.hasOutput() {
+		return
+	}
+	if c.send.n > 0 && c.credit() == 0 && !c.asked {
+		c.asked = true
+		c.owe |= oweAsk
+	}
+	c.queued = true
+	c.d.ready = append(c.d.ready, c)
+	signal(c.d.output)
+}
+
+func (c *Conn) hasOutput() bool {
+	switch {
+	case c.state == over:
+		return false
+	case c.owe != 0:
+		return true
+	case c.state != open:
+		return false
+	case c.send.n > 0:
+		return c.credit() > 0 || !c.asked
+	default:
+		return c.shutdown != c.shutSent
+	}
+}
+
+// emit makes the connection's next packet; its payload, of up to len(p) bytes, is
+// in p.
+func (c *Conn) emit(p []byte) (header, int, bool) {
+	switch {
+	case !c.hasOutput():
+		return header{}, 0, false
+	case c.owe&oweRequest != 0:
+		c.owe &^= oweRequest
+		c.sent = true
+		return c.packet(opRequest), 0, true
+	case c.owe&oweResponse != 0:
+		c.owe &^= oweResponse
+		return c.packet(opResponse), 0, true
+	case c.owe&oweUpdate != 0:
+		c.owe &^= oweUpdate
+		return c.packet(opCreditUpdate), 0, true
+	case c.owe&oweAsk != 0:
+		c.owe &^= oweAsk
+		return c.packet(opCreditRequest), 0, true
+	case c.send.n > 0:
+		n := c.send.read(p[:min(len(p), c.credit())])
+		if n == 0 {
+			return header{}, 0, false
+		}
+		h := c.packet(opData)
+		h.Len = uint32(n)
+		c.txCnt += uint32(n)
+		c.writable.Broadcast()
+		return h, n, true
+	default:
+		c.shutSent = c.shutdown
+		h := c.packet(opShutdown)
+		h.Flags = c.shutdown
+		return h, 0, true
+	}
+}
+
+// packet is a header from us to the guest. Each one tells the guest its credit,
+// except a reset, whose sender keeps no state.
+func (c *Conn) packet(o op) header {
+	h := header{
+		SrcCID: hostCID, DstCID: uint64(c.d.cid),
+		SrcPort: c.ports.host, DstPort: c.ports.guest,
+		Type: typeStream, Op: o,
+	}
+	if o != opReset {
+		h.BufAlloc, h.FwdCnt = bufferSize, c.fwdCnt
+		c.told = c.fwdCnt
+		c.owe &^= oweUpdate
+	}
+	return h
+}

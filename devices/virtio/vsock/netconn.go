@@ -1,0 +1,207 @@
+package vsock
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+var _ net.Conn = (*Conn)(nil)
+
+// LocalAddr is the host's end.
+func (c *Conn) LocalAddr() net.Addr { return c.local() }
+
+// RemoteAddr is the guest's end.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote() }
+
+func (c *Conn) local() Addr  { return Addr{CID: hostCID, Port: c.ports.host} }
+func (c *Conn) remote() Addr { return Addr{CID: c.d.cid, Port: c.ports.guest} }
+
+// Read returns what the guest sent, io.EOF after its orderly end, and otherwise an
+// error that wraps the reason: syscall.ECONNRESET, syscall.EPROTO when the guest
+// broke the protocol, [ErrReset], net.ErrClosed or os.ErrDeadlineExceeded.
+func (c *Conn) Read(p []byte) (int, error) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	for {
+		switch {
+		case c.closed:
+			return 0, c.opError("read", net.ErrClosed)
+		case c.readDeadline.passed:
+			return 0, c.opError("read", os.ErrDeadlineExceeded)
+		case len(p) == 0:
+			return 0, nil
+		case c.recv.n > 0:
+			n := c.recv.read(p)
+			c.fwdCnt += uint32(n)
+			if c.state == open && !c.recvEnd && c.fwdCnt-c.told >= bufferSize/2 {
+				c.owe |= oweUpdate
+				c.schedule()
+			}
+			return n, nil
+		case c.recvEnd:
+			return 0, io.EOF
+		case c.state == over:
+			return 0, c.opError("read", c.reason())
+		}
+		c.readable.Wait()
+	}
+}
+
+// Write returns once p is in the connection's buffer, and otherwise how much of it
+// is and an error that wraps the reason: those of Read, or syscall.EPIPE when the
+// guest takes no more or CloseWrite was called.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	total := 0
+	for {
+		switch {
+		case c.closed:
+			return total, c.opError("write", net.ErrClosed)
+		case c.writeDeadline.passed:
+			return total, c.opError("write", os.ErrDeadlineExceeded)
+		case c.sendEnd || c.shutdown&shutdownSend != 0:
+			return total, c.opError("write", syscall.EPIPE)
+		case c.state == over:
+			return total, c.opError("write", c.reason())
+		}
+		n := c.send.write(p[total:])
+		total += n
+		if n > 0 {
+			c.schedule()
+		}
+		if total == len(p) {
+			return total, nil
+		}
+		c.writable.Wait()
+	}
+}
+
+// CloseWrite tells the guest that nothing follows what was written so far.
+func (c *Conn) CloseWrite() error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	switch {
+	case c.closed:
+		return c.opError("close", net.ErrClosed)
+	case c.state == over || c.sendEnd:
+		return c.opError("close", syscall.ENOTCONN)
+	}
+	c.shutdown |= shutdownSend
+	c.schedule()
+	c.writable.Broadcast()
+	return nil
+}
+
+// Close ends the connection in both directions. What was written is still sent, in
+// the background, for as long as [closeTimeout].
+func (c *Conn) Close() error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if c.closed {
+		return c.opError("close", net.ErrClosed)
+	}
+	c.closed = true
+	c.fwdCnt += uint32(c.recv.n)
+	c.recv.drop()
+	c.readDeadline.stop()
+	c.writeDeadline.stop()
+	c.readable.Broadcast()
+	c.writable.Broadcast()
+	switch c.state {
+	case over:
+		c.d.held--
+	case open:
+		c.shutdown = shutdownBoth
+		c.linger = time.AfterFunc(closeTimeout, c.expire)
+		c.schedule()
+	default:
+		c.abort(net.ErrClosed)
+	}
+	return nil
+}
+
+// expire gives up on a guest that does not take the rest of a closed connection.
+func (c *Conn) expire() {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	c.abort(os.ErrDeadlineExceeded)
+}
+
+// SetDeadline sets both deadlines; the zero time means none.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline is the time after which Read fails, a blocked one included.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return c.setDeadline(&c.readDeadline, c.readable, t)
+}
+
+// SetWriteDeadline is the time after which Write fails, a blocked one included.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.setDeadline(&c.writeDeadline, c.writable, t)
+}
+
+// deadline is a time that wakes those who wait on a condition.
+type deadline struct {
+	passed bool
+	timer  *time.Timer
+}
+
+func (l *deadline) stop() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.timer = nil
+}
+
+func (c *Conn) setDeadline(l *deadline, cond *sync.Cond, t time.Time) error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if c.closed {
+		return c.opError("set", net.ErrClosed)
+	}
+	l.stop()
+	l.passed = false
+	if t.IsZero() {
+		return nil
+	}
+	left := time.Until(t)
+	if left <= 0 {
+		l.passed = true
+		cond.Broadcast()
+		return nil
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
+		c.d.mu.Lock()
+		defer c.d.mu.Unlock()
+		if l.timer != timer {
+			return // set anew while this was about to run
+		}
+		l.passed = true
+		cond.Broadcast()
+	})
+	l.timer = timer
+	return nil
+}
+
+// reason is why a connection that is over fails.
+func (c *Conn) reason() error {
+	if c.err == nil {
+		return syscall.ECONNRESET
+	}
+	return c.err
+}
+
+func (c *Conn) opError(operation string, err error) error {
+	return &net.OpError{Op: operation, Net: "vsock", Source: c.local(), Addr: c.remote(), Err: err}
+}
