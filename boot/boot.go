@@ -10,9 +10,7 @@
 // has to start.
 package boot
 
-import (
-	"io"
-)
+import "bytes"
 
 // A Segment is a run of bytes with its place in guest-physical memory.
 type Segment struct {
@@ -64,20 +62,27 @@ type Kernel struct {
 	SetupHeader []byte
 }
 
+// banner is what begins linux_banner, init/version-timestamp.c.
+var banner = []byte("Linux version ")
+
 // Version is the kernel's banner, "Linux version 6.12...", or "" when the kernel
 // has none in plain sight.
-func (k *Kernel) Version() string { return "" }
-
-// Open opens the kernel file at path. What had to be expanded is kept in
-// cacheDir by the digest of the file and taken from there the next time; an
-// empty cacheDir keeps nothing.
-//
-// An error about a file that is no kernel says what the file is.
-func Open(path, cacheDir string) (*Kernel, error) { return nil, nil }
-
-// Parse is Open for a kernel that is size bytes of r, without a cache.
-func Parse(r io.ReaderAt, size int64) (*Kernel, error) { return nil, nil }
-
-// CacheDir is where warder keeps what can be had again: $WARDER_CACHE, or
-// warder in the user's cache directory.
-func CacheDir() (string, error) { return "", nil }
+func (k *Kernel) Version() string {
+	const maxBanner = 512
+	for _, s := range k.Segments {
+		for data := s.Data; ; {
+			i := bytes.Index(data, banner)
+			if i < 0 {
+				break
+			}
+			data = data[i:]
+			line, _, ok := bytes.Cut(data[:min(len(data), maxBanner)], []byte{'\n'})
+			// The kernel has the same words with %s behind them for /proc/version.
+			if ok && !bytes.Contains(line, []byte("%s")) && isText(line) {
+				return string(line)
+			}
+			data = data[len(banner):]
+		}
+	}
+	return ""
+}
