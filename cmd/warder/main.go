@@ -13,9 +13,14 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"warder/lab/outer"
 )
 
 func main() {
+	if outer.IsInit() {
+		outer.Main()
+	}
 	os.Exit(execute(context.Background(), root()))
 }
 
@@ -26,7 +31,9 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand()
+	cmd.AddCommand(
+		labCommand(),
+	)
 	return cmd
 }
 

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"warder/lab"
+)
+
+// statusLab is warder's exit status when the lab failed, as opposed to the
+// command in it: containers' status for "the runtime failed".
+const statusLab = 125
+
+type labFlags struct {
+	cfg     lab.Config
+	memory  uint64 // MiB
+	files   []string
+	results string
+	env     []string
+	dir     string
+	tty     bool
+	timeout time.Duration
+	prepare bool
+	quiet   bool
+	qemu    string
+}
+
+func labCommand() *cobra.Command {
+	var f labFlags
+	cmd := &cobra.Command{
+		Use:   "lab [flags] -- CMD [ARG]...",
+		Short: "Run a command on an emulated machine that has KVM",
+		Long: `Run a command in the lab: a Linux machine emulated by QEMU, of either
+architecture, in which /dev/kvm is a real KVM, whatever this machine has.
+
+A CMD that is a path of a file here is taken along. What the command writes to
+/results comes back with --results. The exit status is the command's; 125
+means that the lab itself failed.`,
+		Example: `  warder lab -- bin/warder-amd64 doctor
+  warder lab --arch arm64 --file bin/warder-arm64:/bin/warder -- warder doctor
+  warder lab --results out --icount -- ./bench.test -test.bench .`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !f.prepare {
+				return errors.New("which command should run in the lab? give it after --")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return runLab(cmd.Context(), f, args) },
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	flags.StringVar(&f.cfg.Arch, "arch", "", "architecture, amd64 or arm64 (default this machine's)")
+	flags.IntVar(&f.cfg.CPUs, "cpus", 0, "CPUs (default 2 on amd64, 1 on arm64)")
+	flags.Uint64Var(&f.memory, "memory", 2048, "memory in MiB; files count twice")
+	flags.StringVar(&f.cfg.Kernel, "kernel", "", "outer kernel (default the guest kernel of warder kernel pull)")
+	flags.StringSliceVar(&f.cfg.Modules, "module", nil, "kernel modules for --kernel, in order")
+	flags.StringVar(&f.qemu, "qemu", "", "directory of unpacked QEMU packages (default the installed QEMU, or one fetched)")
+	flags.StringVar(&f.cfg.Init, "init", "", "the machine's /init (default warder for its architecture)")
+	flags.StringArrayVar(&f.files, "file", nil, "take a file or directory along, HOST[:GUEST]")
+	flags.StringSliceVar(&f.cfg.Packages, "package", nil, "Debian packages to have in the machine")
+	flags.StringVar(&f.results, "results", "", "directory here for what the command leaves in /results")
+	flags.StringArrayVar(&f.env, "env", nil, "environment of the command, NAME=VALUE")
+	flags.StringVar(&f.dir, "dir", "", "working directory of the command in the machine")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	flags.BoolVar(&f.cfg.ICount, "icount", false, "count instructions and print how many the command took")
+	flags.DurationVar(&f.timeout, "timeout", 0, "kill the command after this time (default never)")
+	flags.BoolVar(&f.prepare, "prepare", false, "only fetch what the lab needs")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only what the command prints")
+	return cmd
+}
+
+func runLab(ctx context.Context, f labFlags, args []string) error {
+	f.cfg.Memory = f.memory << 20
+	f.cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level(f.quiet)}))
+	for _, s := range f.files {
+		file, err := parseFile(s)
+		if err != nil {
+			return err
+		}
+		f.cfg.Files = append(f.cfg.Files, file)
+	}
+	if f.qemu != "" {
+		q, err := lab.Unpacked(f.qemu, f.cfg.Arch)
+		if err != nil {
+			return err
+		}
+		f.cfg.QEMU = q
+	}
+	if f.prepare {
+		_, err := lab.Prepare(ctx, f.cfg)
+		return err
+	}
+	c := lab.Command{Args: args, Env: f.env, Dir: f.dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if f.results != "" {
+		c.Results, c.ResultsTo = "/results", f.results
+		c.Env = append(c.Env, "WARDER_RESULTS=/results")
+	}
+	if path, ok := ownFile(args[0]); ok {
+		f.cfg.Files = append(f.cfg.Files, lab.File{Host: path, Guest: path})
+		c.Args = append([]string{path}, args[1:]...)
+	}
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("killed after %v", f.timeout))
+		defer cancel()
+	}
+	ctx, restore, err := attach(ctx, &c, f.tty)
+	if err != nil {
+		return err
+	}
+	exit, err := lab.Run(ctx, f.cfg, c)
+	restore()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "warder lab:", err)
+		if exit.Status == 0 {
+			exit.Status = statusLab
+		}
+		return exitStatus(exit.Status)
+	}
+	if f.cfg.ICount {
+		fmt.Fprintf(os.Stderr, "warder lab: %d instructions\n", exit.Time.Nanoseconds())
+	}
+	if exit.Status != 0 {
+		return exitStatus(exit.Status)
+	}
+	return nil
+}
+
+func level(quiet bool) slog.Level {
+	if quiet {
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// parseFile parses HOST[:GUEST]; without GUEST the path is the same.
+func parseFile(s string) (lab.File, error) {
+	host, guest, ok := strings.Cut(s, ":")
+	host, err := filepath.Abs(host)
+	if err != nil {
+		return lab.File{}, err
+	}
+	if !ok {
+		guest = host
+	}
+	if !filepath.IsAbs(guest) {
+		return lab.File{}, fmt.Errorf("--file %s: the path in the machine must be absolute", s)
+	}
+	return lab.File{Host: host, Guest: guest}, nil
+}
+
+// ownFile returns the absolute path of a command that is a file here. A plain
+// name is looked up in the machine instead, and so is what is not here.
+func ownFile(name string) (string, bool) {
+	if !strings.Contains(name, "/") {
+		return "", false
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", false
+	}
+	info, err := os.Stat(path)
+	return path, err == nil && info.Mode().IsRegular()
+}
+
+// attach connects c with this process's signals and, with tty, its terminal.
+// restore undoes it.
+func attach(ctx context.Context, c *lab.Command, tty bool) (_ context.Context, restore func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGWINCH)
+	passed := make(chan int)
+	resized := make(chan [2]uint16)
+	c.Signals = passed
+	raw := func() {}
+	if fd := int(os.Stdin.Fd()); tty {
+		if !term.IsTerminal(fd) {
+			cancel()
+			return nil, nil, errors.New("-t: standard input is not a terminal")
+		}
+		state, err := term.MakeRaw(fd)
+		if err != nil {
+			cancel()
+			return nil, nil, fmt.Errorf("-t: %w", err)
+		}
+		raw = func() { _ = term.Restore(fd, state) }
+		size := terminalSize()
+		c.Terminal = &lab.Terminal{Columns: size[0], Rows: size[1], Resized: resized}
+	}
+	go pass(ctx, cancel, signals, passed, resized)
+	return ctx, func() {
+		signal.Stop(signals)
+		raw()
+		cancel()
+	}, nil
+}
+
+// insist is how many interrupts it takes to end the lab and not only to tell
+// the command.
+const insist = 3
+
+func pass(ctx context.Context, end context.CancelFunc, signals <-chan os.Signal, passed chan<- int, resized chan<- [2]uint16) {
+	interrupts := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-signals:
+			if s == unix.SIGWINCH {
+				select {
+				case resized <- terminalSize():
+				case <-time.After(time.Second): // no command, or none with a terminal
+				}
+				continue
+			}
+			n, _ := s.(unix.Signal)
+			select {
+			case passed <- int(n):
+			case <-time.After(time.Second):
+				interrupts = insist // no command yet
+			}
+			if interrupts++; interrupts >= insist {
+				end()
+			}
+		}
+	}
+}
+
+func terminalSize() [2]uint16 {
+	columns, rows, err := term.GetSize(int(os.Stdin.Fd()))
+	if err != nil {
+		return [2]uint16{80, 24}
+	}
+	return [2]uint16{uint16(columns), uint16(rows)}
+}
