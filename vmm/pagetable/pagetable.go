@@ -1,0 +1,147 @@
+// Package pagetable translates a guest's virtual addresses by walking its page
+// tables in guest memory.
+//
+// It is a pure function of register values and memory: it takes no lock, sets no
+// accessed bit, and works for a machine of either architecture on either. The
+// tables are the guest's and can say anything; a walk reads at most one entry a
+// level.
+//
+// Protection bits are reported, not enforced: an inspector reads where the guest
+// itself may not.
+package pagetable
+
+import (
+	"errors"
+	"fmt"
+
+	"warder/devices/guestmem"
+)
+
+// Errors wrapped by a [FaultError].
+var (
+	// ErrNotPresent says that the tables map nothing at the address.
+	ErrNotPresent = errors.New("not mapped")
+	// ErrAddress says that the address is outside every range that the
+	// translation registers describe: not canonical, or its walk disabled.
+	ErrAddress = errors.New("not a virtual address here")
+	// ErrTable says that a table is outside the guest's memory, or an entry
+	// of a form that the architecture reserves.
+	ErrTable = errors.New("bad page table")
+	// ErrMode says that the registers ask for a form of translation that
+	// this package does not know, such as 32-bit paging.
+	ErrMode = errors.New("unknown translation mode")
+)
+
+// FaultError tells where a walk ended without a page.
+type FaultError struct {
+	VA    uint64
+	Level int   // as the architecture counts: x86 5 to 1, arm64 -1 to 3
+	Err   error // one of the above, wrapped or not
+}
+
+func (e *FaultError) Error() string {
+	return fmt.Sprintf("virtual address %#x: level %d: %v", e.VA, e.Level, e.Err)
+}
+
+func (e *FaultError) Unwrap() error { return e.Err }
+
+// Reader is what a walk needs of guest memory; *guestmem.Memory has it.
+type Reader interface {
+	// ReadAt fills p from address a, whole or not at all.
+	ReadAt(p []byte, a guestmem.Addr) error
+	// LoadUint64 reads a little-endian word at once, as the CPU would; a is a
+	// multiple of 8.
+	LoadUint64(a guestmem.Addr) (uint64, error)
+}
+
+// Memory is what [Space.Write] needs beyond that.
+type Memory interface {
+	Reader
+	// WriteAt writes p to address a, whole or not at all.
+	WriteAt(p []byte, a guestmem.Addr) error
+}
+
+// Mapping is what the tables say of one virtual address.
+type Mapping struct {
+	Addr     guestmem.Addr // of the very byte, not of its page
+	PageSize uint64        // bytes
+	Writable bool          // at the least privilege that may access the page
+	User     bool          // accessible in ring 3 or at EL0
+	// Executable holds for user mode if User, else for the kernel.
+	Executable bool
+}
+
+// Space is an address space: an architecture's translation registers at one
+// moment. Make one by [AMD64.Space] or [ARM64.Space]; it is a value, free to
+// copy, and the zero value maps nothing.
+type Space struct {
+	walk walker
+}
+
+// walker is an architecture's walk.
+type walker interface {
+	translate(mem Reader, va uint64) (Mapping, error)
+}
+
+// Translate returns the mapping of va. Its errors are of type *[FaultError].
+func (s Space) Translate(mem Reader, va uint64) (Mapping, error) {
+	if s.walk == nil {
+		return Mapping{}, &FaultError{VA: va, Err: ErrMode}
+	}
+	return s.walk.translate(mem, va)
+}
+
+// Read fills p from virtual address va on. After an error p's content is
+// undefined.
+func (s Space) Read(mem Reader, va uint64, p []byte) error {
+	return s.pages(mem, va, p, mem.ReadAt)
+}
+
+// Write copies p to virtual address va on, whatever the protection. If any of
+// its pages is not mapped it writes none.
+func (s Space) Write(mem Memory, va uint64, p []byte) error {
+	if err := s.pages(mem, va, p, func([]byte, guestmem.Addr) error { return nil }); err != nil {
+		return err
+	}
+	return s.pages(mem, va, p, mem.WriteAt)
+}
+
+// pages calls do for each part of p that lies in one page.
+func (s Space) pages(mem Reader, va uint64, p []byte, do func([]byte, guestmem.Addr) error) error {
+	for len(p) > 0 {
+		m, err := s.Translate(mem, va)
+		if err != nil {
+			return err
+		}
+		left := m.PageSize - va%m.PageSize
+		n := min(left, uint64(len(p)))
+		if err := do(p[:n], m.Addr); err != nil {
+			return fmt.Errorf("virtual address %#x: %w", va, err)
+		}
+		p, va = p[n:], va+n
+		if va < n && len(p) > 0 {
+			return &FaultError{VA: va, Err: ErrAddress}
+		}
+	}
+	return nil
+}
+
+// identity maps every address to itself: translation is off.
+type identity struct{}
+
+func (identity) translate(_ Reader, va uint64) (Mapping, error) {
+	return Mapping{Addr: guestmem.Addr(va), PageSize: 4096, Writable: true, User: true, Executable: true}, nil
+}
+
+// unknown is a mode that this package cannot walk.
+type unknown struct{ mode string }
+
+func (u unknown) translate(_ Reader, va uint64) (Mapping, error) {
+	return Mapping{}, &FaultError{VA: va, Err: fmt.Errorf("%w: %s", ErrMode, u.mode)}
+}
+
+// bits returns bits hi to lo of v, shifted down.
+func bits(v uint64, hi, lo uint) uint64 { return v >> lo & (1<<(hi-lo+1) - 1) }
+
+// mask returns bits hi to lo of v, where they are.
+func mask(v uint64, hi, lo uint) uint64 { return bits(v, hi, lo) << lo }
