@@ -2,7 +2,7 @@
 // reduced hardware (ACPI 6.5, section 4.1).
 package acpi
 
-import "errors"
+import "fmt"
 
 // Config says which hardware the tables describe.
 type Config struct {
@@ -64,5 +64,53 @@ type Register struct {
 	Addr  uint64
 }
 
+// align is where tables begin; the RSDP has to (section 5.2.5.1).
+const align = 16
+
+// maxCPUs is what three hexadecimal digits of a device name can tell apart.
+const maxCPUs = 0x1000
+
 // Build returns the tables, to be placed at cfg.Base.
-func Build(cfg Config) ([]byte, error) { return nil, errors.ErrUnsupported }
+func Build(cfg Config) ([]byte, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("acpi: %w", err)
+	}
+	blob := make([]byte, rsdpSize)
+	put := func(t []byte) (addr uint64) {
+		blob = append(blob, make([]byte, -len(blob)&(align-1))...)
+		addr = cfg.Base + uint64(len(blob))
+		blob = append(blob, t...)
+		return addr
+	}
+	dsdt := put(table("DSDT", 2, definitionBlock(cfg)))
+	root := put(xsdt(put(fadt(cfg, dsdt)), put(madt(cfg))))
+	copy(blob, rsdp(root))
+	if cfg.Base+uint64(len(blob)) > 1<<32 {
+		return nil, fmt.Errorf("acpi: %d bytes of tables do not fit below 4 GiB at %#x", len(blob), cfg.Base)
+	}
+	return blob, nil
+}
+
+// check refuses what the tables cannot express.
+func (cfg *Config) check() error {
+	if cfg.Base%align != 0 {
+		return fmt.Errorf("base %#x is not a multiple of %d", cfg.Base, align)
+	}
+	if cfg.CPUs < 1 || cfg.CPUs > maxCPUs {
+		return fmt.Errorf("%d CPUs: has to be 1 to %d", cfg.CPUs, maxCPUs)
+	}
+	if len(cfg.VirtioMMIO) > 0x1000 {
+		return fmt.Errorf("%d virtio devices: at most %d", len(cfg.VirtioMMIO), 0x1000)
+	}
+	for i, d := range cfg.VirtioMMIO {
+		if d.Size == 0 || d.Addr+d.Size < d.Addr || d.Addr+d.Size > 1<<32 {
+			return fmt.Errorf("virtio device %d at %#x with %#x bytes is not below 4 GiB", i, d.Addr, d.Size)
+		}
+	}
+	for _, a := range []uint64{cfg.LocalAPIC, cfg.IOAPIC} {
+		if a == 0 || a >= 1<<32 {
+			return fmt.Errorf("interrupt controller at %#x is not below 4 GiB", a)
+		}
+	}
+	return nil
+}
