@@ -1,0 +1,133 @@
+// Package event defines what warder's security channels report: one type for
+// all of them.
+//
+// An [Event] is a plain value of fixed shape, cheap to make and to pass on. As
+// JSON it is one line whose fields carry the names of the Elastic Common
+// Schema, so that log collectors understand it. A [Queue] carries events from
+// threads that must not wait to readers that may be slow; what does not fit is
+// counted, and the count is an event itself.
+package event
+
+// Kind says what an event reports and which of its parts are filled in.
+type Kind uint8
+
+const (
+	// Lifecycle is a machine's start, its end, or traps armed in it: Message.
+	Lifecycle Kind = iota + 1
+	// Syscall is a system call about to run in a guest: Process, Call.
+	Syscall
+	// Alert is a pattern that matched: Finding.
+	Alert
+	// Loss stands for events of one VM that found the queue full: Lost.
+	Loss
+)
+
+// Event is one report. Strings may be shared between events; nothing in an
+// event is changed after it was handed on.
+type Event struct {
+	Time int64  // nanoseconds since 1970, by the host's clock
+	Seq  uint64 // counts the events of one VM, from 1
+	Kind Kind
+	VM   string
+	VCPU int32
+
+	Process Process
+	Call    Call
+	Message string
+	Lost    uint64
+	Finding *Finding
+}
+
+// Process is the task of a guest that acts. It is as the guest's kernel says.
+type Process struct {
+	PID    uint32 // of the process
+	TID    uint32 // of the thread
+	Parent uint32
+	UID    uint32
+	EUID   uint32
+	Name   string // the kernel's comm, at most 15 bytes
+}
+
+// Call is a system call: what it was asked to do. It may still fail.
+type Call struct {
+	Name   string
+	Number uint32
+	Args   [6]uint64
+
+	// FD is the file descriptor argument, -1 where the call has none.
+	FD int32
+	// Path is the path argument as the caller wrote it.
+	Path string
+	// File is what the descriptor or the path refers to.
+	File File
+	// Flags are open(2)'s: the argument of openat, or those that the file of
+	// FD was opened with.
+	Flags uint32
+	// Offset is where in the file a write goes, -1 where that is not known.
+	// With Append it goes to the file's end instead.
+	Offset int64
+	Append bool
+	// Size is how many bytes a write was asked to write.
+	Size uint64
+	// Payload is what it writes, from the first byte; shorter than Size when
+	// there was more than anybody asked for.
+	Payload []byte
+	// Missing says what could not be read from the guest.
+	Missing Missing
+	// Denied is the error number with which the call was refused, 0 if it
+	// was let through.
+	Denied uint16
+}
+
+// File identifies a file. On a share, Share and Inner name the same file for
+// every VM that has the share.
+type File struct {
+	Path  string // absolute, in the guest
+	FS    string // type of the file system
+	Share string // the host's directory, "" for a file of the guest's own
+	Inner string // absolute, inside the share or the file system
+	Inode uint64 // 0 where not known
+}
+
+// Missing is a set of things that an event should say and does not, because
+// guest memory did not hold them or made no sense.
+type Missing uint8
+
+const (
+	MissingProcess Missing = 1 << iota // Process
+	MissingArgs                        // Args and all that follows from them
+	MissingPath                        // Path
+	MissingFile                        // File, Flags, Offset
+	MissingPayload                     // some or all of Payload
+)
+
+// missingNames are in the order of the bits.
+var missingNames = [...]string{"process", "args", "path", "file", "payload"}
+
+// Names lists what is missing.
+func (m Missing) Names() []string {
+	var names []string
+	for i, n := range missingNames {
+		if m&(1<<i) != 0 {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// Finding is what an alert says: the pattern that matched, the acts that it
+// matched on, and what was done.
+type Finding struct {
+	RuleID    string
+	RuleTitle string
+	Level     string // of the rule: informational, low, medium, high, critical
+	// VMs lists each VM that took part once, in the order of its first act.
+	VMs []string
+	// Acts are the contributing events in the order of their times, the one
+	// that completed the pattern last. Their payloads are cut to what matched.
+	Acts []Event
+	// Matched is what the rule found in the joined parts, one line a pattern.
+	Matched []string
+	// Response is what was done: "record", or "block".
+	Response string
+}

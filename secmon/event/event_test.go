@@ -1,0 +1,127 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func samples() []Event {
+	write := Event{
+		Time: 1_763_800_000_123_456_789, Seq: 7, Kind: Syscall, VM: "a", VCPU: 1,
+		Process: Process{PID: 41, TID: 42, Parent: 1, UID: 1000, EUID: 0, Name: "sh"},
+		Call: Call{
+			Name: "write", Number: 1, Args: [6]uint64{3, 1 << 63, 9}, FD: 3,
+			File:  File{Path: "/mnt/x", FS: "virtiofs", Share: "/srv/share", Inner: "/x", Inode: 1<<64 - 1},
+			Flags: 0o2001, Offset: -1, Append: true, Size: 9, Payload: []byte("\x00\xffabc"),
+			Missing: MissingPayload, Denied: 1,
+		},
+	}
+	return []Event{
+		write,
+		{Time: 1, Seq: 1, Kind: Syscall, VM: "b", Call: Call{Name: "execve", FD: -1, Path: "./x", Missing: MissingProcess | MissingFile}},
+		{Time: 2, Kind: Lifecycle, VM: "c", Message: "started"},
+		{Time: 3, Kind: Loss, VM: "c", Lost: 12},
+		{Time: 4, Kind: Alert, Finding: &Finding{
+			RuleID: "id", RuleTitle: "t", Level: "high", VMs: []string{"a", "b"},
+			Acts: []Event{write}, Matched: []string{`x: "y"`}, Response: "block",
+		}},
+	}
+}
+
+func TestJSONRoundTrip(t *testing.T) {
+	for _, want := range samples() {
+		line, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.ContainsRune(line, '\n') {
+			t.Errorf("more than one line: %s", line)
+		}
+		var got Event
+		if err := json.Unmarshal(line, &got); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: read back differently (-written +read):\n%s", line, d)
+		}
+	}
+}
+
+// The names are what collectors look for: each must be where the schema has it.
+func TestJSONNames(t *testing.T) {
+	line, err := json.Marshal(samples()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(line, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"@timestamp": "2025-11-22T08:26:40.123456789Z",
+		"ecs":        map[string]any{"version": ecsVersion},
+		"event": map[string]any{
+			"kind": "event", "category": []any{"file"}, "type": []any{"change", "denied"},
+			"action": "write", "sequence": 7.0,
+		},
+		"host":    map[string]any{"name": "a", "type": "vm"},
+		"process": map[string]any{"pid": 41.0, "name": "sh", "thread": map[string]any{"id": 42.0}, "parent": map[string]any{"pid": 1.0}},
+		"user":    map[string]any{"id": "1000", "effective": map[string]any{"id": "0"}},
+		"file":    map[string]any{"path": "/mnt/x", "inode": "18446744073709551615"},
+		"warder": map[string]any{
+			"vcpu": 1.0, "filesystem": "virtiofs", "inner_path": "/x",
+			"share": map[string]any{"directory": "/srv/share"},
+			"syscall": map[string]any{
+				"name": "write", "number": 1.0, "args": []any{"0x3", "0x8000000000000000", "0x9", "0x0", "0x0", "0x0"},
+				"fd": 3.0, "flags": 1025.0, "offset": -1.0, "append": true, "size": 9.0, "payload": "AP9hYmM=",
+				"missing": []any{"payload"}, "denied_errno": 1.0,
+			},
+		},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("fields (-want +got):\n%s", d)
+	}
+}
+
+func TestJSONRefusesWhatIsNotAnEvent(t *testing.T) {
+	for _, in := range []string{
+		`{}`,
+		`{"event":{"kind":"event","action":"other"}}`,
+		`{"event":{"kind":"event"},"warder":{"syscall":{"args":["0x0","0x0","0x0","0x0","0x0","nonsense"]}}}`,
+		`{"event":{"kind":"event"},"warder":{"syscall":{"args":["0","0","0","0","0","0"],"missing":["hope"]}}}`,
+	} {
+		var e Event
+		if err := json.Unmarshal([]byte(in), &e); err == nil {
+			t.Errorf("%s: read as %+v, want an error", in, e)
+		}
+	}
+	if _, err := json.Marshal(Event{}); err == nil {
+		t.Error("an event without a kind was written")
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	for _, e := range samples() {
+		line, err := json.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		var e, again Event
+		if json.Unmarshal(p, &e) != nil {
+			return
+		}
+		line, err := json.Marshal(e)
+		if err != nil {
+			return // a year that JSON's time cannot hold
+		}
+		if err := json.Unmarshal(line, &again); err != nil {
+			t.Fatalf("%s: cannot read back: %v", line, err)
+		}
+	})
+}

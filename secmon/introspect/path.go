@@ -1,0 +1,221 @@
+package introspect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Location is where a file is, in three views of it.
+type Location struct {
+	// Path is absolute, from the root of the guest's mounts: what a task
+	// without chroot calls the file.
+	Path string
+	// FS is the type of the file system, such as "tmpfs" or "virtiofs".
+	FS string
+	// Source is what was mounted: for virtiofs the share's tag.
+	Source string
+	// Inner is the path from the root of the file system itself, the same
+	// through every mount of it.
+	Inner string
+	// Inode is the file's number in its file system, 0 where not known.
+	Inode uint64
+	// Exists says that the file was there when it was looked for. Without it
+	// Path and Inner end with components that nobody could follow.
+	Exists bool
+}
+
+// Bounds of the walks. Linux allows 100,000 mounts in a namespace and any
+// depth of directories; both far beyond what a path of 4096 bytes can name.
+const (
+	maxDepth    = 2048
+	maxStacked  = 64
+	maxSiblings = 4096
+)
+
+// place is a struct path: a dentry seen through a mount. mount is the address
+// of the struct mount, which embeds the vfsmount that struct path points to.
+type place struct {
+	mount, dentry uint64
+}
+
+func (r *reader) place(path uint64) (place, error) {
+	vfs, err := r.follow(path, r.layout.pathMount)
+	if err != nil {
+		return place{}, err
+	}
+	dentry, err := r.follow(path, r.layout.pathDentry)
+	if err != nil {
+		return place{}, err
+	}
+	return place{vfs - r.layout.mountVFS.off, dentry}, nil
+}
+
+func (r *reader) mountRoot(mount uint64) (uint64, error) {
+	return r.follow(mount+r.layout.mountVFS.off, r.layout.vfsRoot)
+}
+
+// name reads a dentry's own name.
+func (r *reader) name(dentry uint64) (string, error) {
+	hashLen, err := r.uint(dentry, r.layout.dentryNameHash)
+	if err != nil {
+		return "", err
+	}
+	n := hashLen >> 32
+	if n > maxName {
+		return "", fmt.Errorf("%w: a name of %d bytes", ErrWalk, n)
+	}
+	p, err := r.follow(dentry, r.layout.dentryName)
+	if err != nil {
+		return "", err
+	}
+	buf := make([]byte, n)
+	if err := r.read(buf, p); err != nil {
+		return "", err
+	}
+	return string(buf), nil
+}
+
+// up goes one step towards the root: to the dentry's parent, or from a mount's
+// root to where it is mounted, as often as mounts are stacked there. At the
+// root of all it stays.
+func (r *reader) up(at place) (place, error) {
+	for range maxStacked {
+		root, err := r.mountRoot(at.mount)
+		if err != nil {
+			return at, err
+		}
+		if at.dentry != root {
+			parent, err := r.follow(at.dentry, r.layout.dentryParent)
+			return place{at.mount, parent}, err
+		}
+		outer, err := r.follow(at.mount, r.layout.mountParent)
+		if err != nil || outer == at.mount {
+			return at, err
+		}
+		point, err := r.follow(at.mount, r.layout.mountPoint)
+		if err != nil {
+			return at, err
+		}
+		at = place{outer, point}
+	}
+	return at, fmt.Errorf("%w: mounts that lead to each other", ErrWalk)
+}
+
+// absolute is the kernel's d_path: the names from the root of the mounts.
+func (r *reader) absolute(at place) (string, error) {
+	var names []string
+	total := 0
+	for range maxDepth {
+		// From a mount's root to what it is mounted on.
+		for range maxStacked {
+			root, err := r.mountRoot(at.mount)
+			if err != nil {
+				return "", err
+			}
+			if at.dentry != root {
+				break
+			}
+			outer, err := r.follow(at.mount, r.layout.mountParent)
+			if err != nil {
+				return "", err
+			}
+			if outer == at.mount {
+				return joinUp(names), nil
+			}
+			point, err := r.follow(at.mount, r.layout.mountPoint)
+			if err != nil {
+				return "", err
+			}
+			at = place{outer, point}
+		}
+		name, parent, err := r.step(at.dentry)
+		if err != nil {
+			return "", err
+		}
+		if parent == at.dentry {
+			// A tree that is mounted nowhere: a pipe, a socket, a memfd.
+			return joinUp(append(names, name)), nil
+		}
+		names = append(names, name)
+		if total += len(name) + 1; total > maxPath {
+			break
+		}
+		at.dentry = parent
+	}
+	return "", fmt.Errorf("%w: a path that does not end", ErrWalk)
+}
+
+// inner gives the names from the root of the dentry's own file system.
+func (r *reader) inner(dentry uint64) (string, error) {
+	var names []string
+	total := 0
+	for range maxDepth {
+		name, parent, err := r.step(dentry)
+		if err != nil {
+			return "", err
+		}
+		if parent == dentry {
+			return joinUp(names), nil
+		}
+		names = append(names, name)
+		if total += len(name) + 1; total > maxPath {
+			break
+		}
+		dentry = parent
+	}
+	return "", fmt.Errorf("%w: a directory that does not end", ErrWalk)
+}
+
+func (r *reader) step(dentry uint64) (name string, parent uint64, err error) {
+	if name, err = r.name(dentry); err != nil {
+		return "", 0, err
+	}
+	parent, err = r.follow(dentry, r.layout.dentryParent)
+	return name, parent, err
+}
+
+func joinUp(names []string) string {
+	slices.Reverse(names)
+	return "/" + strings.TrimPrefix(strings.Join(names, "/"), "/")
+}
+
+// fileSystem reads the type and source of a mount.
+func (r *reader) fileSystem(mount uint64) (typ, source string, err error) {
+	l := r.layout
+	name, err := r.follow(mount+l.mountVFS.off, l.vfsSuper, l.superType, l.fsTypeName)
+	if err != nil {
+		return "", "", err
+	}
+	if typ, err = r.cstring(name, maxName); err != nil {
+		return "", "", err
+	}
+	device, err := r.pointer(mount, l.mountDevice)
+	if err != nil || device == 0 {
+		return typ, "", err
+	}
+	source, err = r.cstring(device, maxPath)
+	return typ, source, err
+}
+
+// locate says everything about a place that the guest has in memory.
+func (r *reader) locate(at place) (Location, error) {
+	var loc Location
+	var err error
+	if loc.Path, err = r.absolute(at); err != nil {
+		return Location{}, err
+	}
+	if loc.Inner, err = r.inner(at.dentry); err != nil {
+		return Location{}, err
+	}
+	if loc.FS, loc.Source, err = r.fileSystem(at.mount); err != nil {
+		return Location{}, err
+	}
+	inode, err := r.pointer(at.dentry, r.layout.dentryInode)
+	if err != nil || inode == 0 {
+		return loc, err
+	}
+	loc.Exists = true
+	loc.Inode, err = r.uint(inode, r.layout.inodeNumber)
+	return loc, err
+}

@@ -1,0 +1,178 @@
+package introspect
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// Linux' own limits: include/uapi/linux/limits.h.
+const (
+	maxPath = 4096
+	maxName = 255
+)
+
+// Task asks about one task of a guest, in the address space of View. Both must
+// be those of a vCPU that stands still, or answers may be of different times.
+type Task struct {
+	guest *Guest
+	view  View
+	addr  uint64
+}
+
+// Process is who a task is.
+type Process struct {
+	PID       uint32 // of the thread: the kernel's pid
+	TGID      uint32 // of the process: what user space calls pid
+	Parent    uint32 // TGID of the parent
+	UID, EUID uint32
+	Comm      string
+}
+
+// Current finds the task that a vCPU runs, from its base: on amd64 the GS base
+// in kernel mode (the per-CPU area), on arm64 SP_EL0 (the task itself).
+func (g *Guest) Current(v View, base uint64) (*Task, error) {
+	addr := base
+	if g.arch == "amd64" {
+		var err error
+		if addr, err = g.reader(v).follow(base, field{g.currentTask, 8}); err != nil {
+			return nil, fmt.Errorf("current task: %w", err)
+		}
+	}
+	if addr == 0 {
+		return nil, fmt.Errorf("current task: %w: nil pointer", ErrWalk)
+	}
+	return &Task{g, v, addr}, nil
+}
+
+// Process reads who the task is.
+func (t *Task) Process() (Process, error) {
+	r, l := t.guest.reader(t.view), t.guest.layout
+	var p Process
+	var err error
+	get := func(base uint64, f field) uint32 {
+		if err != nil {
+			return 0
+		}
+		var v uint64
+		v, err = r.uint(base, f)
+		return uint32(v)
+	}
+	p.PID = get(t.addr, l.taskPID)
+	p.TGID = get(t.addr, l.taskTGID)
+	if cred, e := r.follow(t.addr, l.taskCred); e == nil {
+		p.UID, p.EUID = get(cred, l.credUID), get(cred, l.credEUID)
+	} else if err == nil {
+		err = e
+	}
+	if parent, e := r.follow(t.addr, l.taskParent); e == nil {
+		p.Parent = get(parent, l.taskTGID)
+	} else if err == nil {
+		err = e
+	}
+	if err != nil {
+		return Process{}, fmt.Errorf("task %#x: %w", t.addr, err)
+	}
+	comm := make([]byte, min(l.taskComm.size, 64))
+	if err := r.read(comm, t.addr+l.taskComm.off); err != nil {
+		return Process{}, fmt.Errorf("task %#x: %w", t.addr, err)
+	}
+	if end := bytes.IndexByte(comm, 0); end >= 0 {
+		comm = comm[:end]
+	}
+	p.Comm = string(comm)
+	return p, nil
+}
+
+// String reads a path or another string of less than 4096 bytes from the
+// task's memory.
+func (t *Task) String(va uint64) (string, error) {
+	return t.guest.reader(t.view).cstring(va, maxPath)
+}
+
+// Read reads len(p) bytes from the task's memory.
+func (t *Task) Read(p []byte, va uint64) error {
+	return t.guest.reader(t.view).read(p, va)
+}
+
+// SystemCall reads a system call's number and arguments from the struct
+// pt_regs that its handler was called with.
+func (t *Task) SystemCall(regs uint64) (number uint64, args [6]uint64, err error) {
+	r, l := t.guest.reader(t.view), &t.guest.layout.regs
+	for i, f := range l.arg {
+		if args[i], err = r.uint(regs, f); err != nil {
+			return 0, args, fmt.Errorf("pt_regs: %w", err)
+		}
+	}
+	if number, err = r.uint(regs, l.number); err != nil {
+		return 0, args, fmt.Errorf("pt_regs: %w", err)
+	}
+	return uint64(uint32(number)), args, nil
+}
+
+// File is what a file descriptor refers to.
+type File struct {
+	Location
+	Pos   int64  // the file's offset
+	Flags uint32 // of open(2) and fcntl(2), such as O_APPEND
+	Size  int64  // as the guest has it: for a share it may be out of date
+}
+
+// File reads what one of the task's file descriptors refers to. A descriptor
+// that is not open gives an error that is neither ErrNotResident nor ErrWalk.
+func (t *Task) File(fd int32) (File, error) {
+	r, l := t.guest.reader(t.view), t.guest.layout
+	addr, err := r.file(t.addr, fd)
+	if err != nil {
+		return File{}, fmt.Errorf("fd %d: %w", fd, err)
+	}
+	var f File
+	pos, err := r.uint(addr, l.filePos)
+	if err == nil {
+		f.Pos = int64(pos)
+		var flags uint64
+		flags, err = r.uint(addr, l.fileFlags)
+		f.Flags = uint32(flags)
+	}
+	if err == nil {
+		var inode, size uint64
+		if inode, err = r.follow(addr, l.fileInode); err == nil {
+			size, err = r.uint(inode, l.inodeSize)
+			f.Size = int64(size)
+		}
+	}
+	var at place
+	if err == nil {
+		at, err = r.place(addr + l.filePath.off)
+	}
+	if err == nil {
+		f.Location, err = r.locate(at)
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("fd %d: %w", fd, err)
+	}
+	return f, nil
+}
+
+// file gives the address of the struct file of a descriptor.
+func (r *reader) file(task uint64, fd int32) (uint64, error) {
+	table, err := r.follow(task, r.layout.taskFiles, r.layout.filesTable)
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.uint(table, r.layout.tableMax)
+	if err != nil {
+		return 0, err
+	}
+	if fd < 0 || uint64(fd) >= n {
+		return 0, fmt.Errorf("not open")
+	}
+	slots, err := r.follow(table, r.layout.tableFiles)
+	if err != nil {
+		return 0, err
+	}
+	f, err := r.pointer(slots, field{8 * uint64(fd), 8})
+	if err == nil && f == 0 {
+		return 0, fmt.Errorf("not open")
+	}
+	return f, err
+}
