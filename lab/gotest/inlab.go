@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"warder/boot"
+	"warder/boot/kernelpkg"
+	"warder/lab"
+)
+
+// guestCache is the cache directory in the outer machine.
+const guestCache = "/var/cache/warder"
+
+// A labRun runs compiled tests in outer machines of one architecture.
+type labRun struct {
+	o      options
+	arch   string
+	dir    string // for binaries and results
+	tests  []goPackage
+	cfg    lab.Config
+	report *reporter
+	run    *run
+	m      *lab.Machine
+}
+
+// runInLab compiles the tests that need KVM for arch and runs all of them in
+// one outer machine: booting is paid once.
+func runInLab(ctx context.Context, o options, arch string, report *reporter) (*run, error) {
+	dir, err := os.MkdirTemp("", "warder-gotest-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	l := &labRun{o: o, arch: arch, dir: dir, report: report, run: newRun("lab " + arch)}
+	if err := l.prepare(ctx); err != nil {
+		return nil, err
+	}
+	defer l.close()
+	for _, p := range l.tests {
+		if err := l.test(ctx, p); err != nil {
+			return nil, err
+		}
+		report.packageDone(l.run, p.ImportPath)
+	}
+	return l.run, nil
+}
+
+func (l *labRun) prepare(ctx context.Context) error {
+	all, err := listPackages(ctx, l.arch, l.o.packages)
+	if err != nil {
+		return err
+	}
+	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Init: filepath.Join(l.dir, "init"), Log: slog.Default()}
+	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if !p.needsKVM() {
+			continue
+		}
+		binary := filepath.Join(l.dir, testName(p)+".test")
+		if err := buildTest(ctx, l.arch, p, l.o.cover != "", binary); err != nil {
+			l.run.fail(p.ImportPath, err.Error())
+			l.report.packageDone(l.run, p.ImportPath)
+			continue
+		}
+		if err := l.addPackage(p, binary); err != nil {
+			return err
+		}
+		l.tests = append(l.tests, p)
+	}
+	return l.addKernel()
+}
+
+// addPackage takes a package's test binary and test data along.
+func (l *labRun) addPackage(p goPackage, binary string) error {
+	dir, err := guestDir(p)
+	if err != nil {
+		return err
+	}
+	l.cfg.Files = append(l.cfg.Files, lab.File{Host: binary, Guest: dir + "/lab.test"})
+	for host, guest := range map[string]string{
+		filepath.Join(p.Dir, "testdata"):        dir + "/testdata",
+		filepath.Join(p.Module.Dir, "testdata"): "/src/warder/testdata",
+	} {
+		if info, err := os.Stat(host); err == nil && info.IsDir() {
+			l.cfg.Files = append(l.cfg.Files, lab.File{Host: host, Guest: guest})
+		}
+	}
+	return nil
+}
+
+// addKernel takes the guest kernel along, at the place in the cache where it
+// is here.
+func (l *labRun) addKernel() error {
+	cache, err := boot.CacheDir()
+	if err != nil {
+		return err
+	}
+	p, err := kernelpkg.Find(l.arch)
+	if err != nil {
+		return fmt.Errorf("no guest kernel: %w (bin/warder kernel pull --arch %s gets one)", err, l.arch)
+	}
+	rel, err := filepath.Rel(cache, p.Dir)
+	if err != nil {
+		return err
+	}
+	l.cfg.Files = append(l.cfg.Files, lab.File{Host: p.Dir, Guest: filepath.Join(guestCache, rel)})
+	return nil
+}
+
+// attempts is how often a package is run when its outer machine fails.
+const attempts = 2
+
+// test runs a package's tests. Its error says that there is no point in going
+// on.
+func (l *labRun) test(ctx context.Context, p goPackage) error {
+	var err error
+	for range attempts {
+		l.run.forget(p.ImportPath)
+		if err = l.boot(ctx); err == nil {
+			err = l.once(ctx, p)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, machine := errors.AsType[*lab.MachineError](err); !machine {
+			break
+		}
+		l.report.note("%s: %s: %v", l.run.Place, p.ImportPath, err)
+		l.close()
+	}
+	if err != nil {
+		l.run.fail(p.ImportPath, err.Error())
+	}
+	return nil
+}
+
+func (l *labRun) boot(ctx context.Context) (err error) {
+	if l.m == nil {
+		l.m, err = lab.Start(ctx, l.cfg)
+	}
+	return err
+}
+
+func (l *labRun) close() {
+	if l.m != nil {
+		l.m.Close()
+		l.m = nil
+	}
+}
+
+// grace is what a test binary gets on top of its own timeout, to report it.
+const grace = 30 * time.Second
+
+// once runs a package's tests once. The events in its output are final only
+// with the binary's exit status: a run that broke off is a failure.
+func (l *labRun) once(ctx context.Context, p goPackage) error {
+	dir, err := guestDir(p)
+	if err != nil {
+		return err
+	}
+	events := exec.CommandContext(ctx, "go", "tool", "test2json", "-t", "-p", p.ImportPath)
+	events.Stderr = os.Stderr
+	in, err := events.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := events.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := events.Start(); err != nil {
+		return err
+	}
+	consumed := make(chan error, 1)
+	go func() { consumed <- l.run.consume(out, nil) }()
+
+	c := lab.Command{
+		Args:   []string{dir + "/lab.test", "-test.v=test2json", "-test.timeout=" + l.o.timeout.String()},
+		Env:    []string{"WARDER_CACHE=" + guestCache},
+		Dir:    dir,
+		Stdout: in,
+		Stderr: in,
+	}
+	if l.o.run != "" {
+		c.Args = append(c.Args, "-test.run="+l.o.run)
+	}
+	if l.o.cover != "" {
+		c.Results, c.ResultsTo = "/results", filepath.Join(l.o.cover, l.arch)
+		c.Args = append(c.Args, "-test.coverprofile=/results/"+testName(p)+".cov", "-test.outputdir=/results")
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, l.o.timeout+grace, fmt.Errorf("killed after %v", l.o.timeout+grace))
+	defer cancel()
+	exit, err := l.m.Run(bounded, c)
+	in.Close()
+	if cerr := <-consumed; err == nil {
+		err = cerr
+	}
+	if werr := events.Wait(); err == nil {
+		err = werr
+	}
+	if err == nil && exit.Status != 0 && l.run.tests[testID{Package: p.ImportPath}].Outcome != failed {
+		err = fmt.Errorf("exit status %d", exit.Status)
+	}
+	return err
+}

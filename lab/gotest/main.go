@@ -1,0 +1,122 @@
+// Command gotest runs the project's Go tests where each of them can run: here,
+// and those that need KVM in the lab, on both architectures.
+//
+// The tests here run first. One that needs KVM skips itself, saying "runs in
+// the lab"; the packages that have such tests (they import internal/testkvm)
+// are then compiled for each architecture and run in one outer machine each.
+// Everything put off must have passed in the lab at the end.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type options struct {
+	packages []string
+	arches   []string
+	race     []string
+	here     bool
+	parallel bool
+	run      string
+	cover    string
+	timeout  time.Duration
+	overall  time.Duration
+	memory   uint64
+}
+
+func main() {
+	var o options
+	var arches, race string
+	flag.StringVar(&arches, "arch", "amd64,arm64", "architectures to test in the lab; none for no lab")
+	flag.StringVar(&race, "race", "", "patterns of packages to test with the race detector here")
+	flag.BoolVar(&o.here, "here", true, "run the tests on this machine too")
+	flag.BoolVar(&o.parallel, "parallel", false, "run the architectures at the same time")
+	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
+	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
+	flag.DurationVar(&o.timeout, "timeout", 8*time.Minute, "time for the tests of one package")
+	flag.DurationVar(&o.overall, "overall", 30*time.Minute, "time for everything")
+	flag.Uint64Var(&o.memory, "memory", 2048, "memory of an outer machine in MiB")
+	flag.Parse()
+	if o.packages = flag.Args(); len(o.packages) == 0 {
+		o.packages = []string{"./..."}
+	}
+	o.arches, o.race = fields(arches), fields(race)
+
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.overall, fmt.Errorf("not done after %v", o.overall))
+	defer cancel()
+	ok, err := test(ctx, o, newReporter(os.Stdout))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gotest:", err)
+		os.Exit(1)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+func fields(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// test runs everything and reports whether all of it is well.
+func test(ctx context.Context, o options, report *reporter) (bool, error) {
+	var runs []*run
+	var here *run
+	if o.here {
+		report.note("testing here")
+		var err error
+		if here, err = runHere(ctx, o, report); err != nil {
+			return false, err
+		}
+		runs = append(runs, here)
+	}
+	labs, err := inLabs(ctx, o, report)
+	if err != nil {
+		return false, err
+	}
+	for _, arch := range o.arches {
+		runs = append(runs, labs[arch])
+	}
+	return report.summary(runs, verify(here, runtime.GOARCH, labs)), nil
+}
+
+func inLabs(ctx context.Context, o options, report *reporter) (map[string]*run, error) {
+	var (
+		mu    sync.Mutex
+		wg    sync.WaitGroup
+		labs  = map[string]*run{}
+		first error
+	)
+	one := func(arch string) {
+		report.note("testing in the lab: %s", arch)
+		r, err := runInLab(ctx, o, arch, report)
+		mu.Lock()
+		defer mu.Unlock()
+		if labs[arch] = r; err != nil && first == nil {
+			first = fmt.Errorf("lab %s: %w", arch, err)
+		}
+	}
+	for _, arch := range o.arches {
+		if o.parallel {
+			wg.Go(func() { one(arch) })
+		} else {
+			one(arch)
+		}
+	}
+	wg.Wait()
+	return labs, first
+}

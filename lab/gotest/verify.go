@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// What tests say when they skip. Need of package testkvm says the first; the
+// second is for what no emulator has.
+const (
+	runsInLab     = "runs in the lab"
+	needsHardware = "needs hardware"
+)
+
+// verify returns what the runs together do not prove, one line each: a test
+// that was put off here must have passed in the lab of this machine's
+// architecture, and a test may be skipped in a lab only if it passed here or
+// needs hardware that no lab has.
+func verify(here *run, native string, labs map[string]*run) []string {
+	var missing []string
+	if here != nil && labs[native] != nil {
+		for _, id := range here.order {
+			rec := here.tests[id]
+			if rec.Outcome != skipped || id.Test == "" || !strings.Contains(rec.Output, runsInLab) {
+				continue
+			}
+			if r := labs[native].tests[id]; r == nil || r.Outcome != passed {
+				missing = append(missing, fmt.Sprintf("%v: put off to the lab here, but did not pass in %s", id, labs[native].Place))
+			}
+		}
+	}
+	for _, r := range labs {
+		for _, id := range r.order {
+			rec := r.tests[id]
+			if rec.Outcome != skipped || id.Test == "" || strings.Contains(rec.Output, needsHardware) {
+				continue
+			}
+			if here != nil {
+				if h := here.tests[id]; h != nil && h.Outcome == passed {
+					continue
+				}
+			}
+			missing = append(missing, fmt.Sprintf("%v: skipped in %s: %s", id, r.Place, reason(rec.Output)))
+		}
+	}
+	return missing
+}
+
+// reason is the line of a skipped test's output that says why.
+func reason(output string) string {
+	for line := range strings.SplitSeq(output, "\n") {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "--- ") {
+			return line
+		}
+	}
+	return "no reason given"
+}
