@@ -1,0 +1,3 @@
+// Package hostinfo tells what a host offers to virtual machines: it looks, and
+// changes nothing.
+package hostinfo
