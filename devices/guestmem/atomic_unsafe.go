@@ -1,0 +1,107 @@
+package guestmem
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// aligned reports whether b starts at a multiple of n.
+func aligned(b []byte, n uintptr) bool {
+	// SAFETY: only the address is looked at.
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%n == 0
+}
+
+// word32 is the aligned word that holds the n bytes at a, which must not cross
+// its end, and how many bits below them it has.
+func (m *Memory) word32(a Addr, n uint64) (*uint32, uint, error) {
+	if uint64(a)%n != 0 {
+		return nil, 0, ErrRange
+	}
+	b, err := m.Slice(a&^3, 4)
+	if err != nil {
+		return nil, 0, err
+	}
+	// SAFETY: Slice checked that these four bytes are mapped guest RAM; regions
+	// start on a word, in the guest and on the host, so they are aligned.
+	return (*uint32)(unsafe.Pointer(unsafe.SliceData(b))), uint(a&3) * 8, nil
+}
+
+func (m *Memory) word64(a Addr) (*uint64, error) {
+	if a%8 != 0 {
+		return nil, ErrRange
+	}
+	b, err := m.Slice(a, 8)
+	if err != nil {
+		return nil, err
+	}
+	// SAFETY: as in word32.
+	return (*uint64)(unsafe.Pointer(unsafe.SliceData(b))), nil
+}
+
+// The loads below are acquire loads and the stores are release stores (on both
+// architectures sync/atomic is stronger still: sequentially consistent). Values
+// are little-endian, as both architectures and virtio 1 have them.
+
+// LoadUint16 reads the word at a, a multiple of 2. Go has no 16-bit atomics: it
+// is part of the 32-bit word around it.
+func (m *Memory) LoadUint16(a Addr) (uint16, error) {
+	p, shift, err := m.word32(a, 2)
+	if err != nil {
+		return 0, err
+	}
+	return uint16(atomic.LoadUint32(p) >> shift), nil
+}
+
+// LoadUint32 reads the word at a, a multiple of 4.
+func (m *Memory) LoadUint32(a Addr) (uint32, error) {
+	p, _, err := m.word32(a, 4)
+	if err != nil {
+		return 0, err
+	}
+	return atomic.LoadUint32(p), nil
+}
+
+// LoadUint64 reads the word at a, a multiple of 8.
+func (m *Memory) LoadUint64(a Addr) (uint64, error) {
+	p, err := m.word64(a)
+	if err != nil {
+		return 0, err
+	}
+	return atomic.LoadUint64(p), nil
+}
+
+// StoreUint16 writes the word at a, a multiple of 2. The two bytes beside it
+// are written back as they were read in the same atomic operation, so that what
+// the guest stores there meanwhile is not lost.
+func (m *Memory) StoreUint16(a Addr, v uint16) error {
+	p, shift, err := m.word32(a, 2)
+	if err != nil {
+		return err
+	}
+	for {
+		old := atomic.LoadUint32(p)
+		if atomic.CompareAndSwapUint32(p, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
+			return nil
+		}
+	}
+}
+
+// StoreUint32 writes the word at a, a multiple of 4.
+func (m *Memory) StoreUint32(a Addr, v uint32) error {
+	p, _, err := m.word32(a, 4)
+	if err != nil {
+		return err
+	}
+	atomic.StoreUint32(p, v)
+	return nil
+}
+
+// StoreUint64 writes the word at a, a multiple of 8.
+func (m *Memory) StoreUint64(a Addr, v uint64) error {
+	p, err := m.word64(a)
+	if err != nil {
+		return err
+	}
+	atomic.StoreUint64(p, v)
+	return nil
+}
