@@ -114,7 +114,7 @@ func (u *UART) interrupt() {
 	c := u.causes()
 	news := c &^ u.raised
 	u.raised = c
-	if news == 0 {
+	if news == 0 || u.closed {
 		return
 	}
 	if err := u.line.Pulse(); err != nil {

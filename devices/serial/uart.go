@@ -84,6 +84,7 @@ type UART struct {
 	thrDue  bool // THR became empty and the guest was not told yet
 	raised  byte // the causes that the line was last pulsed for, as IER bits
 	stats   Stats
+	closed  bool // the line is gone: no interrupt any more
 }
 
 // Stats counts what passed through since New, in bytes.
@@ -109,9 +110,15 @@ func New(out io.Writer, line irq.Line) *UART {
 }
 
 // Close waits until the host's writer has taken all output or made no progress
-// for flushPatience, and stops the UART's goroutine. Bytes that the guest writes
-// afterwards are dropped.
-func (u *UART) Close() error { return u.tx.close() }
+// for flushPatience ([ErrNotFlushed]). Afterwards the UART neither writes nor
+// interrupts; bytes that the guest writes are dropped.
+func (u *UART) Close() error {
+	err := u.tx.close()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	return err
+}
 
 // Stats returns the counters.
 func (u *UART) Stats() Stats {
