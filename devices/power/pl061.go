@@ -54,7 +54,9 @@ type PL061 struct {
 	mask  byte
 	edges byte // latched, of lines that sense edges
 	afsel byte
-	up    *time.Timer // lets the key go
+	up    *time.Timer // lets the key go; nil before the first press
+	// closed says that the line is gone: no interrupt any more.
+	closed bool
 }
 
 // NewPL061 returns a GPIO with the key on line keyLine, which is 0 to 7.
@@ -72,6 +74,16 @@ func (g *PL061) Press() error {
 	}
 	g.up = time.AfterFunc(keyHold, g.release)
 	return g.drive(g.in | g.key)
+}
+
+// Close lets go of the interrupt line.
+func (g *PL061) Close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	if g.up != nil {
+		g.up.Stop()
+	}
 }
 
 func (g *PL061) release() {
@@ -185,7 +197,7 @@ func (g *PL061) drive(in byte) error {
 
 // interrupt pulses the line if more is pending than before.
 func (g *PL061) interrupt(before byte) error {
-	if g.pending()&^before == 0 {
+	if g.pending()&^before == 0 || g.closed {
 		return nil
 	}
 	return g.line.Pulse()
