@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ import (
 // in it.
 type MachineError struct {
 	Reason string   // what was seen
-	Serial []string // the last lines of its serial console and of QEMU
+	Serial []string // the last lines of QEMU and of the machine's serial console
 	Err    error    // what was seen first, may be nil
 }
 
@@ -39,11 +40,12 @@ func (e *MachineError) Unwrap() error { return e.Err }
 
 // A Machine is a running outer machine.
 type Machine struct {
-	cfg    Config
-	serial tail
-	conn   net.Conn
-	w      *wire.Writer
-	hello  wire.HelloInfo
+	cfg         Config
+	serial      tail // the kernel's console
+	diagnostics tail // QEMU's own complaints
+	conn        net.Conn
+	w           *wire.Writer
+	hello       wire.HelloInfo
 
 	kill  context.CancelFunc
 	ended chan struct{} // closed when QEMU is gone
@@ -76,7 +78,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		"kvm", m.hello.KVM, "after", time.Since(began).Round(100*time.Millisecond))
 	if !m.hello.KVM {
 		m.Close()
-		return nil, &MachineError{Reason: "it has no /dev/kvm: its kernel or modules lack KVM", Serial: m.serial.lines(consoleLines)}
+		return nil, &MachineError{Reason: "it has no /dev/kvm: its kernel or modules lack KVM", Serial: m.lastLines()}
 	}
 	return m, nil
 }
@@ -97,7 +99,7 @@ func (m *Machine) launch(ctx context.Context, initramfs *os.File) error {
 
 	ctx, m.kill = context.WithCancel(ctx)
 	cmd := exec.CommandContext(ctx, m.cfg.QEMU.Path, arguments(m.cfg)...)
-	cmd.Stdout, cmd.Stderr = &m.serial, &m.serial
+	cmd.Stdout, cmd.Stderr = &m.serial, &m.diagnostics
 	cmd.ExtraFiles = []*os.File{initramfsFD - 3: initramfs, portFD - 3: theirs}
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	cmd.WaitDelay = time.Second
@@ -159,7 +161,9 @@ const (
 func (m *Machine) failure(err error) error {
 	e := &MachineError{Err: err}
 	silent := errors.Is(err, os.ErrDeadlineExceeded)
-	if !silent {
+	broken := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+	if broken {
 		// The stream breaks a moment before QEMU is gone and its last
 		// lines are here.
 		select {
@@ -168,7 +172,7 @@ func (m *Machine) failure(err error) error {
 		}
 	}
 	m.Close()
-	e.Serial = m.serial.lines(consoleLines)
+	e.Serial = m.lastLines()
 	line, panicked := m.serial.panicLine()
 	switch {
 	case panicked:
@@ -177,7 +181,7 @@ func (m *Machine) failure(err error) error {
 		e.Reason = fmt.Sprintf("not up after %v", m.cfg.BootTimeout)
 	case silent:
 		e.Reason = fmt.Sprintf("silent for %v", m.cfg.Silence)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
+	case broken:
 		e.Reason = "it ended by itself"
 		if m.err != nil {
 			e.Reason = fmt.Sprintf("QEMU ended: %v", m.err)
@@ -186,6 +190,14 @@ func (m *Machine) failure(err error) error {
 		e.Reason = err.Error()
 	}
 	return e
+}
+
+// harmless are complaints of QEMU about CPU features it does not emulate.
+const harmless = "warning: TCG doesn't support requested feature"
+
+func (m *Machine) lastLines() []string {
+	lines := slices.DeleteFunc(m.diagnostics.lines(consoleLines), func(l string) bool { return strings.Contains(l, harmless) })
+	return append(lines, m.serial.lines(consoleLines)...)
 }
 
 // Close ends the machine.

@@ -20,7 +20,7 @@ func Prepare(ctx context.Context, cfg Config) (Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if cfg.QEMU.Path == "" {
+	if cfg.QEMU.Path == "" { // a given one is taken as it is
 		if cfg.QEMU, err = findQEMU(ctx, cfg); err != nil {
 			return cfg, err
 		}

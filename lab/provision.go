@@ -2,10 +2,20 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"warder/boot"
+	"warder/boot/debian"
 )
 
 // leastQEMU is the first major version whose emulated SVM is sound: with 7.2
@@ -13,28 +23,141 @@ import (
 // VMs.
 const leastQEMU = 10
 
+// qemuPackages are the Debian packages to unpack for a QEMU.
+var qemuPackages = map[string][]string{
+	"amd64": {"qemu-system-x86", "qemu-system-data", "seabios"},
+	"arm64": {"qemu-system-arm", "qemu-system-data"},
+}
+
+// findQEMU returns the installed QEMU if it is new enough, and else the one
+// of the release's backports, which it fetches once and unpacks in the cache.
 func findQEMU(ctx context.Context, cfg Config) (QEMU, error) {
-	name := machines[cfg.Arch].qemu
-	path, err := exec.LookPath(name)
+	installed := machines[cfg.Arch].qemu
+	path, err := exec.LookPath(installed)
 	if err == nil {
 		v, err := qemuVersion(ctx, path)
-		if err != nil {
-			return QEMU{}, err
-		}
-		if v >= leastQEMU {
+		if err == nil && v >= leastQEMU {
 			return QEMU{Path: path}, nil
 		}
+		cfg.Log.Debug("the installed QEMU will not do", "path", path, "version", v, "err", err)
 	}
-	return QEMU{}, fmt.Errorf("lab: no %s of version %d or newer", name, leastQEMU)
+	cache, err := cacheDir("qemu-" + cfg.Arch)
+	if err != nil {
+		return QEMU{}, err
+	}
+	q, err := unpackOnce(ctx, cache, func(dir string) error { return fetchQEMU(ctx, cfg, dir) })
+	if err != nil {
+		return QEMU{}, fmt.Errorf("lab: no QEMU %d: %w", leastQEMU, err)
+	}
+	found, err := Unpacked(q, cfg.Arch)
+	if err != nil {
+		return QEMU{}, err
+	}
+	v, err := qemuVersion(ctx, found.Path)
+	if err != nil {
+		return QEMU{}, fmt.Errorf("%w (its libraries come with apt-get install %s)", err, qemuPackages[cfg.Arch][0])
+	}
+	if v < leastQEMU {
+		return QEMU{}, fmt.Errorf("lab: the newest QEMU of this machine's Debian mirror is %d, the lab needs %d", v, leastQEMU)
+	}
+	return found, nil
+}
+
+func fetchQEMU(ctx context.Context, cfg Config, dir string) error {
+	debs, err := fetch(ctx, cfg.Log, debian.Request{Packages: qemuPackages[cfg.Arch], Suite: debian.Backports})
+	if err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		err := debian.Unpack(deb, dir, func(name string) bool {
+			return strings.HasPrefix(name, "usr/bin/qemu-system-") ||
+				strings.HasPrefix(name, "usr/share/qemu/") || strings.HasPrefix(name, "usr/share/seabios/")
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch downloads packages into the cache, with progress to log.
+func fetch(ctx context.Context, log *slog.Logger, req debian.Request) ([]string, error) {
+	cache, err := boot.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	req.Dir = filepath.Join(cache, "debs")
+	req.StateDir = filepath.Join(cache, "apt")
+	for _, dir := range []string{req.Dir, req.StateDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	said := ""
+	req.Progress = func(p debian.Progress) {
+		if p.What != said {
+			log.Info("fetching", "what", p.What, "MiB", p.Total>>20)
+			said = p.What
+		}
+	}
+	return debian.Fetch(ctx, req)
+}
+
+// cacheDir is a directory of the lab's in the cache; the directory above it
+// is there.
+func cacheDir(name string) (string, error) {
+	cache, err := boot.CacheDir()
+	if err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	dir := filepath.Join(cache, "lab")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// unpackOnce returns dir, which fill fills if it does not exist. Two processes
+// that need it at the same time fill it once, and what fill leaves half done
+// is not seen.
+func unpackOnce(ctx context.Context, dir string, fill func(dir string) error) (string, error) {
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return "", context.Cause(ctx)
+	}
+	half := dir + ".part"
+	if err := os.RemoveAll(half); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(half, 0o755); err != nil {
+		return "", err
+	}
+	if err := fill(half); err != nil {
+		return "", errors.Join(err, os.RemoveAll(half))
+	}
+	return dir, os.Rename(half, dir)
 }
 
 var versionLine = regexp.MustCompile(`version (\d+)\.`)
 
 // qemuVersion returns the major version of the QEMU at path.
 func qemuVersion(ctx context.Context, path string) (int, error) {
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	out, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("lab: %s --version: %w", path, err)
+		return 0, fmt.Errorf("lab: %s --version: %w: %s", path, err, strings.TrimSpace(string(out)))
 	}
 	m := versionLine.FindSubmatch(out)
 	if m == nil {
