@@ -10,7 +10,10 @@
 // has to start.
 package boot
 
-import "bytes"
+import (
+	"bytes"
+	"regexp"
+)
 
 // A Segment is a run of bytes with its place in guest-physical memory.
 type Segment struct {
@@ -65,24 +68,28 @@ type Kernel struct {
 // banner is what begins linux_banner, init/version-timestamp.c.
 var banner = []byte("Linux version ")
 
+// banner begins linux_banner, which ends with "#1 SMP ..." (init/version-timestamp.c).
+var banner = []byte("Linux version ")
+
 // Version is the kernel's banner, "Linux version 6.12...", or "" when the kernel
 // has none in plain sight.
 func (k *Kernel) Version() string {
 	const maxBanner = 512
 	for _, s := range k.Segments {
-		for data := s.Data; ; {
+		for data := s.Data; ; data = data[len(banner):] {
 			i := bytes.Index(data, banner)
 			if i < 0 {
 				break
 			}
 			data = data[i:]
 			line, _, ok := bytes.Cut(data[:min(len(data), maxBanner)], []byte{'\n'})
-			// The kernel has the same words with %s behind them for /proc/version.
-			if ok && !bytes.Contains(line, []byte("%s")) && isText(line) {
+			// Others with the same words lack the build's number or have %s there.
+			if ok && isText(line) && numbered.Match(line) {
 				return string(line)
 			}
-			data = data[len(banner):]
 		}
 	}
 	return ""
 }
+
+var numbered = regexp.MustCompile(` #[0-9]`)

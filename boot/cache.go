@@ -46,7 +46,7 @@ func (c cache) store(r io.ReaderAt, size int64) store {
 		if _, err := io.Copy(sum, io.NewSectionReader(r, 0, size)); err != nil {
 			return nil, err
 		}
-		path := filepath.Join(c.dir, "expanded", hex.EncodeToString(sum.Sum(nil)))
+		path := filepath.Join(c.dir, hex.EncodeToString(sum.Sum(nil)))
 		if x, err := openCached(path); err == nil {
 			return x, nil
 		}

@@ -2,8 +2,6 @@
 // (Devicetree Specification 0.4, bindings of the Linux kernel).
 package fdt
 
-import "errors"
-
 // Config says which hardware the tree describes.
 type Config struct {
 	CPUs     int // affinities as KVM gives them to vCPU 0 to CPUs-1
@@ -43,6 +41,3 @@ type GIC struct {
 	Distributor Range
 	Second      Range
 }
-
-// Build returns the tree as a blob.
-func Build(cfg Config) ([]byte, error) { return nil, errors.ErrUnsupported }

@@ -32,7 +32,7 @@ var ErrFormat = errors.New("no ELF file")
 // A File is an opened kernel.
 type File struct {
 	Segments []Segment // by address, without overlap
-	Entry    uint64    // physical address of startup_64
+	Entry    uint64    // physical address of startup_64, 0 when there is none
 	PVHEntry uint64    // physical address of the 32-bit PVH entry, 0 when there is none
 }
 
@@ -64,11 +64,6 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 	if err := f.load(r, size, progs); err != nil {
 		return nil, err
 	}
-	entry, ok := physical(progs, h.Entry)
-	if !ok {
-		return nil, fmt.Errorf("ELF entry %#x is in no segment", h.Entry)
-	}
-	f.Entry = entry
 	for _, p := range progs {
 		if elf.ProgType(p.Type) != elf.PT_NOTE || f.PVHEntry != 0 {
 			continue
@@ -82,8 +77,9 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 		}
 		f.PVHEntry = pvhEntry(buf)
 	}
-	if _, ok := physical(progs, f.PVHEntry); !ok {
-		f.PVHEntry = 0
+	f.Entry, f.PVHEntry = physical(progs, h.Entry), physical(progs, f.PVHEntry)
+	if f.Entry == 0 && f.PVHEntry == 0 {
+		return nil, fmt.Errorf("an ELF file without an entry (%#x is in no segment): no kernel", h.Entry)
 	}
 	return f, nil
 }
@@ -172,20 +168,22 @@ func trim(p []byte) []byte {
 }
 
 // physical translates addr, which a linker script may have given as a physical
-// or as a virtual address.
-func physical(progs []elf.Prog64, addr uint64) (uint64, bool) {
+// or as a virtual address; 0 when it is in no segment.
+func physical(progs []elf.Prog64, addr uint64) uint64 {
+	if addr == 0 {
+		return 0 // the area of per-CPU variables is linked to 0
+	}
 	for _, p := range progs {
-		if elf.ProgType(p.Type) != elf.PT_LOAD {
-			continue
-		}
-		if addr >= p.Paddr && addr-p.Paddr < p.Filesz {
-			return addr, true
-		}
-		if addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
-			return addr - p.Vaddr + p.Paddr, true
+		if elf.ProgType(p.Type) == elf.PT_LOAD && addr >= p.Paddr && addr-p.Paddr < p.Filesz {
+			return addr
 		}
 	}
-	return 0, false
+	for _, p := range progs {
+		if elf.ProgType(p.Type) == elf.PT_LOAD && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
+			return addr - p.Vaddr + p.Paddr
+		}
+	}
+	return 0
 }
 
 // pvhEntry finds the PVH entry among ELF notes, 0 when there is none.
