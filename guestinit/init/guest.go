@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/guestinit/agent"
+	"warder/guestinit/process"
+	"warder/guestinit/proto"
+	"warder/guestinit/system"
+)
+
+const (
+	// defaultGrace is how long processes get to end when nobody said.
+	defaultGrace = 5 * time.Second
+	maxGrace     = 5 * time.Minute
+)
+
+// guest is the system as the host sees it.
+type guest struct {
+	table *process.Table
+	agent atomic.Pointer[agent.Agent]
+
+	stop   sync.Once
+	ending chan struct{} // closed when the guest is to stop
+	grace  time.Duration // set by then
+}
+
+func newGuest(table *process.Table) *guest {
+	return &guest{table: table, ending: make(chan struct{})}
+}
+
+// Setup is agent.System's.
+func (g *guest) Setup(s proto.Setup) error {
+	var errs []error
+	if len(s.Entropy) > 0 {
+		errs = append(errs, system.AddEntropy(s.Entropy))
+	}
+	if !s.Time.IsZero() {
+		errs = append(errs, system.SetClock(s.Time))
+	}
+	if s.Hostname != "" {
+		errs = append(errs, system.SetHostname(s.Hostname))
+	}
+	for _, m := range s.Mounts {
+		errs = append(errs, system.Mount(m))
+	}
+	return errors.Join(errs...)
+}
+
+// Info is agent.System's.
+func (g *guest) Info() (proto.Info, error) { return system.Info() }
+
+// PowerOff is agent.System's. The first call's grace holds.
+func (g *guest) PowerOff(reason string, grace time.Duration) {
+	g.stop.Do(func() {
+		g.grace = min(max(grace, 0), maxGrace)
+		if a := g.agent.Load(); a != nil {
+			go a.Stopping(reason)
+		}
+		close(g.ending)
+	})
+}
+
+// wait waits until the guest is to stop, and stops it. It does not return.
+func (g *guest) wait() {
+	<-g.ending
+	ctx, cancel := context.WithTimeout(context.Background(), g.grace)
+	g.table.StopAll(ctx)
+	cancel()
+	system.UnmountAll() // what failed to unmount is synced here
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	select {} // PID 1 must not end
+}
