@@ -65,9 +65,6 @@ type Kernel struct {
 	SetupHeader []byte
 }
 
-// banner is what begins linux_banner, init/version-timestamp.c.
-var banner = []byte("Linux version ")
-
 // banner begins linux_banner, which ends with "#1 SMP ..." (init/version-timestamp.c).
 var banner = []byte("Linux version ")
 
