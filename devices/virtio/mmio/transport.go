@@ -1,0 +1,250 @@
+package mmio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"warder/devices/eventfd"
+	"warder/devices/guestmem"
+	"warder/devices/irq"
+	"warder/devices/virtio"
+	"warder/devices/virtio/virtq"
+)
+
+// Size is the length in bytes of a transport's registers: a page, the device's
+// configuration space from offset 0x100 on.
+const Size = 0x1000
+
+// Bits of the device status, section 2.1.
+const (
+	statusFeaturesOK = 8
+	statusDriverOK   = 4
+	statusNeedsReset = 64
+)
+
+// Bits of the interrupt status, section 4.2.2.
+const (
+	interruptUsed   = 1 << 0
+	interruptConfig = 1 << 1
+)
+
+// transportFeatures are offered with every device.
+const transportFeatures = virtio.FVersion1 | virtio.FIndirectDesc | virtio.FEventIdx
+
+// Transport is the registers of one device, a bus.Device of Size bytes.
+type Transport struct {
+	dev   virtio.Device
+	info  virtio.Info
+	mem   *guestmem.Memory
+	line  irq.Line
+	log   *slog.Logger
+	kicks []*eventfd.Eventfd // by queue, for the transport's whole life
+
+	mu             sync.Mutex // one register access at a time
+	deviceSel      uint32     // which half of the features is read
+	driverSel      uint32     // and written
+	driverFeatures uint64
+	status         uint32
+	queueSel       uint32
+	queues         []queueState
+	stop           context.CancelFunc // of the worker; nil while there is none
+	worker         sync.WaitGroup
+
+	// What the worker changes too, which reset waits for with mu held.
+	needsReset atomic.Bool
+	interrupts atomic.Uint32 // InterruptStatus
+	generation atomic.Uint32 // of the configuration space
+
+	stats   counters
+	logged  time.Time // of the latest log line; owned by whoever reports a failure
+	logging sync.Mutex
+	muted   int
+}
+
+// queueState is what a driver has set of one queue.
+type queueState struct {
+	size              uint32
+	desc, avail, used uint64
+	queue             *virtq.Queue // not nil while the queue is ready
+}
+
+// New wires dev to the guest's memory and its interrupt line.
+func New(dev virtio.Device, mem *guestmem.Memory, line irq.Line, log *slog.Logger) (*Transport, error) {
+	info := dev.Info()
+	t := &Transport{dev: dev, info: info, mem: mem, line: line, log: log.With("device", info.Name)}
+	for _, size := range info.QueueMax {
+		if size == 0 || size&(size-1) != 0 || size > virtq.MaxSize {
+			return nil, errors.Join(fmt.Errorf("mmio: %s: queue size %d is no power of two up to %d", info.Name, size, virtq.MaxSize), t.Close())
+		}
+		kick, err := eventfd.New()
+		if err != nil {
+			return nil, errors.Join(err, t.Close())
+		}
+		t.kicks = append(t.kicks, kick)
+	}
+	t.queues = make([]queueState, len(info.QueueMax))
+	if n, ok := dev.(virtio.ConfigNotifier); ok {
+		n.OnConfigChange(t.configChanged)
+	}
+	return t, nil
+}
+
+// Name is the device's name.
+func (t *Transport) Name() string { return t.info.Name }
+
+// Kicks are the queues' doorbells, by queue: for ioeventfds at QueueNotify with
+// the queue's number as data. A doorbell that exits all the same works too.
+func (t *Transport) Kicks() []*eventfd.Eventfd { return t.kicks }
+
+// Close stops the device: afterwards it touches neither guest memory nor its
+// interrupt line.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reset()
+	var errs []error
+	for _, k := range t.kicks {
+		errs = append(errs, k.Close())
+	}
+	t.kicks = nil
+	return errors.Join(errs...)
+}
+
+// start sets the device's worker going. The caller holds mu.
+func (t *Transport) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stop = cancel
+	queues := make([]*virtq.Queue, len(t.queues))
+	for i, q := range t.queues {
+		queues[i] = q.queue
+	}
+	features := t.driverFeatures
+	t.worker.Go(func() {
+		if err := t.run(ctx, features, queues); err != nil && ctx.Err() == nil {
+			t.fail(err)
+		}
+	})
+}
+
+// run is the device's Run. A panic in a device is a bug of ours that a guest
+// may have found; it costs the guest its device and the host a log line.
+func (t *Transport) run(ctx context.Context, features uint64, queues []*virtq.Queue) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return t.dev.Run(ctx, features, queues)
+}
+
+// reset is the driver's write of 0 to the status. The caller holds mu.
+func (t *Transport) reset() {
+	if t.stop != nil {
+		t.stop()
+		t.worker.Wait()
+		t.stop = nil
+	}
+	for _, q := range t.queues {
+		t.stats.retire(q.queue)
+	}
+	clear(t.queues)
+	t.deviceSel, t.driverSel, t.driverFeatures, t.status, t.queueSel = 0, 0, 0, 0, 0
+	t.needsReset.Store(false)
+	t.interrupts.Store(0)
+	t.stats.resets.Add(1)
+}
+
+// fail stops serving the guest until it resets the device.
+func (t *Transport) fail(err error) {
+	t.needsReset.Store(true)
+	t.stats.failures.Add(1)
+	t.report(err)
+	t.interrupt(interruptConfig)
+}
+
+// quiet is how long a device that has been complained of is not again.
+const quiet = 10 * time.Second
+
+func (t *Transport) report(err error) {
+	t.logging.Lock()
+	defer t.logging.Unlock()
+	if now := time.Now(); now.Sub(t.logged) >= quiet {
+		t.log.Warn("device needs a reset by its driver", "err", err, "unreported", t.muted)
+		t.logged, t.muted = now, 0
+		return
+	}
+	t.muted++
+}
+
+func (t *Transport) interrupt(cause uint32) {
+	t.interrupts.Or(cause)
+	t.stats.interrupts.Add(1)
+	if err := t.line.Pulse(); err != nil {
+		t.report(fmt.Errorf("interrupt: %w", err))
+	}
+}
+
+func (t *Transport) configChanged() {
+	t.generation.Add(1)
+	t.interrupt(interruptConfig)
+}
+
+// ready takes queue q into service, with the addresses that the driver has set.
+// The caller holds mu.
+func (t *Transport) ready(i int) {
+	q := &t.queues[i]
+	if t.status&statusFeaturesOK == 0 || t.status&statusDriverOK != 0 || q.queue != nil {
+		return
+	}
+	if q.size > uint32(t.info.QueueMax[i]) {
+		t.fail(fmt.Errorf("%w: queue %d of size %d, at most %d", virtq.ErrMalformed, i, q.size, t.info.QueueMax[i]))
+		return
+	}
+	queue, err := virtq.New(t.mem, virtq.Config{
+		Size: uint16(q.size),
+		Desc: guestmem.Addr(q.desc), Avail: guestmem.Addr(q.avail), Used: guestmem.Addr(q.used),
+		EventIdx: t.driverFeatures&virtio.FEventIdx != 0,
+		Indirect: t.driverFeatures&virtio.FIndirectDesc != 0,
+		Kick:     t.kicks[i],
+		Notify:   func() error { t.interrupt(interruptUsed); return nil },
+	})
+	if err != nil {
+		t.fail(err)
+		return
+	}
+	q.queue = queue
+}
+
+// setStatus is the driver's write of the status. The caller holds mu.
+func (t *Transport) setStatus(v uint32) {
+	if v == 0 {
+		t.reset()
+		return
+	}
+	// Bits are only ever added (section 2.1.1); DEVICE_NEEDS_RESET is ours.
+	added := v &^ t.status & 0xff &^ statusNeedsReset
+	if added&statusFeaturesOK != 0 && !t.featuresOK() {
+		added &^= statusFeaturesOK
+	}
+	if added&statusDriverOK != 0 && (t.status|added)&statusFeaturesOK == 0 {
+		added &^= statusDriverOK
+	}
+	t.status |= added
+	if added&statusDriverOK != 0 && !t.needsReset.Load() {
+		t.start()
+	}
+}
+
+func (t *Transport) offered() uint64 { return t.info.Features | transportFeatures }
+
+// featuresOK reports whether the driver took only what was offered, and is no
+// legacy driver.
+func (t *Transport) featuresOK() bool {
+	return t.driverFeatures&^t.offered() == 0 && t.driverFeatures&virtio.FVersion1 != 0
+}

@@ -1,0 +1,185 @@
+package virtq
+
+import (
+	"errors"
+	"io"
+)
+
+// ErrShort says that a chain holds, or has room for, fewer bytes than asked.
+var ErrShort = errors.New("virtq: chain too short")
+
+// A Chain is one request of the driver: bytes for the device to read, then room
+// for its answer. Its addresses have been checked; its bytes are guest memory,
+// which the guest may change while they are being read.
+type Chain struct {
+	Reader *Reader
+	Writer *Writer
+
+	head  uint16
+	queue *Queue
+}
+
+// buffers are pieces of guest memory, read or written one after the other.
+type buffers struct {
+	bufs [][]byte
+	left int // bytes
+}
+
+// next is the unused part of the first piece that has any, at most n bytes.
+func (b *buffers) next(n int) []byte {
+	for len(b.bufs) > 0 && len(b.bufs[0]) == 0 {
+		b.bufs = b.bufs[1:]
+	}
+	if len(b.bufs) == 0 || n <= 0 {
+		return nil
+	}
+	return b.bufs[0][:min(n, len(b.bufs[0]))]
+}
+
+// advance uses up n bytes of what next gave.
+func (b *buffers) advance(n int) {
+	b.bufs[0] = b.bufs[0][n:]
+	b.left -= n
+}
+
+// each gives f the next n bytes, piece by piece, until f fails, and returns how
+// many bytes f took.
+func (b *buffers) each(n int, f func(p []byte) (int, error)) (done int, err error) {
+	for done < n {
+		p := b.next(n - done)
+		if p == nil {
+			return done, ErrShort
+		}
+		m, err := f(p)
+		m = min(max(m, 0), len(p))
+		b.advance(m)
+		done += m
+		if err != nil {
+			return done, err
+		}
+		if m < len(p) {
+			return done, io.ErrShortWrite
+		}
+	}
+	return done, nil
+}
+
+// Reader reads what the driver sent.
+type Reader struct{ buffers }
+
+// Len is how many bytes have not been read.
+func (r *Reader) Len() int { return r.left }
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	return r.each(min(len(p), r.left), func(b []byte) (int, error) {
+		n := copy(p, b)
+		p = p[n:]
+		return n, nil
+	})
+}
+
+// Skip passes over n bytes, or fails with ErrShort over all that are left.
+func (r *Reader) Skip(n int) error {
+	_, err := r.each(n, func(b []byte) (int, error) { return len(b), nil })
+	return err
+}
+
+// WriteTo implements io.WriterTo: it writes all that is left to w, straight
+// from guest memory.
+func (r *Reader) WriteTo(w io.Writer) (int64, error) {
+	n, err := r.each(r.left, w.Write)
+	return int64(n), err
+}
+
+// CopyAt writes the next n bytes to w at off, straight from guest memory.
+func (r *Reader) CopyAt(w io.WriterAt, off int64, n int) (int, error) {
+	return r.each(n, func(b []byte) (int, error) {
+		n, err := w.WriteAt(b, off)
+		off += int64(n)
+		return n, err
+	})
+}
+
+// Writer fills the room that the driver left for the answer.
+type Writer struct {
+	buffers
+	written int
+}
+
+// Len is how many bytes there is still room for.
+func (w *Writer) Len() int { return w.left }
+
+// Written is how many bytes have been written.
+func (w *Writer) Written() int { return w.written }
+
+// Write implements io.Writer; ErrShort if p does not fit, after what does.
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.each(len(p), func(b []byte) (int, error) {
+		n := copy(b, p)
+		p = p[n:]
+		return n, nil
+	})
+	w.written += n
+	return n, err
+}
+
+// CopyAt reads n bytes at off of r, straight into guest memory. An r that ends
+// early fails with io.ErrUnexpectedEOF.
+func (w *Writer) CopyAt(r io.ReaderAt, off int64, n int) (int, error) {
+	n, err := w.each(n, func(b []byte) (int, error) {
+		n, err := r.ReadAt(b, off)
+		off += int64(n)
+		if n == len(b) {
+			err = nil // io.ReaderAt may say EOF with the last byte
+		} else if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return n, err
+	})
+	w.written += n
+	return n, err
+}
+
+// Fill has read fill the rest of the room piece by piece until it gives less
+// than a piece or an error, and returns how much that was: for sources that are
+// read once, as a socket is.
+func (w *Writer) Fill(r io.Reader) (int, error) {
+	p := w.next(w.left)
+	if p == nil {
+		return 0, nil
+	}
+	n, err := r.Read(p)
+	n = min(max(n, 0), len(p))
+	w.advance(n)
+	w.written += n
+	return n, err
+}
+
+// SplitTail takes the last n bytes of the room away from w and returns them as
+// a Writer of their own: for a status that stands behind data. If there are
+// fewer it returns nil and takes nothing.
+func (w *Writer) SplitTail(n int) *Writer {
+	if n < 0 || n > w.left {
+		return nil
+	}
+	tail := &Writer{buffers: buffers{left: n}}
+	w.left -= n
+	keep := w.left
+	for i, b := range w.bufs {
+		if keep >= len(b) {
+			keep -= len(b)
+			continue
+		}
+		tail.bufs = append([][]byte{b[keep:]}, w.bufs[i+1:]...)
+		w.bufs = append(w.bufs[:i:i], b[:keep])
+		break
+	}
+	return tail
+}

@@ -1,0 +1,122 @@
+package virtq
+
+import (
+	"encoding/binary"
+
+	"warder/devices/guestmem"
+)
+
+// Flags of a descriptor, section 2.7.5.
+const (
+	descNext     = 1
+	descWrite    = 2
+	descIndirect = 4
+	descFlags    = descNext | descWrite | descIndirect
+)
+
+type descriptor struct {
+	addr  guestmem.Addr
+	len   uint32
+	flags uint16
+	next  uint16
+}
+
+// descriptor copies descriptor i of the table at addr, once. i has been checked
+// against the table's size.
+func (q *Queue) descriptor(table guestmem.Addr, i uint16) (descriptor, error) {
+	var b [descSize]byte
+	if err := q.mem.ReadAt(b[:], table+guestmem.Addr(i)*descSize); err != nil {
+		return descriptor{}, malformed("descriptor %d is not in RAM", i)
+	}
+	d := descriptor{
+		addr:  guestmem.Addr(binary.LittleEndian.Uint64(b[0:])),
+		len:   binary.LittleEndian.Uint32(b[8:]),
+		flags: binary.LittleEndian.Uint16(b[12:]),
+		next:  binary.LittleEndian.Uint16(b[14:]),
+	}
+	if d.flags&^descFlags != 0 {
+		return descriptor{}, malformed("descriptor %d has unknown flags %#x", i, d.flags)
+	}
+	return d, nil
+}
+
+// walk is the state of reading one chain.
+type walk struct {
+	q        *Queue
+	in, out  buffers // what the device may read, may write
+	length   int     // descriptors so far, over all tables
+	writable bool    // a writable descriptor has been seen
+}
+
+// chain reads the chain that starts at head.
+func (q *Queue) chain(head uint16) (*Chain, error) {
+	w := walk{q: q}
+	if err := w.table(q.cfg.Desc, q.cfg.Size, head, q.cfg.Indirect); err != nil {
+		return nil, err
+	}
+	return &Chain{Reader: &Reader{w.in}, Writer: &Writer{buffers: w.out}, head: head, queue: q}, nil
+}
+
+// table follows the chain from descriptor i of a table with size descriptors.
+// Only in the queue's own table may a descriptor refer to an indirect one.
+func (w *walk) table(table guestmem.Addr, size, i uint16, mayIndirect bool) error {
+	for {
+		if i >= size {
+			return malformed("descriptor %d of a table of %d", i, size)
+		}
+		d, err := w.q.descriptor(table, i)
+		if err != nil {
+			return err
+		}
+		if d.flags&descIndirect != 0 {
+			if !mayIndirect {
+				return malformed("descriptor %d is indirect where it must not be", i)
+			}
+			if d.flags&descNext != 0 {
+				return malformed("descriptor %d is indirect and goes on", i)
+			}
+			return w.indirect(d)
+		}
+		if err := w.buffer(d, i); err != nil {
+			return err
+		}
+		if d.flags&descNext == 0 {
+			return nil
+		}
+		i = d.next
+	}
+}
+
+// indirect follows the chain in the table that d refers to. A table may not
+// have more descriptors than the queue, section 2.7.5.3.1.
+func (w *walk) indirect(d descriptor) error {
+	n := d.len / descSize
+	if d.len%descSize != 0 || n == 0 || n > uint32(w.q.cfg.Size) {
+		return malformed("indirect table of %d bytes in a queue of %d", d.len, w.q.cfg.Size)
+	}
+	if err := w.q.mem.Check(d.addr, uint64(d.len)); err != nil {
+		return malformed("indirect table at %#x is not in RAM", d.addr)
+	}
+	return w.table(d.addr, uint16(n), 0, false)
+}
+
+// buffer adds the buffer of d, the chain's next.
+func (w *walk) buffer(d descriptor, i uint16) error {
+	if w.length++; w.length > int(w.q.cfg.Size) {
+		return malformed("chain longer than the queue's %d descriptors", w.q.cfg.Size)
+	}
+	b, err := w.q.mem.Slice(d.addr, uint64(d.len))
+	if err != nil {
+		return malformed("buffer %#x+%#x of descriptor %d is not in RAM", d.addr, d.len, i)
+	}
+	to := &w.in
+	if d.flags&descWrite != 0 {
+		w.writable = true
+		to = &w.out
+	} else if w.writable {
+		return malformed("readable descriptor %d after a writable one", i)
+	}
+	to.bufs = append(to.bufs, b)
+	to.left += len(b)
+	return nil
+}

@@ -1,0 +1,269 @@
+package virtq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"warder/devices/eventfd"
+	"warder/devices/guestmem"
+)
+
+// MaxSize is the largest queue (section 2.7: "Queue Size value is always a
+// power of 2. The maximum Queue Size value is 32768.").
+const MaxSize = 32768
+
+// ErrMalformed says that the driver broke the protocol of the ring.
+var ErrMalformed = errors.New("virtq: malformed queue")
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+}
+
+// Config is where the driver put a queue and what was negotiated.
+type Config struct {
+	Size              uint16
+	Desc, Avail, Used guestmem.Addr // descriptor table, driver area, device area
+	EventIdx          bool          // VIRTIO_F_EVENT_IDX
+	Indirect          bool          // VIRTIO_F_INDIRECT_DESC
+
+	// Kick is signalled when the driver rings the doorbell.
+	Kick *eventfd.Eventfd
+	// Notify interrupts the driver.
+	Notify func() error
+}
+
+// Flags and sizes of the rings, section 2.7.
+const (
+	descSize = 16
+
+	availNoInterrupt = 1 // VIRTQ_AVAIL_F_NO_INTERRUPT
+	usedNoNotify     = 1 // VIRTQ_USED_F_NO_NOTIFY
+
+	ringHeader   = 4 // flags and idx, 16 bits each
+	availElement = 2
+	usedElement  = 8
+)
+
+// A Queue is one virtqueue. Pop and Wait belong to one goroutine; Push may be
+// called from any, in any order of chains.
+type Queue struct {
+	mem *guestmem.Memory
+	cfg Config
+
+	next uint16 // avail index of the chain to pop
+	err  error  // what was malformed, for good
+
+	mu       sync.Mutex // guards the used ring
+	used     uint16     // index of the next used element
+	flags    uint16     // of the used ring
+	inFlight []bool     // by head: popped and not pushed
+
+	stats counters
+}
+
+type counters struct{ popped, pushed, notified atomic.Uint64 }
+
+// Stats counts what a queue has done since it was made.
+type Stats struct {
+	Popped   uint64 // chains taken from the driver
+	Pushed   uint64 // chains given back
+	Notified uint64 // interrupts raised
+}
+
+// New makes a queue, or says what is wrong with where the driver put it.
+func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
+	if cfg.Size == 0 || cfg.Size > MaxSize || cfg.Size&(cfg.Size-1) != 0 {
+		return nil, malformed("size %d is no power of two up to %d", cfg.Size, MaxSize)
+	}
+	n := uint64(cfg.Size)
+	for _, part := range []struct {
+		name        string
+		addr        guestmem.Addr
+		size, align uint64
+	}{
+		{"descriptor table", cfg.Desc, n * descSize, 16},
+		{"available ring", cfg.Avail, ringHeader + n*availElement + 2, 2},
+		{"used ring", cfg.Used, ringHeader + n*usedElement + 2, 4},
+	} {
+		if uint64(part.addr)%part.align != 0 {
+			return nil, malformed("%s at %#x is not aligned to %d", part.name, part.addr, part.align)
+		}
+		if err := mem.Check(part.addr, part.size); err != nil {
+			return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
+		}
+	}
+	return &Queue{mem: mem, cfg: cfg, inFlight: make([]bool, cfg.Size)}, nil
+}
+
+// Size is the number of descriptors.
+func (q *Queue) Size() uint16 { return q.cfg.Size }
+
+// Stats is what the queue has done so far.
+func (q *Queue) Stats() Stats {
+	return Stats{q.stats.popped.Load(), q.stats.pushed.Load(), q.stats.notified.Load()}
+}
+
+// fail remembers the first error; the queue is of no more use.
+func (q *Queue) fail(err error) error {
+	q.err = err
+	return err
+}
+
+// Places of the rings' parts.
+func (q *Queue) availFlags() guestmem.Addr { return q.cfg.Avail }
+func (q *Queue) availIdx() guestmem.Addr   { return q.cfg.Avail + 2 }
+func (q *Queue) availElem(i uint16) guestmem.Addr {
+	return q.cfg.Avail + ringHeader + availElement*guestmem.Addr(i%q.cfg.Size)
+}
+func (q *Queue) usedEvent() guestmem.Addr {
+	return q.cfg.Avail + ringHeader + availElement*guestmem.Addr(q.cfg.Size)
+}
+func (q *Queue) usedElem(i uint16) guestmem.Addr {
+	return q.cfg.Used + ringHeader + usedElement*guestmem.Addr(i%q.cfg.Size)
+}
+func (q *Queue) availEvent() guestmem.Addr {
+	return q.cfg.Used + ringHeader + usedElement*guestmem.Addr(q.cfg.Size)
+}
+
+// pending is how many chains the driver has made available and Pop has not
+// taken.
+func (q *Queue) pending() (uint16, error) {
+	idx, err := q.mem.LoadUint16(q.availIdx())
+	if err != nil {
+		return 0, q.fail(err)
+	}
+	n := idx - q.next
+	if n > q.cfg.Size {
+		return 0, q.fail(malformed("%d chains available in a queue of %d", n, q.cfg.Size))
+	}
+	return n, nil
+}
+
+// Pop takes the next chain, nil if there is none.
+func (q *Queue) Pop() (*Chain, error) {
+	if q.err != nil {
+		return nil, q.err
+	}
+	n, err := q.pending()
+	if n == 0 || err != nil {
+		return nil, err
+	}
+	head, err := q.mem.LoadUint16(q.availElem(q.next))
+	if err != nil {
+		return nil, q.fail(err)
+	}
+	c, err := q.chain(head)
+	if err != nil {
+		return nil, q.fail(err)
+	}
+	if err := q.take(head); err != nil {
+		return nil, q.fail(err)
+	}
+	q.next++
+	q.stats.popped.Add(1)
+	return c, nil
+}
+
+// take marks head as in flight. So there are never more chains in flight than
+// descriptors, and none twice.
+func (q *Queue) take(head uint16) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.inFlight[head] {
+		return malformed("head %d is available while it is being used", head)
+	}
+	q.inFlight[head] = true
+	return nil
+}
+
+// Push gives c back: written bytes of its room have been filled. A chain is
+// pushed once.
+func (q *Queue) Push(c *Chain, written uint32) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c.queue != q || !q.inFlight[c.head] {
+		return errors.New("virtq: pushed a chain that is not in flight")
+	}
+	q.inFlight[c.head] = false
+	elem := q.usedElem(q.used)
+	if err := q.mem.StoreUint32(elem, uint32(c.head)); err != nil {
+		return err
+	}
+	if err := q.mem.StoreUint32(elem+4, written); err != nil {
+		return err
+	}
+	q.used++
+	// The store that publishes the element comes after those that fill it.
+	if err := q.publish(); err != nil {
+		return err
+	}
+	q.stats.pushed.Add(1)
+	interrupt, err := q.wantsInterrupt()
+	if err != nil || !interrupt {
+		return err
+	}
+	q.stats.notified.Add(1)
+	return q.cfg.Notify()
+}
+
+// publish stores flags and index of the used ring, which only the device
+// writes, in one.
+func (q *Queue) publish() error {
+	return q.mem.StoreUint32(q.cfg.Used, uint32(q.flags)|uint32(q.used)<<16)
+}
+
+// wantsInterrupt reports whether the driver wants to know of the used element
+// just published. Reading what it wants must not come before the publishing:
+// both are sequentially consistent atomics, see package guestmem.
+func (q *Queue) wantsInterrupt() (bool, error) {
+	if q.cfg.EventIdx {
+		event, err := q.mem.LoadUint16(q.usedEvent())
+		// The element published is number used-1, and only one was.
+		return event == q.used-1, err
+	}
+	flags, err := q.mem.LoadUint16(q.availFlags())
+	return flags&availNoInterrupt == 0, err
+}
+
+// Wait waits until there is a chain to pop, or ctx ends. The driver rings the
+// doorbell only while somebody waits.
+func (q *Queue) Wait(ctx context.Context) error {
+	if q.err != nil {
+		return q.err
+	}
+	if n, err := q.pending(); n > 0 || err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if err := q.askForKick(true); err != nil {
+		return err
+	}
+	for {
+		// Looked at again after asking: the driver may have looked before.
+		if n, err := q.pending(); n > 0 || err != nil {
+			return errors.Join(err, q.askForKick(false))
+		}
+		if err := q.cfg.Kick.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// askForKick says whether the driver is to ring the doorbell for the next chain.
+func (q *Queue) askForKick(on bool) error {
+	if q.cfg.EventIdx {
+		if !on {
+			return nil // it rings once, for the chain it was asked to ring for
+		}
+		return q.mem.StoreUint16(q.availEvent(), q.next)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flags = usedNoNotify
+	if on {
+		q.flags = 0
+	}
+	return q.publish()
+}
