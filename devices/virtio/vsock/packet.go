@@ -15,6 +15,7 @@ const typeStream = 1
 type op uint16
 
 const (
+	opInvalid       op = 0
 	opRequest       op = 1
 	opResponse      op = 2
 	opReset         op = 3

@@ -1,0 +1,186 @@
+package vsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"warder/devices/virtio"
+	"warder/devices/virtio/virtq"
+)
+
+// fStream is VIRTIO_VSOCK_F_STREAM, §5.10.3.
+const fStream = 1 << 0
+
+// maxPayload is the most that one packet to the guest carries. Linux offers
+// buffers of 4 KiB, header included.
+const maxPayload = 64 << 10
+
+// eventReset is VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, §5.10.6.7.
+const eventReset = 0
+
+var _ virtio.Device = (*Device)(nil)
+
+// Info describes the device: queues rx, tx and event.
+func (d *Device) Info() virtio.Info {
+	return virtio.Info{
+		ID:       virtio.IDVsock,
+		Name:     "vsock",
+		Features: fStream,
+		QueueMax: []uint16{256, 256, 16},
+	}
+}
+
+// Run serves the queues until ctx ends; all connections end with it.
+func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error {
+	if len(queues) != 3 {
+		return fmt.Errorf("vsock: %d queues, want 3", len(queues))
+	}
+	d.start()
+	defer d.stop()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var work sync.WaitGroup
+	for i, serve := range []func(context.Context, *virtq.Queue) error{d.serveRx, d.serveTx, d.serveEvents} {
+		q := queues[i]
+		if q == nil {
+			continue // the driver does without
+		}
+		work.Go(func() { cancel(serve(ctx, q)) })
+	}
+	<-ctx.Done()
+	work.Wait()
+	return context.Cause(ctx)
+}
+
+// pop waits for a chain.
+func pop(ctx context.Context, q *virtq.Queue) (*virtq.Chain, error) {
+	for {
+		c, err := q.Pop()
+		if c != nil || err != nil {
+			return c, err
+		}
+		if err := q.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// serveRx fills the guest's buffers with packets as there are some.
+func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
+	buf := make([]byte, maxPayload)
+	var room *virtq.Chain // a buffer of the guest that waits for a packet
+	for {
+		select {
+		case <-d.output:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		for {
+			if room == nil && !d.hasOutput() {
+				break
+			}
+			if room == nil {
+				var err error
+				if room, err = pop(ctx, q); err != nil {
+					return err
+				}
+			}
+			size := room.Writer.Len() - headerSize
+			if size <= 0 {
+				// Of no use, and not an error that concerns a connection.
+				d.dropped.Add(1)
+				if err := q.Push(room, 0); err != nil {
+					return err
+				}
+				room = nil
+				continue
+			}
+			h, n, ok := d.next(buf[:min(size, len(buf))])
+			if !ok {
+				break
+			}
+			var b [headerSize]byte
+			h.encode(&b)
+			if _, err := room.Writer.Write(b[:]); err != nil {
+				return err
+			}
+			if _, err := room.Writer.Write(buf[:n]); err != nil {
+				return err
+			}
+			if err := q.Push(room, uint32(headerSize+n)); err != nil {
+				return err
+			}
+			room = nil
+		}
+	}
+}
+
+// hasOutput reports whether next is likely to have something.
+func (d *Device) hasOutput() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.refusals)+len(d.ready) > 0
+}
+
+// serveTx takes the guest's packets.
+func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
+	buf := make([]byte, bufferSize)
+	for {
+		c, err := pop(ctx, q)
+		if err != nil {
+			return err
+		}
+		d.receiveChain(c.Reader, buf)
+		if err := q.Push(c, 0); err != nil {
+			return err
+		}
+	}
+}
+
+// receiveChain takes one packet from the guest's memory. What is no packet is
+// counted; a length that the chain does not have, or that is beyond any credit,
+// resets the connection.
+func (d *Device) receiveChain(r *virtq.Reader, buf []byte) {
+	var b [headerSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		d.dropped.Add(1)
+		return
+	}
+	h := parseHeader(&b)
+	if uint64(h.Len) > uint64(min(r.Len(), len(buf))) {
+		d.dropped.Add(1)
+		h.Op, h.Len = opInvalid, 0
+	}
+	payload := buf[:h.Len]
+	if _, err := io.ReadFull(r, payload); err != nil {
+		d.dropped.Add(1)
+		return
+	}
+	d.receive(h, payload)
+}
+
+// serveEvents announces transport resets.
+func (d *Device) serveEvents(ctx context.Context, q *virtq.Queue) error {
+	for {
+		select {
+		case <-d.events:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		c, err := pop(ctx, q)
+		if err != nil {
+			return err
+		}
+		n, err := c.Writer.Write([]byte{eventReset, 0, 0, 0})
+		if err != nil && !errors.Is(err, virtq.ErrShort) {
+			return err
+		}
+		if err := q.Push(c, uint32(n)); err != nil {
+			return err
+		}
+	}
+}
