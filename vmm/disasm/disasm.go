@@ -74,8 +74,21 @@ func ARM64(code []byte, pc uint64) (Instruction, error) {
 	if err != nil {
 		return Instruction{}, fmt.Errorf("%w: %08x", ErrDecode, word)
 	}
-	text := arm64asm.GNUSyntax(inst)
-	return Instruction{arm64Target(text, pc), 4}, nil
+	return Instruction{arm64Text(inst, pc), 4}, nil
+}
+
+// arm64Text writes inst with the address that a PC-relative operand means.
+func arm64Text(inst arm64asm.Inst, pc uint64) string {
+	text := strings.TrimSpace(arm64asm.GNUSyntax(inst))
+	if inst.Op == arm64asm.ADRP {
+		pc &^= 0xfff
+	}
+	for _, arg := range inst.Args {
+		if rel, ok := arg.(arm64asm.PCRel); ok {
+			text = strings.Replace(text, rel.String(), fmt.Sprintf("%#x", pc+uint64(rel)), 1)
+		}
+	}
+	return text
 }
 
 // arm64Exception decodes the instructions that generate exceptions, which
@@ -92,17 +105,4 @@ func arm64Exception(word uint32) (string, bool) {
 		0xd440_0000: "hlt",
 	}[word&0xffe0_001f]
 	return fmt.Sprintf("%s #%#x", name, word>>5&0xffff), ok
-}
-
-// arm64Target adds to a PC-relative operand the address that it means.
-func arm64Target(text string, pc uint64) string {
-	at := strings.LastIndex(text, ".")
-	if at < 0 {
-		return text
-	}
-	var delta int64
-	if _, err := fmt.Sscanf(text[at+1:], "%v", &delta); err != nil {
-		return text
-	}
-	return fmt.Sprintf("%s <%#x>", text, pc+uint64(delta))
 }
