@@ -104,6 +104,9 @@ func collect(cfg Config) (tree, error) {
 		return nil, err
 	}
 	t.add("/init", init)
+	if cfg.warder {
+		t.add("/bin/warder", source{link: "/init"})
+	}
 	return t, nil
 }
 

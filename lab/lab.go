@@ -36,7 +36,10 @@ type Config struct {
 	Init     string   // the machine's /init, a static binary that calls outer.Main; default warder
 	Packages []string // Debian packages to have in the machine, with what they depend on
 	Files    []File   // what else its file system holds
-	roots    []string // directories laid over the root: the unpacked packages
+	Guests   bool     // take the guest kernel along, where warder in the machine looks for it
+
+	roots  []string // directories laid over the root: the unpacked packages
+	warder bool     // Init is warder, to be had as a command too
 
 	// ICount makes the machine count instructions: it has one CPU, and its
 	// clock advances by exactly one nanosecond an instruction.
@@ -98,6 +101,14 @@ func Run(ctx context.Context, cfg Config, c Command) (Exit, error) {
 	}
 	logger(cfg).Warn("starting the outer machine again, ignore the output so far", "err", err)
 	return runOnce(ctx, cfg, c)
+}
+
+// Rerun is Run for a warder command line, without its first word: it runs in
+// an outer machine that has warder and the guest kernel.
+func Rerun(ctx context.Context, cfg Config, c Command) (Exit, error) {
+	cfg.Guests = true
+	c.Args = append([]string{"warder"}, c.Args...)
+	return Run(ctx, cfg, c)
 }
 
 func runOnce(ctx context.Context, cfg Config, c Command) (Exit, error) {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 
+	"warder/boot"
 	"warder/boot/kernelpkg"
+	"warder/lab/outer"
 )
 
 // Prepare completes cfg with what it leaves open, fetching what this machine
@@ -34,6 +37,12 @@ func Prepare(ctx context.Context, cfg Config) (Config, error) {
 		if cfg.Init, err = Binary(cfg.Arch); err != nil {
 			return cfg, err
 		}
+		cfg.warder = true
+	}
+	if cfg.Guests {
+		if err := cfg.addGuestKernel(); err != nil {
+			return cfg, err
+		}
 	}
 	return cfg.unpackPackages(ctx)
 }
@@ -47,6 +56,25 @@ func (cfg *Config) findKernel() error {
 	for _, m := range p.Select(kernelpkg.Lab...) {
 		cfg.Modules = append(cfg.Modules, m.Path)
 	}
+	return nil
+}
+
+// addGuestKernel puts the guest kernel where it is in the cache here.
+func (cfg *Config) addGuestKernel() error {
+	cache, err := boot.CacheDir()
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	p, err := kernelpkg.Find(cfg.Arch)
+	if err != nil {
+		return fmt.Errorf("lab: no guest kernel: %w (warder kernel pull --arch %s gets one)", err, cfg.Arch)
+	}
+	rel, err := filepath.Rel(cache, p.Dir)
+	if err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	cfg.Files = append(cfg.Files, File{Host: p.Dir, Guest: path.Join(outer.CacheDir, filepath.ToSlash(rel))})
+	cfg.Guests = false // done
 	return nil
 }
 

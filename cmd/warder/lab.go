@@ -47,8 +47,8 @@ architecture, in which /dev/kvm is a real KVM, whatever this machine has.
 A CMD that is a path of a file here is taken along. What the command writes to
 /results comes back with --results. The exit status is the command's; 125
 means that the lab itself failed.`,
-		Example: `  warder lab -- bin/warder-amd64 doctor
-  warder lab --arch arm64 --file bin/warder-arm64:/bin/warder -- warder doctor
+		Example: `  warder lab -- warder doctor
+  warder lab --arch arm64 -t -- warder run -t -- sh
   warder lab --results out --icount -- ./bench.test -test.bench .`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !f.prepare {
@@ -90,6 +90,7 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 		}
 		f.cfg.Files = append(f.cfg.Files, file)
 	}
+	f.cfg.Guests = f.cfg.Init == "" // with warder in the machine, a guest kernel
 	if f.qemu != "" {
 		q, err := lab.Unpacked(f.qemu, f.cfg.Arch)
 		if err != nil {

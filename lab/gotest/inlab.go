@@ -10,13 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"warder/boot"
-	"warder/boot/kernelpkg"
 	"warder/lab"
 )
-
-// guestCache is the cache directory in the outer machine.
-const guestCache = "/var/cache/warder"
 
 // A labRun runs compiled tests in outer machines of one architecture.
 type labRun struct {
@@ -57,7 +52,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Init: filepath.Join(l.dir, "init"), Log: slog.Default()}
+	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Init: filepath.Join(l.dir, "init"), Log: slog.Default()}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
 		return err
 	}
@@ -76,7 +71,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 		}
 		l.tests = append(l.tests, p)
 	}
-	return l.addKernel()
+	return nil
 }
 
 // addPackage takes a package's test binary and test data along.
@@ -94,25 +89,6 @@ func (l *labRun) addPackage(p goPackage, binary string) error {
 			l.cfg.Files = append(l.cfg.Files, lab.File{Host: host, Guest: guest})
 		}
 	}
-	return nil
-}
-
-// addKernel takes the guest kernel along, at the place in the cache where it
-// is here.
-func (l *labRun) addKernel() error {
-	cache, err := boot.CacheDir()
-	if err != nil {
-		return err
-	}
-	p, err := kernelpkg.Find(l.arch)
-	if err != nil {
-		return fmt.Errorf("no guest kernel: %w (bin/warder kernel pull --arch %s gets one)", err, l.arch)
-	}
-	rel, err := filepath.Rel(cache, p.Dir)
-	if err != nil {
-		return err
-	}
-	l.cfg.Files = append(l.cfg.Files, lab.File{Host: p.Dir, Guest: filepath.Join(guestCache, rel)})
 	return nil
 }
 
@@ -185,7 +161,6 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 
 	c := lab.Command{
 		Args:   []string{dir + "/lab.test", "-test.v=test2json", "-test.timeout=" + l.o.timeout.String()},
-		Env:    []string{"WARDER_CACHE=" + guestCache},
 		Dir:    dir,
 		Stdout: in,
 		Stderr: in,

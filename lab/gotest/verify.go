@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +31,8 @@ func verify(here *run, native string, labs map[string]*run) []string {
 			}
 		}
 	}
-	for _, r := range labs {
+	for _, arch := range slices.Sorted(maps.Keys(labs)) {
+		r := labs[arch]
 		for _, id := range r.order {
 			rec := r.tests[id]
 			if rec.Outcome != skipped || id.Test == "" || strings.Contains(rec.Output, needsHardware) {

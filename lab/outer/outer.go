@@ -20,6 +20,9 @@ import (
 // ModulesDir holds the kernel modules to load, in the order of their names.
 const ModulesDir = "/lib/lab-modules"
 
+// CacheDir is warder's cache directory in the machine.
+const CacheDir = "/var/cache/warder"
+
 // initArgument is on the kernel command line after "--", which makes it an
 // argument of /init: it tells the lab's /init from any other PID 1.
 const initArgument = "lab-outer"

@@ -19,8 +19,7 @@ import (
 // from processes that it left behind.
 const strayDelay = 2 * time.Second
 
-// notStarted are the exit statuses of a command that could not be run, as
-// shells have them.
+// The exit statuses of a command that could not be run, as shells have them.
 const (
 	statusNotExecutable = 126
 	statusNotFound      = 127
@@ -31,6 +30,7 @@ var defaultEnv = []string{
 	"HOME=/root",
 	"TMPDIR=/tmp",
 	"WARDER_LAB=1",
+	"WARDER_CACHE=" + CacheDir,
 }
 
 // A session is one command from its start to its exit.
@@ -102,14 +102,25 @@ func (s *session) wait(cmd *exec.Cmd, feed func()) wire.ExitInfo {
 	s.pid = 0
 	s.mu.Unlock()
 	s.stdin.end()
-	// Nobody waits for what it left behind, and the next command must find
-	// the machine idle.
-	_ = unix.Kill(-1, unix.SIGKILL)
+	killRest()
 	exit.Status = status(cmd.ProcessState)
 	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed && !errors.Is(err, exec.ErrWaitDelay) {
 		exit.Err = err.Error()
 	}
 	return exit
+}
+
+// killRest kills what a command left behind: nobody waits for it, and the
+// next command must find the machine idle. No child of this process is
+// awaited elsewhere at this time.
+func killRest() {
+	_ = unix.Kill(-1, unix.SIGKILL)
+	for {
+		_, err := unix.Wait4(-1, nil, 0, nil)
+		if err != nil && err != unix.EINTR { // ECHILD
+			return
+		}
+	}
 }
 
 func status(p *os.ProcessState) int {
