@@ -251,6 +251,20 @@ func (q *Queue) Wait(ctx context.Context) error {
 	}
 }
 
+// Next waits for the next chain and takes it. It returns ctx's error when ctx
+// ends, else an error of Pop.
+func (q *Queue) Next(ctx context.Context) (*Chain, error) {
+	for {
+		if err := q.Wait(ctx); err != nil {
+			return nil, err
+		}
+		// There may be none after all, if the driver took its index back.
+		if c, err := q.Pop(); c != nil || err != nil {
+			return c, err
+		}
+	}
+}
+
 // askForKick says whether the driver is to ring the doorbell for the next chain.
 func (q *Queue) askForKick(on bool) error {
 	if q.cfg.EventIdx {
