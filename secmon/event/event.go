@@ -87,6 +87,8 @@ type File struct {
 	Share string // the host's directory, "" for a file of the guest's own
 	Inner string // absolute, inside the share or the file system
 	Inode uint64 // 0 where not known
+	// Absent says that nothing had that name when the call was made.
+	Absent bool
 }
 
 // Missing is a set of things that an event should say and does not, because

@@ -109,6 +109,7 @@ type warderPart struct {
 	Share    *sharePart `json:"share,omitempty"`
 	FS       string     `json:"filesystem,omitempty"`
 	Inner    string     `json:"inner_path,omitempty"`
+	Absent   bool       `json:"absent,omitempty"`
 }
 
 type sharePart struct {
@@ -191,7 +192,7 @@ func (l *line) addCall(e Event) {
 		if f.Inode != 0 {
 			l.File.Inode = strconv.FormatUint(f.Inode, 10)
 		}
-		l.Warder.FS, l.Warder.Inner = f.FS, f.Inner
+		l.Warder.FS, l.Warder.Inner, l.Warder.Absent = f.FS, f.Inner, f.Absent
 		if f.Share != "" {
 			l.Warder.Share = &sharePart{f.Share}
 		}
@@ -268,7 +269,7 @@ func (l *line) call(e *Event) error {
 		e.Process.UID, e.Process.EUID = uint32(uid), uint32(euid)
 	}
 	if f := l.File; f != nil {
-		e.Call.File = File{Path: f.Path, FS: l.Warder.FS, Inner: l.Warder.Inner}
+		e.Call.File = File{Path: f.Path, FS: l.Warder.FS, Inner: l.Warder.Inner, Absent: l.Warder.Absent}
 		if l.Warder.Share != nil {
 			e.Call.File.Share = l.Warder.Share.Directory
 		}

@@ -1,0 +1,348 @@
+package pattern
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+)
+
+const (
+	minute = int64(60e9)
+	first  = "echo 0 > /proc/sys/kernel/"
+	second = "randomize_va_space\n"
+)
+
+func shippedEngine(t testing.TB) *Engine {
+	t.Helper()
+	rules, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(rules, DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Inode: 7}
+
+func write(vm string, at int64, data string) event.Event {
+	return event.Event{
+		Time: at, Kind: event.Syscall, VM: vm, Process: event.Process{Name: "sh"},
+		Call: event.Call{Name: "write", File: tool, Offset: -1, Append: true, Size: uint64(len(data)), Payload: []byte(data)},
+	}
+}
+
+func writeAt(vm string, at, offset int64, data string) event.Event {
+	e := write(vm, at, data)
+	e.Call.Append, e.Call.Offset = false, offset
+	return e
+}
+
+func exec(vm string, at int64) event.Event {
+	return event.Event{Time: at, Kind: event.Syscall, VM: vm, Call: event.Call{Name: "execve", FD: -1, Path: "/mnt/tool", File: tool}}
+}
+
+func open(vm string, at int64, flags uint32) event.Event {
+	return event.Event{Time: at, Kind: event.Syscall, VM: vm, Call: event.Call{Name: "openat", File: tool, Flags: flags}}
+}
+
+func with(e event.Event, change func(*event.Event)) event.Event {
+	change(&e)
+	return e
+}
+
+// observe gives the verdict on the last event and all alerts.
+func observe(e *Engine, events ...event.Event) (Verdict, []event.Event) {
+	var v Verdict
+	var alerts []event.Event
+	for i, ev := range events {
+		ev.Seq = uint64(i + 1)
+		var more []event.Event
+		v, more = e.Observe(ev)
+		alerts = append(alerts, more...)
+	}
+	return v, alerts
+}
+
+func TestSpliceNamesEveryVMAndIsBlocked(t *testing.T) {
+	v, alerts := observe(shippedEngine(t),
+		write("a", 1, "echo hello\n"+first), write("b", 2, second+"echo bye\n"), exec("c", 3))
+	if v.Errno != unix.EPERM {
+		t.Errorf("verdict %v, want EPERM", v)
+	}
+	if len(alerts) != 1 || alerts[0].Kind != event.Alert || alerts[0].Finding == nil {
+		t.Fatalf("%d alerts, want 1: %+v", len(alerts), alerts)
+	}
+	f := alerts[0].Finding
+	if d := cmp.Diff([]string{"a", "b", "c"}, f.VMs); d != "" {
+		t.Errorf("VMs (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]string{`"echo 0 > /proc/sys/kernel/randomize_va_space"`}, f.Matched); d != "" {
+		t.Errorf("matched (-want +got):\n%s", d)
+	}
+	var acts []string
+	for _, a := range f.Acts {
+		acts = append(acts, fmt.Sprintf("%s %s %q %d", a.VM, a.Call.Name, a.Call.Payload, a.Call.Denied))
+	}
+	want := []string{
+		`a write "echo 0 > /proc/sys/kernel/" 0`,
+		`b write "randomize_va_space" 0`,
+		`c execve "" 1`,
+	}
+	if d := cmp.Diff(want, acts); d != "" {
+		t.Errorf("acts (-want +got):\n%s", d)
+	}
+	if f.Level != "critical" || f.Response != "block" || f.RuleID == "" {
+		t.Errorf("finding %+v", f)
+	}
+}
+
+// What is not an attack of several VMs, or not any more.
+func TestNoAlert(t *testing.T) {
+	elsewhere := event.File{Path: "/mnt/other", Share: "/srv", Inner: "/other", Inode: 8}
+	for name, events := range map[string][]event.Event{
+		"without a":          {write("b", 2, second), exec("c", 3)},
+		"without b":          {write("a", 1, first), exec("c", 3)},
+		"without c":          {write("a", 1, first), write("b", 2, second)},
+		"one VM writes both": {write("a", 1, first), write("a", 2, second), exec("c", 3)},
+		"one VM writes all and another a comment": {
+			write("a", 1, first+second), write("b", 2, "# harmless\n"), exec("c", 3)},
+		"a writer executes":  {write("a", 1, first), write("b", 2, second), exec("b", 3)},
+		"the other order":    {write("b", 1, second), write("a", 2, first), exec("c", 3)},
+		"executed too early": {write("a", 1, first), exec("c", 2), write("b", 3, second)},
+		"too late":           {write("a", 1, first), write("b", 2, second), exec("c", 11*minute)},
+		"parts far apart":    {write("a", 1, first), write("b", 11*minute, second), exec("c", 12*minute)},
+		"different files": {
+			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.File = elsewhere }), exec("c", 3)},
+		"another file executed": {
+			write("a", 1, first), write("b", 2, second), with(exec("c", 3), func(e *event.Event) { e.Call.File = elsewhere })},
+		"files of the guests' own": {
+			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Share = "" }),
+			with(write("b", 2, second), func(e *event.Event) { e.Call.File.Share = "" }),
+			with(exec("c", 3), func(e *event.Event) { e.Call.File.Share = "" })},
+		"another share": {
+			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Share = "/elsewhere" }), write("b", 2, second), exec("c", 3)},
+		"a gap between": {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first))+1, second), exec("c", 3)},
+		"overwritten":   {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first)), second), writeAt("b", 3, 0, "# "), exec("c", 4)},
+		"emptied":       {write("a", 1, first), open("b", 2, unix.O_WRONLY|unix.O_TRUNC), write("b", 3, second), exec("c", 4)},
+		"deleted and made again": {
+			write("a", 1, first),
+			with(open("b", 2, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),
+			write("b", 3, second), exec("c", 4)},
+		"first part cut off": {
+			with(write("a", 1, first), func(e *event.Event) { e.Call.Size += 10 }), write("b", 2, second), exec("c", 3)},
+		"only read": {
+			with(write("a", 1, first), func(e *event.Event) { e.Call.Name = "read" }), write("b", 2, second), exec("c", 3)},
+		"unknown what is executed": {
+			write("a", 1, first), write("b", 2, second), with(exec("c", 3), func(e *event.Event) { e.Call.Missing = event.MissingPath })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, alerts := observe(shippedEngine(t), events...)
+			if v != Pass || len(alerts) != 0 {
+				t.Errorf("verdict %v, alerts %+v", v, alerts)
+			}
+		})
+	}
+}
+
+func TestStillFound(t *testing.T) {
+	renamed := tool
+	renamed.Path, renamed.Inner = "/mnt/new", "/new"
+	for name, events := range map[string][]event.Event{
+		"by offset, in any order":   {writeAt("b", 1, int64(len(first)), second), writeAt("a", 2, 0, first), exec("c", 3)},
+		"behind what was there":     {writeAt("a", 1, 100, first), write("b", 2, second), exec("c", 3)},
+		"opened without truncation": {write("a", 1, first), open("b", 2, unix.O_WRONLY|unix.O_APPEND), write("b", 3, second), exec("c", 4)},
+		"opened to read": {
+			write("a", 1, first), write("b", 2, second), open("c", 3, unix.O_RDONLY|unix.O_TRUNC), exec("c", 4)},
+		"renamed between": {
+			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.File = renamed }),
+			with(exec("c", 3), func(e *event.Event) { e.Call.File = renamed })},
+		"known by name alone": {
+			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Inode = 0 }), write("b", 2, second), exec("c", 3)},
+		"overwritten with the same": {writeAt("a", 1, 0, strings.Repeat("#", 80)), writeAt("b", 2, 0, "\n"+first), writeAt("d", 3, 1+int64(len(first)), second), exec("c", 4)},
+		"by execveat":               {write("a", 1, first), write("b", 2, second), with(exec("c", 3), func(e *event.Event) { e.Call.Name = "execveat" })},
+		"written by writev":         {with(write("a", 1, first), func(e *event.Event) { e.Call.Name = "writev" }), write("b", 2, second), exec("c", 3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, alerts := observe(shippedEngine(t), events...)
+			if v.Errno != unix.EPERM || len(alerts) != 1 {
+				t.Errorf("verdict %v, %d alerts", v, len(alerts))
+			}
+		})
+	}
+}
+
+func TestAlertOnceBlockAlways(t *testing.T) {
+	e := shippedEngine(t)
+	observe(e, write("a", 1, first), write("b", 2, second))
+	for i, want := range []int{1, 0, 0} {
+		v, alerts := e.Observe(exec("c", int64(3+i)))
+		if v.Errno != unix.EPERM || len(alerts) != want {
+			t.Errorf("attempt %d: verdict %v, %d alerts, want %d", i, v, len(alerts), want)
+		}
+	}
+	if v, alerts := e.Observe(exec("d", 6)); v.Errno != unix.EPERM || len(alerts) != 1 {
+		t.Errorf("another VM: verdict %v, %d alerts", v, len(alerts))
+	}
+	if s := e.Stats(); s.Repeated != 2 || s.Alerts != 2 || s.Triggers != 4 || s.Parts != 2 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// N parts by N VMs: the attack is found however the observations of the parts
+// are interleaved, and not with one VM fewer.
+func TestManyVMs(t *testing.T) {
+	const n = 7
+	rule := parseOne(t, strings.NewReplacer("gte: 2", fmt.Sprintf("gte: %d", n)).Replace(shippedSource(t)))
+	script := "\n" + first + second
+	var parts []event.Event
+	for i := range n {
+		lo, hi := len(script)*i/n, len(script)*(i+1)/n
+		parts = append(parts, write(fmt.Sprintf("vm%d", i), int64(i+1), script[lo:hi]))
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+		e, err := New([]*Rule{rule}, DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, alerts := observe(e, append(slices.Clone(parts), exec("last", 100))...)
+		if len(alerts) != 1 || len(alerts[0].Finding.VMs) != n+1 {
+			t.Fatalf("alerts %+v", alerts)
+		}
+		if !slices.IsSortedFunc(alerts[0].Finding.Acts, order) {
+			t.Errorf("acts are not in order of time")
+		}
+	}
+	for i := range parts {
+		e, err := New([]*Rule{rule}, DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := slices.Clone(parts)
+		same[i].VM = same[(i+1)%n].VM
+		if _, alerts := observe(e, append(same, exec("last", 100))...); len(alerts) != 0 {
+			t.Errorf("%d VMs only, and an alert", n-1)
+		}
+	}
+}
+
+func TestJoinByTime(t *testing.T) {
+	rule := parseOne(t, strings.Replace(shippedSource(t), "join: offset", "join: time", 1))
+	e, err := New([]*Rule{rule}, DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, alerts := observe(e, writeAt("a", 1, 5000, first), writeAt("b", 2, 0, second), exec("c", 3)); len(alerts) != 1 {
+		t.Errorf("%d alerts, want 1", len(alerts))
+	}
+}
+
+func TestResponseAlertOnly(t *testing.T) {
+	rule := parseOne(t, strings.Replace(shippedSource(t), "response: block", "response: alert", 1))
+	e, err := New([]*Rule{rule}, DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, alerts := observe(e, write("a", 1, first), write("b", 2, second), exec("c", 3))
+	if v != Pass || len(alerts) != 1 || alerts[0].Finding.Response != "alert" {
+		t.Errorf("verdict %v, alerts %+v", v, alerts)
+	}
+}
+
+func TestNeeds(t *testing.T) {
+	want := Needs{Syscalls: []string{"execve", "execveat", "openat", "pwrite64", "write", "writev"}, Payload: maxPayload}
+	if d := cmp.Diff(want, shippedEngine(t).Needs()); d != "" {
+		t.Errorf("needs (-want +got):\n%s", d)
+	}
+	if _, err := New(nil, DefaultLimits); err == nil {
+		t.Error("an engine without rules was made")
+	}
+}
+
+// However much is contributed, the limits hold, and what was pushed out is
+// counted.
+func TestMemoryIsBounded(t *testing.T) {
+	rules, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Limits{Objects: 10, PartsPerObject: 5, BytesPerObject: 100, Bytes: 300}
+	e, err := New(rules, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 20000 {
+		ev := write("vm", int64(i), strings.Repeat("x", r.IntN(50)+1))
+		ev.Seq = uint64(i)
+		ev.Call.File.Inode = r.Uint64N(30)
+		ev.Call.File.Inner = fmt.Sprint("/", r.IntN(30))
+		if r.IntN(20) == 0 {
+			ev = open("vm", int64(i), unix.O_WRONLY|unix.O_TRUNC)
+			ev.Call.File.Inner = fmt.Sprint("/", r.IntN(30))
+		}
+		e.Observe(ev)
+		checkStore(t, e.store)
+	}
+	s := e.Stats()
+	if s.EvictedObjects == 0 || s.EvictedParts == 0 {
+		t.Errorf("nothing evicted: %+v", s)
+	}
+}
+
+// checkStore holds the store's accounts against what it holds.
+func checkStore(t *testing.T, s *store) {
+	t.Helper()
+	total := 0
+	reachable := make(map[*object]bool)
+	for k, o := range s.byPath {
+		if o.share != k.share || o.path != k.path {
+			t.Fatalf("%+v leads to %q on %q", k, o.path, o.share)
+		}
+		reachable[o] = true
+	}
+	for k, o := range s.byInode {
+		if o.inode != k.inode {
+			t.Fatalf("%+v leads to inode %d", k, o.inode)
+		}
+		reachable[o] = true
+	}
+	for el := s.recent.Front(); el != nil; el = el.Next() {
+		o := el.Value.(*object)
+		if !reachable[o] {
+			t.Fatalf("an object that nothing leads to: %+v", o)
+		}
+		sum := 0
+		for i := range o.parts {
+			sum += o.parts[i].bytes()
+		}
+		if sum != o.bytes || sum > s.limits.BytesPerObject || len(o.parts) > s.limits.PartsPerObject {
+			t.Fatalf("%d bytes in %d parts, accounted %d", sum, len(o.parts), o.bytes)
+		}
+		total += sum
+	}
+	if len(reachable) != s.recent.Len() || s.recent.Len() > s.limits.Objects || total != s.bytes || total > s.limits.Bytes {
+		t.Fatalf("%d objects reachable of %d, %d bytes, accounted %d", len(reachable), s.recent.Len(), total, s.bytes)
+	}
+}
+
+func BenchmarkObserveUnrelated(b *testing.B) {
+	e := shippedEngine(b)
+	ev := write("a", 1, "x")
+	ev.Call.File.Share = ""
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Observe(ev)
+	}
+}

@@ -1,0 +1,218 @@
+package pattern
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"warder/secmon/event"
+)
+
+// span is a stretch of joined bytes that one part contributed. What a part was
+// asked to write and we did not see has a span without bytes.
+type span struct {
+	at   int64 // its place in the joined object
+	size int64
+	data []byte // nil, or size bytes
+	part int    // index of the part
+}
+
+func (s span) end() int64 { return s.at + s.size }
+
+// cut gives the stretch of s from one place to another.
+func (s span) cut(from, to int64) span {
+	c := span{at: from, size: to - from, part: s.part}
+	if s.data != nil {
+		c.data = s.data[from-s.at : to-s.at]
+	}
+	return c
+}
+
+// join puts parts together, in the order of their times, as the rule says. The
+// spans are sorted and do not overlap.
+func join(how Join, parts []part) []span {
+	var spans []span
+	end := int64(0)
+	for i := range parts {
+		c := &parts[i].event.Call
+		known := int64(len(c.Payload))
+		size := max(known, int64(min(c.Size, 1<<62)))
+		at := end
+		switch {
+		case how == ByTime:
+		case c.Append:
+			at = max(end, c.Offset)
+		case c.Offset >= 0:
+			at = c.Offset
+		}
+		if size == 0 || at > 1<<62 { // nothing, or beyond what any file can hold
+			continue
+		}
+		for _, s := range []span{{at, known, c.Payload, i}, {at + known, size - known, nil, i}} {
+			if s.size > 0 {
+				spans = overlay(spans, s)
+			}
+		}
+		end = max(end, at+size)
+	}
+	return spans
+}
+
+// overlay puts s over sorted spans: what it covers of them is replaced.
+func overlay(spans []span, s span) []span {
+	first, _ := slices.BinarySearchFunc(spans, s.at, func(o span, at int64) int {
+		if o.end() <= at {
+			return -1
+		}
+		return 1
+	})
+	last := first
+	put := make([]span, 0, 3)
+	for ; last < len(spans) && spans[last].at < s.end(); last++ {
+		if spans[last].at < s.at {
+			put = append(put, spans[last].cut(spans[last].at, s.at))
+		}
+	}
+	put = append(put, s)
+	if last > first {
+		if o := spans[last-1]; o.end() > s.end() {
+			put = append(put, o.cut(s.end(), o.end()))
+		}
+	}
+	return slices.Replace(spans, first, last, put...)
+}
+
+// run is a stretch of joined bytes without a gap.
+type run struct {
+	data  []byte
+	spans []span // those that data was made of
+}
+
+// runs cuts spans at every gap.
+func runs(spans []span) []run {
+	var out []run
+	next := int64(-1)
+	for _, s := range spans {
+		if s.data == nil {
+			next = -1
+			continue
+		}
+		if s.at != next || len(out) == 0 {
+			out = append(out, run{})
+		}
+		r := &out[len(out)-1]
+		r.data = append(r.data, s.data...)
+		r.spans = append(r.spans, s)
+		next = s.end()
+	}
+	return out
+}
+
+// maxFinds bounds how many places of one pattern are looked at.
+const maxFinds = 256
+
+// match is what a splice found in an object.
+type match struct {
+	texts []string         // what was found, quoted, one a pattern
+	parts map[int][][2]int // part -> stretches of its payload that were matched
+}
+
+// find looks for all of the rule's patterns in the joined parts. It gives nil
+// when one is missing.
+func (s *Splice) find(parts []part) *match {
+	joined := runs(join(s.Join, parts))
+	m := &match{parts: make(map[int][][2]int)}
+	for _, str := range s.Strings {
+		if !m.look(joined, func(data []byte, n int) [][]int { return indexes(data, []byte(str), n) }) {
+			return nil
+		}
+	}
+	for _, re := range s.Regexps {
+		if !m.look(joined, func(data []byte, n int) [][]int { return re.FindAllIndex(data, n) }) {
+			return nil
+		}
+	}
+	return m
+}
+
+func indexes(data, str []byte, n int) [][]int {
+	var found [][]int
+	for from := 0; len(found) < n; {
+		i := bytes.Index(data[from:], str)
+		if i < 0 {
+			break
+		}
+		found = append(found, []int{from + i, from + i + len(str)})
+		from += i + len(str)
+	}
+	return found
+}
+
+func (m *match) look(joined []run, find func([]byte, int) [][]int) bool {
+	found := 0
+	for _, r := range joined {
+		for _, place := range find(r.data, maxFinds-found) {
+			if found == 0 {
+				m.texts = append(m.texts, quote(r.data[place[0]:place[1]]))
+			}
+			found++
+			m.mark(r, place[0], place[1])
+		}
+		if found == maxFinds {
+			break
+		}
+	}
+	return found > 0
+}
+
+// mark notes whose bytes a match in a run is made of.
+func (m *match) mark(r run, from, to int) {
+	at := 0
+	for _, s := range r.spans {
+		lo, hi := max(from, at), min(to, at+len(s.data))
+		if lo < hi {
+			m.parts[s.part] = append(m.parts[s.part], [2]int{lo - at, hi - at})
+		}
+		at += len(s.data)
+	}
+}
+
+// vms lists the distinct VMs whose bytes were matched, by their first part.
+func (m *match) vms(parts []part) []string {
+	var vms []string
+	for i := range parts {
+		if m.parts[i] != nil && !slices.Contains(vms, parts[i].event.VM) {
+			vms = append(vms, parts[i].event.VM)
+		}
+	}
+	return vms
+}
+
+// acts gives the contributing events, their payloads cut to what was matched:
+// from the first byte of it to the last.
+func (m *match) acts(parts []part) []event.Event {
+	var acts []event.Event
+	for i := range parts {
+		if m.parts[i] == nil {
+			continue
+		}
+		lo, hi := len(parts[i].event.Call.Payload), 0
+		for _, r := range m.parts[i] {
+			lo, hi = min(lo, r[0]), max(hi, r[1])
+		}
+		e := parts[i].event
+		e.Call.Payload = e.Call.Payload[min(lo, hi):hi]
+		acts = append(acts, e)
+	}
+	return acts
+}
+
+// maxQuoted bounds what an alert repeats of the matched bytes.
+const maxQuoted = 256
+
+func quote(p []byte) string {
+	if len(p) > maxQuoted {
+		return strconv.Quote(string(p[:maxQuoted])) + "..."
+	}
+	return strconv.Quote(string(p))
+}
