@@ -46,7 +46,8 @@ type Sregs struct {
 	InterruptBitmap         [4]uint64 // "pending external interrupts. At most one bit may be set."
 }
 
-// FPU is struct kvm_fpu: the x87 and SSE registers.
+// FPU is struct kvm_fpu: the x87 and SSE registers. KVM leaves MXCSR alone, both
+// ways: XSAVE has it.
 type FPU struct {
 	FPR        [8][16]uint8
 	FCW, FSW   uint16

@@ -8,6 +8,7 @@ package testkvm
 
 import (
 	"os"
+	"sync"
 	"testing"
 
 	"warder/kvm"
@@ -23,10 +24,12 @@ func InLab() bool { return os.Getenv("WARDER_LAB") == "1" }
 // Need makes sure that there is a KVM fast enough for a whole operating system.
 func Need(t testing.TB) {
 	t.Helper()
-	if c := hostinfo.KVMClass(kvm.Path); c.Class != hostinfo.Hardware {
+	if c := class(); c.Class != hostinfo.Hardware {
 		missing(t, c.Reason)
 	}
 }
+
+var class = sync.OnceValue(func() hostinfo.KVM { return hostinfo.KVMClass(kvm.Path) })
 
 // Open opens /dev/kvm, of any class: one that emulates does for a guest of a few
 // thousand instructions.
