@@ -1,0 +1,207 @@
+package vmm
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/boot"
+	"warder/boot/fdt"
+	"warder/boot/linuxarm64"
+	"warder/devices/bus"
+	"warder/devices/irq"
+	"warder/devices/power"
+	"warder/devices/rtc"
+	"warder/devices/serial"
+	"warder/kvm"
+)
+
+// machineType is KVM_CREATE_VM's argument: 0 is a 40-bit guest-physical space.
+const machineType = 0
+
+// archMachine is what only an arm64 machine has.
+type archMachine struct {
+	gpio       *power.PL061
+	gicVersion int
+}
+
+func (m *Machine) archCreate() error { return nil }
+
+// archVCPUsCreated initialises the vCPUs and then the interrupt controller,
+// which has to know all of them.
+func (m *Machine) archVCPUsCreated() error {
+	init, err := m.vm.PreferredTarget()
+	if err != nil {
+		return fmt.Errorf("CPU model: %w", err)
+	}
+	init.Set(kvm.FeaturePSCI02)
+	for _, v := range m.vcpus {
+		features := init
+		if v.id > 0 {
+			// The guest starts it by PSCI CPU_ON.
+			features.Set(kvm.FeaturePowerOff)
+		}
+		if err := v.fd.Init(features); err != nil {
+			return fmt.Errorf("vCPU %d: %w", v.id, err)
+		}
+	}
+	return m.createGIC()
+}
+
+// Attributes of the in-kernel GIC (Documentation/virt/kvm/devices/arm-vgic.rst
+// and arm-vgic-v3.rst).
+const (
+	gicGroupAddr   = 0 // KVM_DEV_ARM_VGIC_GRP_ADDR
+	gicGroupNrIRQs = 3 // KVM_DEV_ARM_VGIC_GRP_NR_IRQS
+	gicGroupCtrl   = 4 // KVM_DEV_ARM_VGIC_GRP_CTRL
+
+	gicV2AddrDistributor   = 0 // KVM_VGIC_V2_ADDR_TYPE_DIST
+	gicV2AddrCPU           = 1 // KVM_VGIC_V2_ADDR_TYPE_CPU
+	gicV3AddrDistributor   = 2 // KVM_VGIC_V3_ADDR_TYPE_DIST
+	gicV3AddrRedistributor = 3 // KVM_VGIC_V3_ADDR_TYPE_REDIST
+	gicInit                = 0 // KVM_DEV_ARM_VGIC_CTRL_INIT
+)
+
+// createGIC makes the interrupt controller that the host offers: GICv3, or
+// GICv2 on boards whose own is one.
+func (m *Machine) createGIC() error {
+	m.arch.gicVersion = 3
+	distributor, second, secondBase := uint64(gicV3AddrDistributor), uint64(gicV3AddrRedistributor), uint64(gicRedistributor)
+	gic, err := m.vm.CreateDevice(kvm.DeviceVGICv3, 0)
+	if errors.Is(err, unix.ENODEV) {
+		m.arch.gicVersion = 2
+		distributor, second, secondBase = gicV2AddrDistributor, gicV2AddrCPU, gicCPUInterface
+		gic, err = m.vm.CreateDevice(kvm.DeviceVGICv2, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("interrupt controller: the host offers neither GICv3 nor GICv2: %w", err)
+	}
+	m.onClose(gic.Close)
+	if err := gic.SetAttrUint64(gicGroupAddr, distributor, gicDistributor); err != nil {
+		return fmt.Errorf("GIC distributor: %w", err)
+	}
+	if err := gic.SetAttrUint64(gicGroupAddr, second, secondBase); err != nil {
+		return fmt.Errorf("GIC CPU side: %w", err)
+	}
+	if err := gic.SetAttrUint32(gicGroupNrIRQs, 0, interrupts); err != nil {
+		return fmt.Errorf("GIC with %d interrupts: %w", interrupts, err)
+	}
+	if err := gic.SetAttr(gicGroupCtrl, gicInit); err != nil {
+		return fmt.Errorf("GIC: %w", err)
+	}
+	return nil
+}
+
+// createPlatform wires what a board has besides virtio devices.
+func (m *Machine) createPlatform() error {
+	uart, err := m.newLine(uartSPI)
+	if err != nil {
+		return err
+	}
+	gpio, err := m.newLine(gpioSPI)
+	if err != nil {
+		return err
+	}
+	m.uart = serial.New(m.serialOut(), uart)
+	m.arch.gpio = power.NewPL061(gpio, powerKeyPin)
+	for _, d := range []struct {
+		addr, size uint64
+		dev        bus.Device
+	}{
+		{uartBase, serial.Size, m.uart},
+		{rtcBase, rtc.PL031Size, rtc.NewPL031(time.Now)},
+		{gpioBase, power.PL061Size, m.arch.gpio},
+	} {
+		if err := m.mmio.Add(d.addr, d.size, d.dev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PowerButton presses the machine's power button.
+func (m *Machine) PowerButton() error { return m.arch.gpio.Press() }
+
+// virtioSlot is where virtio device i is and how it interrupts.
+func virtioSlot(i int) (addr uint64, spi uint32) {
+	return virtioBase + uint64(i)*mmioWindow, virtioSPI + uint32(i)
+}
+
+func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
+	seed := make([]byte, 64+8)
+	if _, err := rand.Read(seed); err != nil {
+		return nil, err
+	}
+	hw := fdt.Config{
+		CPUs:      len(m.vcpus),
+		Bootargs:  m.cfg.Cmdline,
+		RNGSeed:   seed[8:],
+		KASLRSeed: binary.NativeEndian.Uint64(seed),
+		GIC:       m.gic(),
+		Serial:    &fdt.Device{Addr: uartBase, Size: mmioWindow, SPI: uartSPI},
+		RTC:       &fdt.Device{Addr: rtcBase, Size: rtc.PL031Size, SPI: rtcSPI},
+		GPIO:      &fdt.Device{Addr: gpioBase, Size: power.PL061Size, SPI: gpioSPI},
+		PowerLine: powerKeyPin,
+	}
+	for _, r := range m.bootRanges() {
+		hw.RAM = append(hw.RAM, fdt.Range{Base: r.Base, Size: r.Size})
+	}
+	for i := range m.virtio {
+		addr, spi := virtioSlot(i)
+		hw.VirtioMMIO = append(hw.VirtioMMIO, fdt.Device{Addr: addr, Size: mmioWindow, SPI: spi})
+	}
+	layout, err := linuxarm64.Setup(linuxarm64.Config{Kernel: kernel, Initrd: m.cfg.Initrd, Machine: hw})
+	if err != nil {
+		return nil, err
+	}
+	return layout.Segments, m.vcpus[0].enterAt(layout.CPU)
+}
+
+func (m *Machine) gic() fdt.GIC {
+	g := fdt.GIC{
+		Version:     m.arch.gicVersion,
+		Distributor: fdt.Range{Base: gicDistributor, Size: 64 * kib},
+		Second:      fdt.Range{Base: gicRedistributor, Size: uint64(len(m.vcpus)) * 128 * kib},
+	}
+	if g.Version == 2 {
+		g.Distributor.Size = 4 * kib
+		g.Second = fdt.Range{Base: gicCPUInterface, Size: 8 * kib}
+	}
+	return g
+}
+
+// enterAt puts the vCPU into the state that the kernel's entry asks for.
+func (v *VCPU) enterAt(c linuxarm64.CPU) error {
+	for _, r := range []struct {
+		id    kvm.Reg
+		value uint64
+	}{
+		{kvm.RegPC, c.PC}, {kvm.RegX(0), c.X0}, {kvm.RegPState, c.PState},
+	} {
+		if err := v.fd.SetOneReg(r.id, r.value); err != nil {
+			return fmt.Errorf("entry state: %w", err)
+		}
+	}
+	return nil
+}
+
+func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
+	switch e.Reason {
+	case kvm.ExitDebug:
+		if err := v.handleDebug(e.Debug()); err != nil {
+			return &Exit{Reason: Failed, Err: fmt.Errorf("breakpoint: %w", err)}
+		}
+		return nil
+	case kvm.ExitArmNISV:
+		n := e.ArmNISV()
+		return v.crash(fmt.Errorf("an access to guest address %#x, where no memory is, by an instruction that can't be taken apart", n.FaultIPA))
+	}
+	return v.crash(fmt.Errorf("unexpected exit: %v", e.Reason))
+}
+
+// newLine makes the line of a shared peripheral interrupt.
+func (m *Machine) newLine(spi uint32) (irq.Line, error) { return m.irqfd(spi) }

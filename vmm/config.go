@@ -1,0 +1,160 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+)
+
+// Config is a machine, as plain data. The zero value of a field is its default
+// where one is given.
+type Config struct {
+	// Name stands in logs, reports and process listings. Default: "vm".
+	Name string
+	// CPUs is the number of vCPUs. Default: 1. At most the host's.
+	CPUs int
+	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
+	// At least 32 MiB.
+	Memory uint64
+	// Kernel is the path of a bzImage, vmlinux or arm64 Image.
+	Kernel string
+	// Initrd is the initial RAM disk: the pieces one after the other, each
+	// padded to 4 bytes, as Linux reads several archives from one initrd.
+	Initrd [][]byte
+	// Cmdline is the kernel's command line.
+	Cmdline string
+
+	Disks  []Disk
+	Shares []Share
+
+	// VsockCID is the guest's address on vsock, 3 or above; 0 for no vsock.
+	VsockCID uint32
+	// VsockDir is a directory for the Unix sockets that stand for vsock
+	// ports; "" for none.
+	VsockDir string
+
+	// Serial is the first serial port, where the kernel's own messages go.
+	Serial Stream
+	// Console is a virtio console, hvc0 in the guest. It is there if Out is.
+	Console Stream
+
+	// DevKVM is the path of the KVM device. Default: /dev/kvm.
+	DevKVM string
+	// Log receives what the host should know of the machine. Default:
+	// slog.Default.
+	Log *slog.Logger
+}
+
+// A Disk is a raw image file or block device, /dev/vda and on in the guest.
+type Disk struct {
+	Path     string
+	ReadOnly bool
+	Serial   string // at most 20 bytes; the guest sees it as the disk's id
+}
+
+// A Share is a directory of the host that the guest mounts by its tag:
+// mount -t virtiofs TAG DIR.
+type Share struct {
+	Tag      string // at most 36 bytes
+	Dir      string
+	ReadOnly bool
+}
+
+// A Stream is the host's end of a character device. Either side may be nil.
+type Stream struct {
+	In  io.Reader
+	Out io.Writer
+}
+
+const (
+	minMemory     = 32 * mib
+	defaultMemory = 256 * mib
+	// maxMemory keeps guest-physical addresses inside the 40 bits that every
+	// arm64 host with KVM has.
+	maxMemory = 512 * gib
+
+	maxSerial = 20 // VIRTIO_BLK_ID_BYTES
+	maxTag    = 36 // struct virtio_fs_config.tag
+)
+
+// withDefaults returns c with the defaults filled in, or all that is wrong
+// with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Name == "" {
+		c.Name = "vm"
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 1
+	}
+	if c.Memory == 0 {
+		c.Memory = defaultMemory
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, c.validate()
+}
+
+func (c Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if n := runtime.NumCPU(); c.CPUs < 1 || c.CPUs > n {
+		bad("%d CPUs: give 1 to %d, what this host has", c.CPUs, n)
+	}
+	switch {
+	case c.Memory < minMemory || c.Memory > maxMemory:
+		bad("%d MiB of memory: give %d MiB to %d GiB", c.Memory/mib, minMemory/mib, maxMemory/gib)
+	case c.Memory%mib != 0:
+		bad("%d bytes of memory: give whole MiB", c.Memory)
+	}
+	if c.Kernel == "" {
+		bad("no kernel: give the path of a bzImage, vmlinux or arm64 Image")
+	}
+	for _, d := range c.Disks {
+		if d.Path == "" {
+			bad("a disk without a path")
+		}
+		if len(d.Serial) > maxSerial {
+			bad("disk serial %q: at most %d bytes", d.Serial, maxSerial)
+		}
+	}
+	tags := map[string]bool{}
+	for _, s := range c.Shares {
+		if s.Tag == "" || len(s.Tag) > maxTag {
+			bad("share %q: a tag has 1 to %d bytes", s.Tag, maxTag)
+		}
+		if tags[s.Tag] {
+			bad("share %q: the tag is taken", s.Tag)
+		}
+		tags[s.Tag] = true
+	}
+	if c.VsockCID != 0 && (c.VsockCID < 3 || c.VsockCID == 1<<32-1) {
+		bad("vsock CID %d: 0 to 2 and 2^32-1 are reserved, give 3 or above", c.VsockCID)
+	}
+	if c.VsockDir != "" && c.VsockCID == 0 {
+		bad("a directory for vsock sockets, but no vsock CID")
+	}
+	if n := c.virtioCount(); n > maxVirtioDevices {
+		bad("%d devices: this machine has room for %d", n, maxVirtioDevices)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("vmm: configuration of %q: %w", c.Name, err)
+	}
+	return nil
+}
+
+// virtioCount is how many virtio devices c asks for: the disks, the shares,
+// the entropy device that every machine has, vsock, the console.
+func (c Config) virtioCount() int {
+	n := len(c.Disks) + len(c.Shares) + 1
+	if c.VsockCID != 0 {
+		n++
+	}
+	if c.Console.Out != nil {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,73 @@
+package vmm
+
+import (
+	"fmt"
+
+	"warder/devices/guestmem"
+	"warder/vmm/pagetable"
+)
+
+// ReadVirtual fills p from the guest's virtual address va as v translates it.
+// Errors are of type *pagetable.FaultError where the guest maps nothing there.
+func (v *VCPU) ReadVirtual(va uint64, p []byte) error {
+	s, err := v.AddressSpace()
+	if err != nil {
+		return err
+	}
+	return s.Read(v.m.mem, va, p)
+}
+
+// WriteVirtual copies p to the guest's virtual address va, whatever the
+// protection of its pages. The caller sees to it that no vCPU runs the code
+// that it changes: see [Machine.WithPaused].
+func (v *VCPU) WriteVirtual(va uint64, p []byte) error {
+	s, err := v.AddressSpace()
+	if err != nil {
+		return err
+	}
+	return s.Write(v.m.mem, va, p)
+}
+
+// VCPU is vCPU id of the machine, nil if it has none of that number.
+func (m *Machine) VCPU(id int) *VCPU {
+	if id < 0 || id >= len(m.vcpus) {
+		return nil
+	}
+	return m.vcpus[id]
+}
+
+// Register is the register of that name, as [Report] spells it.
+func (v *VCPU) Register(name string) (uint64, error) {
+	regs, err := v.registers()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range regs {
+		if r.Name == name {
+			return r.Value, nil
+		}
+	}
+	return 0, fmt.Errorf("vmm: no register %q", name)
+}
+
+// report is what is known of v; what can't be read any more is left out.
+func (v *VCPU) report() *Report {
+	r := &Report{VCPU: v.id}
+	r.Registers, _ = v.registers()
+	if in, err := v.instruction(); err == nil {
+		r.Instruction = in
+	}
+	return r
+}
+
+// codeAt reads up to n bytes of code at pc, fewer where a page ends and the
+// next is not mapped.
+func codeAt(mem *guestmem.Memory, s pagetable.Space, pc uint64, n int) ([]byte, error) {
+	for ; n > 0; n-- {
+		code := make([]byte, n)
+		if err := s.Read(mem, pc, code); err == nil {
+			return code, nil
+		}
+	}
+	return nil, fmt.Errorf("no code is mapped at %#x", pc)
+}

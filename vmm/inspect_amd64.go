@@ -1,0 +1,145 @@
+package vmm
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"warder/kvm"
+	"warder/vmm/disasm"
+	"warder/vmm/pagetable"
+)
+
+// archVCPU is what an amd64 vCPU remembers: nothing, its registers are in the
+// run page.
+type archVCPU struct{}
+
+// armTraps has nothing to do: a port that no device has always exits.
+func (v *VCPU) armTraps(bool) error { return nil }
+
+// regs are the general registers as of the latest exit: KVM leaves them in
+// the run page at each, so reading them costs nothing.
+func (v *VCPU) regs() *kvm.Regs { return &v.fd.SyncRegs().Regs }
+
+// setRegs makes KVM take over what has been written to regs.
+func (v *VCPU) setRegs() { v.fd.SetDirtyRegs(kvm.SyncX86Regs) }
+
+// PC is the address of the instruction the vCPU stands at.
+func (v *VCPU) PC() uint64 { return v.regs().RIP }
+
+// Arg is argument n, from 0, of the function at whose first instruction the
+// vCPU stands (System V ABI, AMD64 supplement, section 3.2.3). Beyond the six
+// that travel in registers it is 0.
+func (v *VCPU) Arg(n int) uint64 {
+	r := v.regs()
+	switch n {
+	case 0:
+		return r.RDI
+	case 1:
+		return r.RSI
+	case 2:
+		return r.RDX
+	case 3:
+		return r.RCX
+	case 4:
+		return r.R8
+	case 5:
+		return r.R9
+	}
+	return 0
+}
+
+// AddressSpace is how the vCPU translates virtual addresses now.
+func (v *VCPU) AddressSpace() (pagetable.Space, error) {
+	s, err := v.fd.GetSregs()
+	if err != nil {
+		return pagetable.Space{}, err
+	}
+	return space(&s), nil
+}
+
+func space(s *kvm.Sregs) pagetable.Space {
+	return pagetable.AMD64{CR0: s.CR0, CR3: s.CR3, CR4: s.CR4, EFER: s.EFER}.Space()
+}
+
+// KernelBase is the base of GS, which in Linux' kernel mode is the address of
+// the CPU's own variables.
+func (v *VCPU) KernelBase() (uint64, error) {
+	s, err := v.fd.GetSregs()
+	return s.GS.Base, err
+}
+
+// SyscallEntry is the address at which the guest's kernel is entered by
+// SYSCALL (MSR LSTAR), 0 while it has set none.
+func (v *VCPU) SyscallEntry() (uint64, error) {
+	const lstar = 0xc000_0082
+	e := []kvm.MSREntry{{Index: lstar}}
+	if n, err := v.fd.GetMSRs(e); err != nil || n != 1 {
+		return 0, fmt.Errorf("vmm: MSR LSTAR: %w", err)
+	}
+	return e[0].Data, nil
+}
+
+// passTrap has nothing to do: KVM moves past the OUT, and the NOPs that were
+// put behind it lead into the function.
+func (v *VCPU) passTrap() error { return nil }
+
+// returnFromTrap does what the function's RET would do.
+func (v *VCPU) returnFromTrap(value uint64) error {
+	r := v.regs()
+	var ret [8]byte
+	if err := v.ReadVirtual(r.RSP, ret[:]); err != nil {
+		return fmt.Errorf("return address: %w", err)
+	}
+	r.RAX = value
+	r.RIP = binary.LittleEndian.Uint64(ret[:])
+	r.RSP += 8
+	// KVM takes these over before it completes the OUT, and then sees that RIP
+	// is no longer at it.
+	v.setRegs()
+	return nil
+}
+
+func (v *VCPU) registers() ([]Register, error) {
+	s, err := v.fd.GetSregs()
+	if err != nil {
+		return nil, err
+	}
+	r := v.regs()
+	return []Register{
+		{"rax", r.RAX}, {"rbx", r.RBX}, {"rcx", r.RCX}, {"rdx", r.RDX},
+		{"rsi", r.RSI}, {"rdi", r.RDI}, {"rsp", r.RSP}, {"rbp", r.RBP},
+		{"r8", r.R8}, {"r9", r.R9}, {"r10", r.R10}, {"r11", r.R11},
+		{"r12", r.R12}, {"r13", r.R13}, {"r14", r.R14}, {"r15", r.R15},
+		{"rip", r.RIP}, {"rflags", r.RFLAGS}, {"cs", uint64(s.CS.Selector)}, {"ss", uint64(s.SS.Selector)},
+		{"cr0", s.CR0}, {"cr2", s.CR2}, {"cr3", s.CR3}, {"cr4", s.CR4},
+		{"efer", s.EFER}, {"gsbase", s.GS.Base}, {"fsbase", s.FS.Base}, {"idt", s.IDT.Base},
+	}, nil
+}
+
+// instruction is the one at RIP.
+func (v *VCPU) instruction() (string, error) {
+	s, err := v.fd.GetSregs()
+	if err != nil {
+		return "", err
+	}
+	mode := 16
+	switch {
+	case s.CS.L != 0:
+		mode = 64
+	case s.CS.DB != 0:
+		mode = 32
+	}
+	pc := v.regs().RIP
+	if mode != 64 {
+		pc += s.CS.Base
+	}
+	code, err := codeAt(v.m.mem, space(&s), pc, disasm.MaxLen)
+	if err != nil {
+		return "", err
+	}
+	in, err := disasm.AMD64(code, pc, mode)
+	if err != nil {
+		return fmt.Sprintf("% x", code), nil
+	}
+	return fmt.Sprintf("% x  %s", code[:in.Len], in.Text), nil
+}

@@ -1,0 +1,186 @@
+package vmm
+
+import (
+	"fmt"
+
+	"warder/kvm"
+	"warder/vmm/disasm"
+	"warder/vmm/pagetable"
+)
+
+// archVCPU is what an arm64 vCPU remembers between exits: nothing, each
+// register is asked of KVM by itself.
+type archVCPU struct{}
+
+// armTraps has every BRK of the vCPU exit, or none.
+func (v *VCPU) armTraps(on bool) error {
+	var d kvm.GuestDebug
+	if on {
+		d.Control = kvm.DebugEnable | kvm.DebugSoftware
+	}
+	return v.fd.SetGuestDebug(&d)
+}
+
+// reg is a register by its KVM id, 0 if KVM does not give it.
+func (v *VCPU) reg(id kvm.Reg) uint64 {
+	x, err := v.fd.GetOneReg(id)
+	if err != nil {
+		v.m.log.Error("register not readable", "vcpu", v.id, "id", id, "err", err)
+	}
+	return x
+}
+
+// PC is the address of the instruction the vCPU stands at.
+func (v *VCPU) PC() uint64 { return v.reg(kvm.RegPC) }
+
+// Arg is argument n, from 0, of the function at whose first instruction the
+// vCPU stands (AAPCS64, section 6.8.2). Beyond the eight that travel in
+// registers it is 0.
+func (v *VCPU) Arg(n int) uint64 {
+	if n < 0 || n > 7 {
+		return 0
+	}
+	return v.reg(kvm.RegX(n))
+}
+
+// AddressSpace is how the vCPU translates virtual addresses now.
+func (v *VCPU) AddressSpace() (pagetable.Space, error) {
+	var a pagetable.ARM64
+	for _, r := range []struct {
+		id  kvm.Reg
+		dst *uint64
+	}{
+		{kvm.RegSCTLREL1, &a.SCTLR}, {kvm.RegTTBR0EL1, &a.TTBR0}, {kvm.RegTTBR1EL1, &a.TTBR1}, {kvm.RegTCREL1, &a.TCR},
+	} {
+		var err error
+		if *r.dst, err = v.fd.GetOneReg(r.id); err != nil {
+			return pagetable.Space{}, err
+		}
+	}
+	return a.Space(), nil
+}
+
+// KernelBase is SP_EL0, which in Linux' kernel mode is the address of the
+// current task.
+func (v *VCPU) KernelBase() (uint64, error) { return v.fd.GetOneReg(kvm.RegSPEL0) }
+
+// SyscallEntry is the base of the vectors by which the guest's kernel is
+// entered (VBAR_EL1), 0 while it has set none.
+func (v *VCPU) SyscallEntry() (uint64, error) { return v.fd.GetOneReg(kvm.RegVBAREL1) }
+
+// passTrap steps over the BRK, which stands in place of a NOP.
+func (v *VCPU) passTrap() error { return v.fd.SetOneReg(kvm.RegPC, v.PC()+4) }
+
+// returnFromTrap does what the function's RET would do: before its prologue
+// the return address is in the link register.
+func (v *VCPU) returnFromTrap(value uint64) error {
+	lr, err := v.fd.GetOneReg(kvm.RegX(30))
+	if err != nil {
+		return err
+	}
+	if err := v.fd.SetOneReg(kvm.RegX(0), value); err != nil {
+		return err
+	}
+	return v.fd.SetOneReg(kvm.RegPC, lr)
+}
+
+// Exception classes and the immediate of a syndrome (Arm ARM, ESR_ELx).
+const (
+	classShift   = 26
+	classBRK     = 0x3c
+	brkImmediate = 0xffff
+)
+
+// handleDebug tells our own BRKs from the guest's.
+func (v *VCPU) handleDebug(d kvm.Debug) error {
+	if d.HSR>>classShift&0x3f != classBRK {
+		return fmt.Errorf("unexpected debug exception, syndrome %#x", d.HSR)
+	}
+	if d.HSR&brkImmediate == trapImmediate {
+		return v.trapped()
+	}
+	return v.giveBack(d.HSR)
+}
+
+// Fields of PSTATE and the vectors of EL1 (Arm ARM, D1.3).
+const (
+	pstateMode    = 0xf
+	pstateEL1h    = 0x5
+	pstateDAIF    = 0xf << 6
+	vectorCurrent = 0x200 // synchronous, from EL1 with its own stack pointer
+	vectorLower   = 0x400 // synchronous, from EL0
+)
+
+// giveBack takes the exception of a BRK that is the guest's own (BUG, WARN, a
+// kprobe, a debugger's) as the CPU would have, had it not come to us.
+func (v *VCPU) giveBack(syndrome uint64) error {
+	pstate, pc := v.reg(kvm.RegPState), v.PC()
+	vector := v.reg(kvm.RegVBAREL1)
+	if pstate&pstateMode == 0 {
+		vector += vectorLower
+	} else {
+		vector += vectorCurrent
+	}
+	for _, r := range []struct {
+		id    kvm.Reg
+		value uint64
+	}{
+		{kvm.RegELREL1, pc},
+		{kvm.RegSPSREL1, pstate},
+		{kvm.RegESREL1, syndrome & 0xffff_ffff},
+		{kvm.RegPState, pstate&^(pstateMode|0xf<<28|1<<21) | pstateDAIF | pstateEL1h | pstate&(0xf<<28)},
+		{kvm.RegPC, vector},
+	} {
+		if err := v.fd.SetOneReg(r.id, r.value); err != nil {
+			return fmt.Errorf("give a BRK back to the guest: %w", err)
+		}
+	}
+	return nil
+}
+
+// reported are the registers of a report besides X0 to X30.
+var reported = []struct {
+	name string
+	id   kvm.Reg
+}{
+	{"sp", kvm.RegSPEL1}, {"pc", kvm.RegPC}, {"pstate", kvm.RegPState}, {"sp_el0", kvm.RegSPEL0},
+	{"sctlr", kvm.RegSCTLREL1}, {"tcr", kvm.RegTCREL1}, {"ttbr0", kvm.RegTTBR0EL1}, {"ttbr1", kvm.RegTTBR1EL1},
+	{"vbar", kvm.RegVBAREL1}, {"esr", kvm.RegESREL1}, {"far", kvm.RegFAREL1}, {"elr", kvm.RegELREL1},
+}
+
+func (v *VCPU) registers() ([]Register, error) {
+	var regs []Register
+	for i := range 31 {
+		x, err := v.fd.GetOneReg(kvm.RegX(i))
+		if err != nil {
+			return nil, err
+		}
+		regs = append(regs, Register{fmt.Sprintf("x%d", i), x})
+	}
+	for _, r := range reported {
+		x, err := v.fd.GetOneReg(r.id)
+		if err != nil {
+			return nil, err
+		}
+		regs = append(regs, Register{r.name, x})
+	}
+	return regs, nil
+}
+
+// instruction is the one at PC.
+func (v *VCPU) instruction() (string, error) {
+	s, err := v.AddressSpace()
+	if err != nil {
+		return "", err
+	}
+	pc := v.PC()
+	code, err := codeAt(v.m.mem, s, pc, 4)
+	if err != nil {
+		return "", err
+	}
+	in, err := disasm.ARM64(code, pc)
+	if err != nil {
+		return fmt.Sprintf("% x", code), nil
+	}
+	return fmt.Sprintf("% x  %s", code[:in.Len], in.Text), nil
+}

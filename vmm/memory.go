@@ -1,0 +1,58 @@
+package vmm
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"warder/devices/guestmem"
+	"warder/kvm"
+)
+
+// A slot is one range of guest RAM as KVM sees it: a mapping of its own of the
+// machine's memfd. The machine's other mapping, in guestmem, is what devices
+// and whoever inspects the guest go through. So protection from writes can be
+// put on what the vCPUs do and never stops one of our own goroutines, which
+// could then not be stopped for a garbage collection.
+type slot struct {
+	base guestmem.Addr
+	mem  []byte
+}
+
+// end is the first address past the slot.
+func (s slot) end() guestmem.Addr { return s.base + guestmem.Addr(len(s.mem)) }
+
+func (m *Machine) createMemory() error {
+	mem, err := guestmem.Allocate("warder-"+m.cfg.Name, ram(m.cfg.Memory)...)
+	if err != nil {
+		return err
+	}
+	m.mem = mem
+	m.onClose(mem.Close)
+	var off int64
+	for i, r := range mem.Regions() {
+		b, err := unix.Mmap(mem.FD(), off, len(r.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+		if err != nil {
+			return fmt.Errorf("map %d MiB of guest memory: %w", len(r.Bytes)/mib, err)
+		}
+		m.onClose(func() error { return unix.Munmap(b) })
+		off += int64(len(r.Bytes))
+		// A core dump of the host's process is not the place for what guests
+		// have in memory. Without effect, nothing is lost.
+		_ = unix.Madvise(b, unix.MADV_DONTDUMP)
+		if err := m.vm.SetMemory(kvm.MemoryRegion{Slot: uint32(i), GuestPhys: uint64(r.Base), Size: uint64(len(b)), Memory: b}); err != nil {
+			return err
+		}
+		m.slots = append(m.slots, slot{r.Base, b})
+	}
+	return nil
+}
+
+// memoryUsed is how many bytes of guest RAM take memory of the host.
+func (m *Machine) memoryUsed() (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(m.mem.FD(), &st); err != nil {
+		return 0, err
+	}
+	return uint64(st.Blocks) * 512, nil // st_blocks counts 512 bytes, stat(2)
+}

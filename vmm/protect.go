@@ -1,0 +1,92 @@
+package vmm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"warder/devices/guestmem"
+	"warder/vmm/userfault"
+)
+
+// A WriteFunc is told of the page that a vCPU is about to write to. The vCPU
+// waits in the kernel, inside KVM_RUN, while it runs; then its write happens
+// and the page is no longer protected, until [Protection.Protect]. It runs on
+// the goroutine of the protection, and must not wait for a vCPU.
+type WriteFunc func(page guestmem.Addr)
+
+// A Protection watches pages of guest memory for writes by the guest's vCPUs.
+// What a device writes at the guest's request goes through another mapping and
+// is not seen.
+type Protection struct {
+	m       *Machine
+	watches []*userfault.Watch // by slot
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// Watch returns a protection with no page in it yet, whose writes f is told
+// of. A machine has at most one at a time.
+func (m *Machine) Watch(f WriteFunc) (*Protection, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Protection{m: m, cancel: cancel}
+	for _, s := range m.slots {
+		w, err := userfault.New(s.mem)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.watches = append(p.watches, w)
+		p.done.Go(func() { p.serve(ctx, w, s.base, f) })
+	}
+	return p, nil
+}
+
+// serve lets one writer after the other go, once f has looked.
+func (p *Protection) serve(ctx context.Context, w *userfault.Watch, base guestmem.Addr, f WriteFunc) {
+	page := uint64(os.Getpagesize())
+	for {
+		off, err := w.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				p.m.end(Exit{Reason: Failed, Err: fmt.Errorf("write protection: %w", err)})
+			}
+			return
+		}
+		f(base + guestmem.Addr(off))
+		if err := w.Release(off, page); err != nil {
+			p.m.end(Exit{Reason: Failed, Err: fmt.Errorf("write protection: %w", err)})
+			return
+		}
+	}
+}
+
+// Protect protects the pages that hold any of the n bytes at addr.
+func (p *Protection) Protect(addr guestmem.Addr, n uint64) error {
+	page := uint64(os.Getpagesize())
+	if err := p.m.mem.Check(addr, n); err != nil {
+		return err
+	}
+	for i, s := range p.m.slots {
+		if addr < s.base || addr >= s.end() {
+			continue
+		}
+		off := uint64(addr - s.base)
+		first := off &^ (page - 1)
+		last := (off + n + page - 1) &^ (page - 1)
+		return p.watches[i].Protect(first, last-first)
+	}
+	return guestmem.ErrRange
+}
+
+// Close takes all protection away and lets every writer go.
+func (p *Protection) Close() error {
+	p.cancel()
+	p.done.Wait()
+	var errs []error
+	for _, w := range p.watches {
+		errs = append(errs, w.Close())
+	}
+	return errors.Join(errs...)
+}

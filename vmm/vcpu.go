@@ -1,0 +1,122 @@
+package vmm
+
+import (
+	"errors"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"warder/kvm"
+)
+
+// What asking something of a machine gives when it does not run.
+var (
+	errEnded      = errors.New("vmm: the machine has ended")
+	errNotStarted = errors.New("vmm: the machine has not been started")
+)
+
+// A VCPU is one virtual CPU. Its exported methods read and write the state of
+// a vCPU that stands still: they may be called from a [TrapFunc], from the
+// function given to [Machine.WithPaused] or to [Machine.Do], and nowhere else.
+type VCPU struct {
+	m  *Machine
+	id int
+	fd *kvm.VCPU
+
+	tid  atomic.Int32 // of the thread, 0 before it runs
+	ctl  chan func()  // what others want of this vCPU
+	done chan struct{}
+
+	stats vcpuStats
+	archVCPU
+}
+
+func newVCPU(m *Machine, id int, fd *kvm.VCPU) *VCPU {
+	return &VCPU{m: m, id: id, fd: fd, ctl: make(chan func(), 16), done: make(chan struct{})}
+}
+
+// ID is the vCPU's number, from 0.
+func (v *VCPU) ID() int { return v.id }
+
+// loop runs the guest on this goroutine's thread until the machine ends. The goroutine never unlocks its thread, so the thread ends with
+// it: nothing of what KVM bound to it is left for another goroutine.
+func (v *VCPU) loop() {
+	defer close(v.done)
+	runtime.LockOSThread()
+	v.tid.Store(int32(unix.Gettid()))
+	for {
+		v.drain()
+		select {
+		case <-v.m.ending:
+			return
+		default:
+		}
+		switch err := v.fd.Run(); {
+		case err == nil:
+			if exit := v.handle(); exit != nil {
+				v.m.end(*exit)
+				return
+			}
+		case errors.Is(err, unix.EINTR):
+			// Only here: clearing the flag before KVM_RUN loses the kick that
+			// came in between.
+			v.fd.SetImmediateExit(false)
+			v.stats.kicks.Add(1)
+		case errors.Is(err, unix.EAGAIN):
+			// A secondary vCPU has been woken and can be entered now.
+		default:
+			v.m.end(*v.crash(runError(err)))
+			return
+		}
+	}
+}
+
+// drain runs every message that is there. Leaving one could leave it until the
+// next exit, since its kick may have been used up already.
+func (v *VCPU) drain() {
+	for {
+		select {
+		case f := <-v.ctl:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// call runs f on v's thread, between two exits, and waits for its result.
+func (v *VCPU) call(f func(*VCPU) error) error {
+	result := make(chan error, 1)
+	select {
+	case v.ctl <- func() { result <- f(v) }:
+	case <-v.done:
+		return errEnded
+	}
+	v.kick()
+	select {
+	case err := <-result:
+		return err
+	case <-v.done:
+		// It may have been the last thing that the thread did.
+		select {
+		case err := <-result:
+			return err
+		default:
+			return errEnded
+		}
+	}
+}
+
+// kick gets v out of KVM_RUN, or keeps it from going in. The message comes
+// first, then this: flag, then signal. The flag alone does not wake a vCPU
+// that is inside, the signal alone is lost on one that is about to enter.
+// SIGURG is the signal that the Go runtime preempts with, so its handler is
+// there, does nothing, and restarts nothing that KVM_RUN would resume.
+func (v *VCPU) kick() {
+	v.fd.SetImmediateExit(true)
+	if tid := v.tid.Load(); tid != 0 {
+		// The thread may be gone; then nobody needs the signal.
+		_ = unix.Tgkill(unix.Getpid(), int(tid), unix.SIGURG)
+	}
+}
