@@ -52,7 +52,7 @@ func (cfg *Config) findKernel() error {
 	if err != nil {
 		return fmt.Errorf("lab: no kernel for the outer machine: %w (warder kernel pull --arch %s gets one)", err, cfg.Arch)
 	}
-	cfg.Kernel = p.VmlinuzPath
+	cfg.Kernel = p.KernelPath // expanded: decompressing costs an emulated CPU a second
 	for _, m := range p.Select(kernelpkg.Lab...) {
 		cfg.Modules = append(cfg.Modules, m.Path)
 	}

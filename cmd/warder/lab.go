@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -18,9 +19,14 @@ import (
 	"warder/lab"
 )
 
-// statusLab is warder's exit status when the lab failed, as opposed to the
-// command in it: containers' status for "the runtime failed".
-const statusLab = 125
+// Exit statuses of the lab's own: what containers use when the runtime failed,
+// as opposed to the command in it, and what timeout(1) uses.
+const (
+	statusLab     = 125
+	statusTimeout = 124
+)
+
+var errLabTimeout = errors.New("the command was killed after its timeout")
 
 type labFlags struct {
 	cfg     lab.Config
@@ -113,23 +119,45 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 	}
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("killed after %v", f.timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errLabTimeout)
 		defer cancel()
 	}
-	ctx, restore, err := attach(ctx, &c, f.tty)
+	return labExit(ctx, lab.Run, f.cfg, c, f.tty)
+}
+
+// rerunInLab runs a warder command line, without the word warder, in the lab.
+// It takes the files that the command line names along at their own paths.
+// stdin may be nil; tty gives the command this process's terminal.
+func rerunInLab(ctx context.Context, arch string, args []string, files []string, stdin io.Reader, tty bool) error {
+	cfg := lab.Config{Arch: arch, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	for _, f := range files {
+		file, err := parseFile(f)
+		if err != nil {
+			return err
+		}
+		cfg.Files = append(cfg.Files, file)
+	}
+	c := lab.Command{Args: args, Stdin: stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	return labExit(ctx, lab.Rerun, cfg, c, tty)
+}
+
+// labExit runs c by run and turns how it ended into this command's result.
+func labExit(ctx context.Context, run func(context.Context, lab.Config, lab.Command) (lab.Exit, error), cfg lab.Config, c lab.Command, tty bool) error {
+	ctx, restore, err := attach(ctx, &c, tty)
 	if err != nil {
 		return err
 	}
-	exit, err := lab.Run(ctx, f.cfg, c)
+	exit, err := run(ctx, cfg, c)
 	restore()
+	switch {
+	case errors.Is(err, errLabTimeout):
+		exit.Status = statusTimeout
+	case err != nil && exit.Status == 0:
+		exit.Status = statusLab
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "warder lab:", err)
-		if exit.Status == 0 {
-			exit.Status = statusLab
-		}
-		return exitStatus(exit.Status)
-	}
-	if f.cfg.ICount {
+	} else if cfg.ICount {
 		fmt.Fprintf(os.Stderr, "warder lab: %d instructions\n", exit.Time.Nanoseconds())
 	}
 	if exit.Status != 0 {
@@ -178,7 +206,7 @@ func ownFile(name string) (string, bool) {
 // attach connects c with this process's signals and, with tty, its terminal.
 // restore undoes it.
 func attach(ctx context.Context, c *lab.Command, tty bool) (_ context.Context, restore func(), err error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGWINCH)
 	passed := make(chan int)
@@ -187,12 +215,12 @@ func attach(ctx context.Context, c *lab.Command, tty bool) (_ context.Context, r
 	raw := func() {}
 	if fd := int(os.Stdin.Fd()); tty {
 		if !term.IsTerminal(fd) {
-			cancel()
+			cancel(nil)
 			return nil, nil, errors.New("-t: standard input is not a terminal")
 		}
 		state, err := term.MakeRaw(fd)
 		if err != nil {
-			cancel()
+			cancel(nil)
 			return nil, nil, fmt.Errorf("-t: %w", err)
 		}
 		raw = func() { _ = term.Restore(fd, state) }
@@ -203,7 +231,7 @@ func attach(ctx context.Context, c *lab.Command, tty bool) (_ context.Context, r
 	return ctx, func() {
 		signal.Stop(signals)
 		raw()
-		cancel()
+		cancel(nil)
 	}, nil
 }
 
@@ -211,7 +239,7 @@ func attach(ctx context.Context, c *lab.Command, tty bool) (_ context.Context, r
 // the command.
 const insist = 3
 
-func pass(ctx context.Context, end context.CancelFunc, signals <-chan os.Signal, passed chan<- int, resized chan<- [2]uint16) {
+func pass(ctx context.Context, end context.CancelCauseFunc, signals <-chan os.Signal, passed chan<- int, resized chan<- [2]uint16) {
 	interrupts := 0
 	for {
 		select {
@@ -232,7 +260,7 @@ func pass(ctx context.Context, end context.CancelFunc, signals <-chan os.Signal,
 				interrupts = insist // no command yet
 			}
 			if interrupts++; interrupts >= insist {
-				end()
+				end(errors.New("interrupted"))
 			}
 		}
 	}
