@@ -15,9 +15,9 @@ type memoryRegion struct {
 
 // deviceAttr is struct kvm_device_attr.
 type deviceAttr struct {
-	flags, group uint32
-	attr         uint64
-	addr         unsafe.Pointer
+	_, group uint32 // "no flags currently defined"
+	attr     uint64
+	addr     unsafe.Pointer
 }
 
 // dirtyLog is struct kvm_dirty_log.

@@ -143,7 +143,7 @@ func TestSyncRegs(t *testing.T) {
 	if r, err := g.CPU.GetRegs(); err != nil || r.R15 != 15 {
 		t.Errorf("R15 = %#x, %v", r.R15, err)
 	}
-	g.CPU.SetDirtyRegs(1 << 63)
+	g.CPU.SetDirtyRegs(1 << 31)
 	if err := g.CPU.Run(); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("a class that there is not: %v, want EINVAL", err)
 	}

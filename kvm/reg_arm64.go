@@ -27,7 +27,7 @@ const (
 // index in units of 32 bits. struct kvm_regs is x0 to x30, sp, pc, pstate,
 // sp_el1, elr_el1, spsr[5], padding, 32 vector registers of 128 bits, fpsr, fpcr.
 const (
-	RegX0      = regARM64 | regU64 | regCore | 0
+	RegX0      = regARM64 | regU64 | regCore
 	RegLR      = RegX0 + 2*30 // x30
 	RegSPEL0   = RegX0 + 2*31 // user_pt_regs.sp
 	RegPC      = RegX0 + 2*32
@@ -54,37 +54,37 @@ func SysReg(op0, op1, crn, crm, op2 uint8) Reg {
 }
 
 // System registers, by the encodings of the Arm Architecture Reference Manual,
-// chapter D19: bits 14 op0, 11 op1, 7 CRn, 3 CRm, 0 op2.
+// chapter D19: bits 14 op0, 11 op1, 7 CRn, 3 CRm, 0 op2 (left out where zero).
 const (
 	sys = regARM64 | regU64 | regSysreg | 3<<14
 
-	RegMIDREL1     = sys | 0<<7 | 0<<3 | 0
+	RegMIDREL1     = sys | 0<<7 | 0<<3
 	RegMPIDREL1    = sys | 0<<7 | 0<<3 | 5
-	RegIDAA64PFR0  = sys | 0<<7 | 4<<3 | 0
+	RegIDAA64PFR0  = sys | 0<<7 | 4<<3
 	RegIDAA64PFR1  = sys | 0<<7 | 4<<3 | 1
-	RegIDAA64DFR0  = sys | 0<<7 | 5<<3 | 0
-	RegIDAA64ISAR0 = sys | 0<<7 | 6<<3 | 0
+	RegIDAA64DFR0  = sys | 0<<7 | 5<<3
+	RegIDAA64ISAR0 = sys | 0<<7 | 6<<3
 	RegIDAA64ISAR1 = sys | 0<<7 | 6<<3 | 1
-	RegIDAA64MMFR0 = sys | 0<<7 | 7<<3 | 0
+	RegIDAA64MMFR0 = sys | 0<<7 | 7<<3
 	RegIDAA64MMFR1 = sys | 0<<7 | 7<<3 | 1
 	RegIDAA64MMFR2 = sys | 0<<7 | 7<<3 | 2
 
-	RegSCTLREL1      = sys | 1<<7 | 0<<3 | 0
+	RegSCTLREL1      = sys | 1<<7 | 0<<3
 	RegCPACREL1      = sys | 1<<7 | 0<<3 | 2
-	RegTTBR0EL1      = sys | 2<<7 | 0<<3 | 0
+	RegTTBR0EL1      = sys | 2<<7 | 0<<3
 	RegTTBR1EL1      = sys | 2<<7 | 0<<3 | 1
 	RegTCREL1        = sys | 2<<7 | 0<<3 | 2
-	RegAFSR0EL1      = sys | 5<<7 | 1<<3 | 0
+	RegAFSR0EL1      = sys | 5<<7 | 1<<3
 	RegAFSR1EL1      = sys | 5<<7 | 1<<3 | 1
-	RegESREL1        = sys | 5<<7 | 2<<3 | 0
-	RegFAREL1        = sys | 6<<7 | 0<<3 | 0
-	RegPAREL1        = sys | 7<<7 | 4<<3 | 0
-	RegMAIREL1       = sys | 10<<7 | 2<<3 | 0
-	RegAMAIREL1      = sys | 10<<7 | 3<<3 | 0
-	RegVBAREL1       = sys | 12<<7 | 0<<3 | 0
+	RegESREL1        = sys | 5<<7 | 2<<3
+	RegFAREL1        = sys | 6<<7 | 0<<3
+	RegPAREL1        = sys | 7<<7 | 4<<3
+	RegMAIREL1       = sys | 10<<7 | 2<<3
+	RegAMAIREL1      = sys | 10<<7 | 3<<3
+	RegVBAREL1       = sys | 12<<7 | 0<<3
 	RegCONTEXTIDREL1 = sys | 13<<7 | 0<<3 | 1
 	RegTPIDREL1      = sys | 13<<7 | 0<<3 | 4
-	RegCNTKCTLEL1    = sys | 14<<7 | 1<<3 | 0
+	RegCNTKCTLEL1    = sys | 14<<7 | 1<<3
 
 	RegTPIDREL0   = sys | 3<<11 | 13<<7 | 0<<3 | 2
 	RegTPIDRROEL0 = sys | 3<<11 | 13<<7 | 0<<3 | 3
@@ -102,4 +102,4 @@ const (
 )
 
 // RegPSCIVersion is KVM_REG_ARM_PSCI_VERSION, a register of KVM as firmware.
-const RegPSCIVersion = regARM64 | regU64 | regFirmware | 0
+const RegPSCIVersion = regARM64 | regU64 | regFirmware

@@ -225,7 +225,7 @@ type Clock struct {
 
 // translation is struct kvm_translation.
 type translation struct {
-	linear, physical           uint64
-	valid, writeable, usermode uint8
-	_                          [5]uint8
+	linear, physical uint64
+	valid            uint8
+	_                [7]uint8 // "writeable" is always 1 and "usermode" 0
 }

@@ -6,7 +6,7 @@ import "unsafe"
 // that a wrong layout is a wrong number and ENOTTY at the first call.
 var (
 	// On /dev/kvm.
-	reqGetAPIVersion  = request{"KVM_GET_API_VERSION", none | 0x00}
+	reqGetAPIVersion  = request{"KVM_GET_API_VERSION", none}
 	reqCreateVM       = request{"KVM_CREATE_VM", none | 0x01}
 	reqCheckExtension = request{"KVM_CHECK_EXTENSION", none | 0x03}
 	reqVCPUMapSize    = request{"KVM_GET_VCPU_MMAP_SIZE", none | 0x04}

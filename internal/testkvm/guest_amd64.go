@@ -16,6 +16,14 @@ func (g *Guest) reset(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// KVM refuses long mode, among others, to a processor that does not have it.
+	cpuid, err := g.System.SupportedCPUID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.CPU.SetCPUID2(cpuid); err != nil {
+		t.Fatal(err)
+	}
 	s.CS.Selector, s.CS.Base = Base>>4, Base
 	if err := g.CPU.SetSregs(&s); err != nil {
 		t.Fatal(err)
@@ -59,6 +67,7 @@ func (g *Guest) LongMode(t testing.TB) {
 	data := kvm.Segment{Limit: 1<<32 - 1, Selector: 16, Type: dataWriteAccessed, Present: 1, DB: 1, S: 1, G: 1}
 	s.CS = kvm.Segment{Limit: 1<<32 - 1, Selector: 8, Type: codeReadAccessed, Present: 1, S: 1, L: 1, G: 1}
 	s.DS, s.ES, s.FS, s.GS, s.SS = data, data, data, data, data
+	s.IDT = kvm.DescriptorTable{} // an exception is a triple fault
 	s.CR3 = Base + tables
 	s.CR4 = 1 << 5                     // PAE
 	s.CR0 = 1<<0 | 1<<4 | 1<<5 | 1<<31 // PE, ET, NE, PG
