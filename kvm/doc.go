@@ -1,4 +1,4 @@
-// Package kvm is the /dev/kvm ABI of Linux for amd64 and arm64.
+// Package kvm is Linux' /dev/kvm ABI, for amd64 and arm64.
 //
 // It is a binding and no more: every method is one ioctl (or one access to the
 // page a vCPU shares with the kernel), every type is a structure of

@@ -95,10 +95,7 @@ func TestSystemReset(t *testing.T) {
 func TestSMCCCFilter(t *testing.T) {
 	g := testkvm.NewGuest(t, code(hvc0, storeX0atX1, 0xd4000003 /* smc #0 */))
 	if !g.VM.HasSMCCCFilter() {
-		if testkvm.InLab() {
-			t.Fatal("the lab's kernel has no SMCCC filter: Linux 6.4 is needed")
-		}
-		t.Skip(testkvm.Marker + ": no SMCCC filter, Linux 6.4 has it")
+		testkvm.Missing(t, "an SMCCC filter, which Linux 6.4 has")
 	}
 	f := kvm.SMCCCFilter{Base: 0xc6000000, Count: 0x10, Action: kvm.SMCCCForwardToUser}
 	if err := g.VM.SetSMCCCFilter(f); err != nil {

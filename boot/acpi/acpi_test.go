@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"warder/internal/oracle"
 )
 
 func sample(cpus, devices int) Config {
@@ -127,13 +129,7 @@ func TestPkgLength(t *testing.T) {
 // TestIASL has ACPICA's compiler read each table and write it again from what it
 // understood: the same bytes have to come out.
 func TestIASL(t *testing.T) {
-	iasl, err := exec.LookPath("iasl")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("iasl is missing: apt install acpica-tools")
-		}
-		t.Skip("iasl is missing: apt install acpica-tools")
-	}
+	iasl := oracle.Command(t, "iasl", "acpica-tools")
 	for name, cfg := range map[string]Config{
 		"small": {
 			Base: 0xe0000, CPUs: 1, LocalAPIC: 0xfee00000, IOAPIC: 0xfec00000,

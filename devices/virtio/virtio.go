@@ -1,4 +1,4 @@
-// Package virtio is what virtio devices and their transport agree on: the
+// Package virtio is the agreement of virtio devices with their transport: the
 // part of a device that its author writes, device numbers, feature bits.
 //
 // Source: Virtual I/O Device (VIRTIO) Version 1.2, OASIS.

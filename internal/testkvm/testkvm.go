@@ -25,7 +25,7 @@ func InLab() bool { return os.Getenv("WARDER_LAB") == "1" }
 func Need(t testing.TB) {
 	t.Helper()
 	if c := class(); c.Class != hostinfo.Hardware {
-		missing(t, c.Reason)
+		Missing(t, c.Reason)
 	}
 }
 
@@ -37,7 +37,7 @@ func Open(t testing.TB) *kvm.System {
 	t.Helper()
 	s, err := kvm.Open("")
 	if err != nil {
-		missing(t, err.Error())
+		Missing(t, err.Error())
 	}
 	t.Cleanup(func() { check(t, s.Close()) })
 	return s
@@ -52,13 +52,13 @@ func NeedCap(t testing.TB, in interface{ Check(kvm.Cap) (int, error) }, c kvm.Ca
 		t.Fatal(err)
 	}
 	if n <= 0 {
-		missing(t, "this KVM has no "+c.String())
+		Missing(t, "this KVM has no "+c.String())
 	}
 	return n
 }
 
-// missing ends the test: as a failure in the lab, as a marked skip elsewhere.
-func missing(t testing.TB, what string) {
+// Missing ends the test: as a failure in the lab, as a marked skip elsewhere.
+func Missing(t testing.TB, what string) {
 	t.Helper()
 	if InLab() {
 		t.Fatalf("the lab lacks what this test needs: %s", what)
