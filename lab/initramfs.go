@@ -75,6 +75,11 @@ func collect(cfg Config) (tree, error) {
 	for _, dir := range []string{"dev", "proc", "sys", "tmp", "run", "root", "etc"} {
 		t[dir] = source{dir: true}
 	}
+	for _, dir := range merged {
+		t["usr/"+dir] = source{dir: true}
+		t[dir] = source{link: "usr/" + dir}
+	}
+	t["usr"] = source{dir: true}
 	t["etc/passwd"] = text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
 	t["etc/group"] = text("root:x:0:\nnogroup:x:65534:\n")
 	t["etc/hosts"] = text("127.0.0.1 localhost lab\n::1 localhost\n")
@@ -129,9 +134,7 @@ func (t tree) addFile(f File) error {
 	return nil
 }
 
-// addDir adds what the directory host holds below the path guest. On a
-// system whose /bin, /lib and /sbin are links into /usr, unpacked packages
-// may still ship those directories; the machine gets what they ship.
+// addDir adds what the directory host holds below the path guest.
 func (t tree) addDir(host, guest string) error {
 	return filepath.WalkDir(host, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -164,9 +167,16 @@ func (t tree) addDir(host, guest string) error {
 	})
 }
 
+// merged are the directories that are links into /usr, as on any Debian: some
+// packages ship their files below one name, some below the other.
+var merged = []string{"bin", "sbin", "lib", "lib64"}
+
 // add adds an entry and the directories above it.
 func (t tree) add(name string, s source) {
 	name = strings.TrimPrefix(path.Clean(name), "/")
+	if top, _, _ := strings.Cut(name, "/"); slices.Contains(merged, top) {
+		name = "usr/" + name
+	}
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		if _, ok := t[dir]; !ok {
 			t[dir] = source{dir: true}

@@ -64,13 +64,17 @@ func findQEMU(ctx context.Context, cfg Config) (QEMU, error) {
 }
 
 func fetchQEMU(ctx context.Context, cfg Config, dir string) error {
-	debs, err := fetch(ctx, cfg.Log, debian.Request{Packages: qemuPackages[cfg.Arch], Suite: debian.Backports})
+	archive, debs, err := openArchive(ctx, cfg.Log, debian.Config{Suite: debian.Backports})
 	if err != nil {
 		return err
 	}
-	for _, deb := range debs {
-		err := debian.Unpack(deb, dir, func(name string) bool {
-			return strings.HasPrefix(name, "usr/bin/qemu-system-") ||
+	files, err := archive.Fetch(ctx, debs, qemuPackages[cfg.Arch]...)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		err := debian.Unpack(file, dir, func(name string) bool {
+			return name == "usr/bin/"+machines[cfg.Arch].qemu ||
 				strings.HasPrefix(name, "usr/share/qemu/") || strings.HasPrefix(name, "usr/share/seabios/")
 		})
 		if err != nil {
@@ -80,27 +84,26 @@ func fetchQEMU(ctx context.Context, cfg Config, dir string) error {
 	return nil
 }
 
-// fetch downloads packages into the cache, with progress to log.
-func fetch(ctx context.Context, log *slog.Logger, req debian.Request) ([]string, error) {
+// openArchive opens the package sources, with progress to log. It also returns
+// the directory for what is downloaded.
+func openArchive(ctx context.Context, log *slog.Logger, cfg debian.Config) (_ *debian.Archive, debs string, err error) {
 	cache, err := boot.CacheDir()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	req.Dir = filepath.Join(cache, "debs")
-	req.StateDir = filepath.Join(cache, "apt")
-	for _, dir := range []string{req.Dir, req.StateDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
+	cfg.StateDir = filepath.Join(cache, "apt")
+	if err := os.MkdirAll(cfg.StateDir, 0o755); err != nil {
+		return nil, "", err
 	}
 	said := ""
-	req.Progress = func(p debian.Progress) {
+	cfg.Progress = func(p debian.Progress) {
 		if p.What != said {
-			log.Info("fetching", "what", p.What, "MiB", p.Total>>20)
+			log.Info("fetching", "what", p.What)
 			said = p.What
 		}
 	}
-	return debian.Fetch(ctx, req)
+	archive, err := debian.Open(ctx, cfg)
+	return archive, filepath.Join(cache, "debs"), err
 }
 
 // cacheDir is a directory of the lab's in the cache; the directory above it
@@ -165,5 +168,3 @@ func qemuVersion(ctx context.Context, path string) (int, error) {
 	}
 	return strconv.Atoi(string(m[1]))
 }
-
-func (cfg Config) unpackPackages(context.Context) (Config, error) { return cfg, nil }
