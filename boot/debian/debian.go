@@ -35,9 +35,9 @@ type Request struct {
 
 // Progress is how far a download is.
 type Progress struct {
-	What  string // "package lists" or a package's name
-	Done  int64  // bytes
-	Total int64  // bytes; 0 when not known, and Done is a percentage then
+	What        string // "package lists" or a package's name
+	Done, Total int64
+	Unit        string // "bytes" or "%"
 }
 
 // Fetch downloads packages and returns the paths of the .deb files in the order
@@ -111,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 
 func (a *Archive) update(ctx context.Context) error {
 	err := a.apt.get(ctx, "", func(percent float64) {
-		a.progress(Progress{What: "package lists", Done: int64(percent)})
+		a.progress(Progress{What: "package lists", Done: int64(percent), Total: 100, Unit: "%"})
 	}, "update")
 	if err != nil {
 		return fmt.Errorf("package lists: %w", err)
@@ -159,7 +159,7 @@ func (a *Archive) download(ctx context.Context, dir, name string, f file) error 
 	}
 	defer os.RemoveAll(tmp)
 	report := func(percent float64) {
-		a.progress(Progress{What: name, Done: min(int64(percent/100*float64(f.size)), f.size), Total: f.size})
+		a.progress(Progress{What: name, Done: min(int64(percent/100*float64(f.size)), f.size), Total: f.size, Unit: "bytes"})
 	}
 	if err := a.apt.get(ctx, tmp, report, "download", name); err != nil {
 		return err
@@ -171,7 +171,6 @@ func (a *Archive) download(ctx context.Context, dir, name string, f file) error 
 	if !f.whole(got[0]) {
 		return fmt.Errorf("%s is not what the package lists promised", filepath.Base(got[0]))
 	}
-	report(100)
 	return os.Rename(got[0], filepath.Join(dir, f.name))
 }
 

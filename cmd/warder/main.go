@@ -32,6 +32,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(
+		kernelCommand(),
 		labCommand(),
 	)
 	return cmd
