@@ -79,14 +79,16 @@ type Call struct {
 	Denied uint16
 }
 
-// File identifies a file. On a share, Share and Inner name the same file for
-// every VM that has the share.
+// File identifies a file. On a share, Share and Inner together name the file
+// on the host, and Device and Inode are its numbers there: the same for every
+// VM that can reach it.
 type File struct {
-	Path  string // absolute, in the guest
-	FS    string // type of the file system
-	Share string // the host's directory, "" for a file of the guest's own
-	Inner string // absolute, inside the share or the file system
-	Inode uint64 // 0 where not known
+	Path   string // absolute, in the guest
+	FS     string // type of the file system
+	Share  string // the host's directory, "" for a file of the guest's own
+	Inner  string // absolute, inside the share or the file system
+	Device uint64 // of the share on the host, 0 elsewhere
+	Inode  uint64 // 0 where not known
 	// Absent says that nothing had that name when the call was made.
 	Absent bool
 }

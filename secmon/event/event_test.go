@@ -14,7 +14,7 @@ func samples() []Event {
 		Process: Process{PID: 41, TID: 42, Parent: 1, UID: 1000, EUID: 0, Name: "sh"},
 		Call: Call{
 			Name: "write", Number: 1, Args: [6]uint64{3, 1 << 63, 9}, FD: 3,
-			File:  File{Path: "/mnt/x", FS: "virtiofs", Share: "/srv/share", Inner: "/x", Inode: 1<<64 - 1},
+			File:  File{Path: "/mnt/x", FS: "virtiofs", Share: "/srv/share", Inner: "/x", Device: 9, Inode: 1<<64 - 1},
 			Flags: 0o2001, Offset: -1, Append: true, Size: 9, Payload: []byte("\x00\xffabc"),
 			Missing: MissingPayload, Denied: 1,
 		},
@@ -73,7 +73,7 @@ func TestJSONNames(t *testing.T) {
 		"file":    map[string]any{"path": "/mnt/x", "inode": "18446744073709551615"},
 		"warder": map[string]any{
 			"vcpu": 1.0, "filesystem": "virtiofs", "inner_path": "/x",
-			"share": map[string]any{"directory": "/srv/share"},
+			"share": map[string]any{"directory": "/srv/share", "device": 9.0},
 			"syscall": map[string]any{
 				"name": "write", "number": 1.0, "args": []any{"0x3", "0x8000000000000000", "0x9", "0x0", "0x0", "0x0"},
 				"fd": 3.0, "flags": 1025.0, "offset": -1.0, "append": true, "size": 9.0, "payload": "AP9hYmM=",

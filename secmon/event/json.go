@@ -114,6 +114,7 @@ type warderPart struct {
 
 type sharePart struct {
 	Directory string `json:"directory"`
+	Device    uint64 `json:"device,omitempty"`
 }
 
 type callPart struct {
@@ -194,7 +195,7 @@ func (l *line) addCall(e Event) {
 		}
 		l.Warder.FS, l.Warder.Inner, l.Warder.Absent = f.FS, f.Inner, f.Absent
 		if f.Share != "" {
-			l.Warder.Share = &sharePart{f.Share}
+			l.Warder.Share = &sharePart{f.Share, f.Device}
 		}
 	}
 	part := &callPart{
@@ -271,7 +272,7 @@ func (l *line) call(e *Event) error {
 	if f := l.File; f != nil {
 		e.Call.File = File{Path: f.Path, FS: l.Warder.FS, Inner: l.Warder.Inner, Absent: l.Warder.Absent}
 		if l.Warder.Share != nil {
-			e.Call.File.Share = l.Warder.Share.Directory
+			e.Call.File.Share, e.Call.File.Device = l.Warder.Share.Directory, l.Warder.Share.Device
 		}
 		if f.Inode != "" {
 			n, err := strconv.ParseUint(f.Inode, 10, 64)

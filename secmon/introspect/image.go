@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"warder/boot"
 )
 
 // ErrFormat is the error for bytes that are neither an ELF vmlinux nor an
@@ -80,6 +82,22 @@ func openELF(kernel []byte) (*image, error) {
 		}
 	}
 	return im, nil
+}
+
+// amd64 kernels are linked at __START_KERNEL_map plus the physical address at
+// which they are loaded (Documentation/arch/x86/x86_64/mm.rst).
+const startKernelMap = 0xffffffff80000000
+
+func bootImage(k *boot.Kernel) *image {
+	im := &image{arch: k.Arch, flat: k.Arch == "arm64"}
+	for _, s := range k.Segments {
+		addr := s.Addr + startKernelMap
+		if im.flat {
+			addr = 0 // one segment, which starts with _text
+		}
+		im.segments = append(im.segments, segment{addr, s.Data})
+	}
+	return im
 }
 
 // bytes gives the n bytes at a link address, nil where the file has none.

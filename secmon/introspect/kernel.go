@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf/btf"
+
+	"warder/boot"
 )
 
 // Kernel is what a kernel's image says: symbols and types at link addresses.
@@ -28,7 +30,15 @@ func Load(image []byte) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
+	return load(im)
+}
+
+// LoadBoot is Load for a kernel that has been opened to boot it.
+func LoadBoot(kernel *boot.Kernel) (*Kernel, error) { return load(bootImage(kernel)) }
+
+func load(im *image) (*Kernel, error) {
 	k := &Kernel{arch: im.arch}
+	var err error
 	if k.symbols, err = findKallsyms(im); err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // CurrentDir is the directory descriptor that stands for the current
@@ -19,6 +21,7 @@ const maxLinks = 40
 type Entry struct {
 	Mode   fs.FileMode
 	Inode  uint64
+	Size   int64
 	Target string // of a symbolic link
 }
 
@@ -30,8 +33,8 @@ type Shares interface {
 	Lstat(tag, path string) (Entry, error)
 }
 
-// shareFS is the file system type of a share.
-const shareFS = "virtiofs"
+// ShareFS is the file system type of a share.
+const ShareFS = "virtiofs"
 
 // cursor is where a path has led so far: a place that the guest has in memory
 // and, below it on a share, names that only the host knows.
@@ -62,7 +65,7 @@ func (t *Task) Resolve(dir int32, name string, shares Shares, follow bool) (Loca
 
 func (r *reader) resolve(task uint64, dir int32, name string, shares Shares, follow bool) (Location, error) {
 	if name == "" {
-		return Location{}, fs.ErrNotExist
+		return Location{}, unix.ENOENT
 	}
 	root, err := r.taskPlace(task, r.layout.fsRoot)
 	if err != nil {
@@ -143,7 +146,7 @@ func (r *reader) on(at place) (cursor, error) {
 		return cursor{}, err
 	}
 	c := cursor{at: at}
-	if typ == shareFS {
+	if typ == ShareFS {
 		c.tag = source
 	}
 	return c, nil

@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 )
 
@@ -96,17 +97,21 @@ func (t *Task) Read(p []byte, va uint64) error {
 
 // SystemCall reads a system call's number and arguments from the struct
 // pt_regs that its handler was called with.
-func (t *Task) SystemCall(regs uint64) (number uint64, args [6]uint64, err error) {
-	r, l := t.guest.reader(t.view), &t.guest.layout.regs
+func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, err error) {
+	r, l := t.guest.reader(t.view), &t.guest.layout.calls[abi]
 	for i, f := range l.arg {
 		if args[i], err = r.uint(regs, f); err != nil {
 			return 0, args, fmt.Errorf("pt_regs: %w", err)
 		}
+		if abi == Compat {
+			args[i] = uint64(uint32(args[i]))
+		}
 	}
-	if number, err = r.uint(regs, l.number); err != nil {
+	n, err := r.uint(regs, l.number)
+	if err != nil {
 		return 0, args, fmt.Errorf("pt_regs: %w", err)
 	}
-	return uint64(uint32(number)), args, nil
+	return uint32(n), args, nil
 }
 
 // File is what a file descriptor refers to.
@@ -117,8 +122,11 @@ type File struct {
 	Size  int64  // as the guest has it: for a share it may be out of date
 }
 
-// File reads what one of the task's file descriptors refers to. A descriptor
-// that is not open gives an error that is neither ErrNotResident nor ErrWalk.
+// ErrNotOpen is the error for a file descriptor that is not open.
+var ErrNotOpen = errors.New("not open")
+
+// File reads what one of the task's file descriptors refers to. The error
+// wraps [ErrNotOpen], [ErrNotResident] or [ErrWalk].
 func (t *Task) File(fd int32) (File, error) {
 	r, l := t.guest.reader(t.view), t.guest.layout
 	addr, err := r.file(t.addr, fd)
@@ -164,7 +172,7 @@ func (r *reader) file(task uint64, fd int32) (uint64, error) {
 		return 0, err
 	}
 	if fd < 0 || uint64(fd) >= n {
-		return 0, fmt.Errorf("not open")
+		return 0, ErrNotOpen
 	}
 	slots, err := r.follow(table, r.layout.tableFiles)
 	if err != nil {
@@ -172,7 +180,7 @@ func (r *reader) file(task uint64, fd int32) (uint64, error) {
 	}
 	f, err := r.pointer(slots, field{8 * uint64(fd), 8})
 	if err == nil && f == 0 {
-		return 0, fmt.Errorf("not open")
+		return 0, ErrNotOpen
 	}
 	return f, err
 }

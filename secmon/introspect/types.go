@@ -116,9 +116,17 @@ type layout struct {
 
 	bucketFirst, nodeNext field // hlist_bl_head, hlist_bl_node
 
-	currentTask field // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
-	regs        registers
+	currentTask field        // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
+	calls       [2]registers // by ABI
 }
+
+// ABI is how a program passes a system call's arguments to the kernel.
+type ABI uint8
+
+const (
+	Native ABI = iota
+	Compat     // 32-bit programs on a 64-bit kernel
+)
 
 // registers says where struct pt_regs keeps a system call's arguments, in
 // their order, and its number.
@@ -177,34 +185,36 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		{&l.bucketFirst, "hlist_bl_head", "first"},
 		{&l.nodeNext, "hlist_bl_node", "next"},
 	}
-	switch arch {
-	case "amd64":
-		for i, name := range []string{"di", "si", "dx", "r10", "r8", "r9"} {
-			want = append(want, struct {
-				to        *field
-				typ, path string
-			}{&l.regs.arg[i], "pt_regs", name})
-		}
+	add := func(to *field, path string) {
 		want = append(want, struct {
 			to        *field
 			typ, path string
-		}{&l.regs.number, "pt_regs", "orig_ax"})
+		}{to, "pt_regs", path})
+	}
+	switch arch {
+	case "amd64":
+		for i, name := range []string{"di", "si", "dx", "r10", "r8", "r9"} {
+			add(&l.calls[Native].arg[i], name)
+		}
+		for i, name := range []string{"bx", "cx", "dx", "si", "di", "bp"} {
+			add(&l.calls[Compat].arg[i], name)
+		}
+		add(&l.calls[Native].number, "orig_ax")
+		add(&l.calls[Compat].number, "orig_ax")
 		// Where the kernel has no such structure, current_task is a variable.
 		l.currentTask, _ = fieldOf(spec, "pcpu_hot", "current_task")
 	case "arm64":
-		f, err := fieldOf(spec, "pt_regs", "regs")
+		regs, err := fieldOf(spec, "pt_regs", "regs")
 		if err != nil {
 			return nil, err
 		}
-		for i := range l.regs.arg {
-			l.regs.arg[i] = field{f.off + 8*uint64(i), 8}
-		}
-		// The first argument's register is also that of the result.
-		if l.regs.arg[0], err = fieldOf(spec, "pt_regs", "orig_x0"); err != nil {
-			return nil, err
-		}
-		if l.regs.number, err = fieldOf(spec, "pt_regs", "syscallno"); err != nil {
-			return nil, err
+		for abi := range l.calls {
+			// The first argument's register is also that of the result.
+			add(&l.calls[abi].arg[0], "orig_x0")
+			for i := 1; i < 6; i++ {
+				l.calls[abi].arg[i] = field{regs.off + 8*uint64(i), 8}
+			}
+			add(&l.calls[abi].number, "syscallno")
 		}
 	}
 	for _, w := range want {

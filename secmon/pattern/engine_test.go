@@ -32,7 +32,7 @@ func shippedEngine(t testing.TB) *Engine {
 	return e
 }
 
-var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Inode: 7}
+var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Device: 1, Inode: 7}
 
 func write(vm string, at int64, data string) event.Event {
 	return event.Event{
@@ -108,7 +108,7 @@ func TestSpliceNamesEveryVMAndIsBlocked(t *testing.T) {
 
 // What is not an attack of several VMs, or not any more.
 func TestNoAlert(t *testing.T) {
-	elsewhere := event.File{Path: "/mnt/other", Share: "/srv", Inner: "/other", Inode: 8}
+	elsewhere := event.File{Path: "/mnt/other", Share: "/srv", Inner: "/other", Device: 1, Inode: 8}
 	for name, events := range map[string][]event.Event{
 		"without a":          {write("b", 2, second), exec("c", 3)},
 		"without b":          {write("a", 1, first), exec("c", 3)},
@@ -130,7 +130,7 @@ func TestNoAlert(t *testing.T) {
 			with(write("b", 2, second), func(e *event.Event) { e.Call.File.Share = "" }),
 			with(exec("c", 3), func(e *event.Event) { e.Call.File.Share = "" })},
 		"another share": {
-			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Share = "/elsewhere" }), write("b", 2, second), exec("c", 3)},
+			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Share, e.Call.File.Device = "/elsewhere", 2 }), write("b", 2, second), exec("c", 3)},
 		"a gap between": {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first))+1, second), exec("c", 3)},
 		"overwritten":   {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first)), second), writeAt("b", 3, 0, "# "), exec("c", 4)},
 		"emptied":       {write("a", 1, first), open("b", 2, unix.O_WRONLY|unix.O_TRUNC), write("b", 3, second), exec("c", 4)},
@@ -157,6 +157,8 @@ func TestNoAlert(t *testing.T) {
 func TestStillFound(t *testing.T) {
 	renamed := tool
 	renamed.Path, renamed.Inner = "/mnt/new", "/new"
+	nested := tool
+	nested.Path, nested.Share, nested.Inner = "/mnt/srv/tool", "/", "/srv/tool"
 	for name, events := range map[string][]event.Event{
 		"by offset, in any order":   {writeAt("b", 1, int64(len(first)), second), writeAt("a", 2, 0, first), exec("c", 3)},
 		"behind what was there":     {writeAt("a", 1, 100, first), write("b", 2, second), exec("c", 3)},
@@ -166,6 +168,9 @@ func TestStillFound(t *testing.T) {
 		"renamed between": {
 			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.File = renamed }),
 			with(exec("c", 3), func(e *event.Event) { e.Call.File = renamed })},
+		"shares of nested directories": {
+			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.File = nested }),
+			with(exec("c", 3), func(e *event.Event) { e.Call.File = nested; e.Call.File.Inode = 0 })},
 		"known by name alone": {
 			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Inode = 0 }), write("b", 2, second), exec("c", 3)},
 		"overwritten with the same": {writeAt("a", 1, 0, strings.Repeat("#", 80)), writeAt("b", 2, 0, "\n"+first), writeAt("d", 3, 1+int64(len(first)), second), exec("c", 4)},
@@ -307,8 +312,8 @@ func checkStore(t *testing.T, s *store) {
 	total := 0
 	reachable := make(map[*object]bool)
 	for k, o := range s.byPath {
-		if o.share != k.share || o.path != k.path {
-			t.Fatalf("%+v leads to %q on %q", k, o.path, o.share)
+		if o.path != k {
+			t.Fatalf("%q leads to %q", k, o.path)
 		}
 		reachable[o] = true
 	}

@@ -3,6 +3,7 @@ package pattern
 import (
 	"cmp"
 	"container/list"
+	"path"
 	"slices"
 
 	"warder/secmon/event"
@@ -31,12 +32,12 @@ func (p *part) bytes() int { return len(p.event.Call.Payload) }
 
 // object is a file that parts were contributed to.
 type object struct {
-	share string
-	path  string // its latest name inside the share
-	inode uint64 // 0 until known
-	parts []part // in the order of event time
-	bytes int
-	seen  *list.Element
+	path   string // its latest name on the host
+	device uint64
+	inode  uint64 // 0 until known
+	parts  []part // in the order of event time
+	bytes  int
+	seen   *list.Element
 	// version counts the changes of parts; alerted has the version that each
 	// rule and VM last raised an alert for.
 	version uint64
@@ -49,20 +50,19 @@ type alertKey struct {
 }
 
 type inodeKey struct {
-	share string
-	inode uint64
+	device, inode uint64
 }
 
-type pathKey struct {
-	share, path string
-}
+// hostPath names a file on a share as the host does, so that shares of nested
+// directories meet.
+func hostPath(f event.File) string { return path.Join(f.Share, f.Inner) }
 
 // store holds the objects, found by the number of their inode or, where that
 // is not known, by name.
 type store struct {
 	limits  Limits
 	byInode map[inodeKey]*object
-	byPath  map[pathKey]*object
+	byPath  map[string]*object
 	recent  *list.List // of *object, the most recently contributed to first
 	bytes   int
 
@@ -73,7 +73,7 @@ func newStore(l Limits) *store {
 	return &store{
 		limits:  Limits{max(l.Objects, 1), max(l.PartsPerObject, 1), max(l.BytesPerObject, 1), max(l.Bytes, 1)},
 		byInode: make(map[inodeKey]*object),
-		byPath:  make(map[pathKey]*object),
+		byPath:  make(map[string]*object),
 		recent:  list.New(),
 	}
 }
@@ -84,21 +84,21 @@ func newStore(l Limits) *store {
 // where one side's inode is not known. A name whose object has another inode
 // has been given to another file.
 func (s *store) find(f event.File) *object {
-	named := s.byPath[pathKey{f.Share, f.Inner}]
+	named := s.byPath[hostPath(f)]
 	if f.Inode == 0 {
 		return named
 	}
 	if named != nil && named.inode == 0 {
 		// A new file under this name: an object that had its inode number
 		// before has been deleted.
-		if old := s.byInode[inodeKey{f.Share, f.Inode}]; old != nil {
+		if old := s.byInode[inodeKey{f.Device, f.Inode}]; old != nil {
 			s.drop(old)
 		}
 		named.inode = f.Inode
-		s.byInode[inodeKey{f.Share, f.Inode}] = named
+		s.byInode[inodeKey{f.Device, f.Inode}] = named
 		return named
 	}
-	return s.byInode[inodeKey{f.Share, f.Inode}]
+	return s.byInode[inodeKey{f.Device, f.Inode}]
 }
 
 // add finds or makes the object of a file, under its name of now.
@@ -108,37 +108,37 @@ func (s *store) add(f event.File) *object {
 		for s.recent.Len() >= s.limits.Objects {
 			s.evict()
 		}
-		o = &object{share: f.Share, inode: f.Inode}
+		o = &object{device: f.Device, inode: f.Inode}
 		o.seen = s.recent.PushFront(o)
 		if f.Inode != 0 {
-			s.byInode[inodeKey{f.Share, f.Inode}] = o
+			s.byInode[inodeKey{f.Device, f.Inode}] = o
 		}
 	} else {
 		s.recent.MoveToFront(o.seen)
 	}
-	s.rename(o, f.Inner)
+	s.rename(o, hostPath(f))
 	return o
 }
 
-func (s *store) rename(o *object, path string) {
-	if s.byPath[pathKey{o.share, o.path}] == o {
-		delete(s.byPath, pathKey{o.share, o.path})
+func (s *store) rename(o *object, name string) {
+	if s.byPath[o.path] == o {
+		delete(s.byPath, o.path)
 	}
-	o.path = path
-	if other := s.byPath[pathKey{o.share, path}]; other != nil && other.inode == 0 {
+	o.path = name
+	if other := s.byPath[name]; other != nil && other.inode == 0 {
 		// Nothing else leads to that one any more.
 		s.drop(other)
 	}
-	s.byPath[pathKey{o.share, path}] = o
+	s.byPath[name] = o
 }
 
 // drop forgets an object.
 func (s *store) drop(o *object) {
-	if s.byInode[inodeKey{o.share, o.inode}] == o {
-		delete(s.byInode, inodeKey{o.share, o.inode})
+	if s.byInode[inodeKey{o.device, o.inode}] == o {
+		delete(s.byInode, inodeKey{o.device, o.inode})
 	}
-	if s.byPath[pathKey{o.share, o.path}] == o {
-		delete(s.byPath, pathKey{o.share, o.path})
+	if s.byPath[o.path] == o {
+		delete(s.byPath, o.path)
 	}
 	s.recent.Remove(o.seen)
 	s.bytes -= o.bytes

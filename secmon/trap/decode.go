@@ -1,0 +1,268 @@
+package trap
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+	"warder/secmon/introspect"
+)
+
+var le = binary.LittleEndian
+
+// call is a system call that can be trapped and how its arguments are read.
+type call struct {
+	name string
+	read func(*decoder)
+}
+
+var known = []call{
+	{"execve", func(d *decoder) { d.path(introspect.CurrentDir, 0, true) }},
+	{"execveat", (*decoder).execveat},
+	{"openat", (*decoder).openat},
+	{"write", (*decoder).write},
+	{"pwrite64", (*decoder).pwrite},
+	{"writev", (*decoder).writev},
+}
+
+// decoder makes the event of one hit. What cannot be read is left out and
+// marked in Call.Missing.
+type decoder struct {
+	t     *Traps
+	guest *introspect.Guest
+	cpu   CPU
+	site  *site
+	task  *introspect.Task
+	event event.Event
+}
+
+func (d *decoder) missing(what event.Missing) { d.event.Call.Missing |= what }
+
+func (d *decoder) decode() {
+	d.event = event.Event{
+		Time: time.Now().UnixNano(), Seq: d.t.seq.Add(1), Kind: event.Syscall,
+		VM: d.t.cfg.VM, VCPU: int32(d.cpu.ID()),
+		Call: event.Call{Name: d.site.call.name, FD: -1, Offset: -1},
+	}
+	c := &d.event.Call
+	if !d.findTask() {
+		d.missing(event.MissingProcess | event.MissingArgs | event.MissingPath | event.MissingFile)
+		return
+	}
+	if p, err := d.task.Process(); err == nil {
+		d.event.Process = event.Process{PID: p.TGID, TID: p.PID, Parent: p.Parent, UID: p.UID, EUID: p.EUID, Name: p.Comm}
+	} else {
+		d.missing(event.MissingProcess)
+	}
+	var err error
+	if c.Number, c.Args, err = d.task.SystemCall(d.cpu.Arg(0), d.site.abi); err != nil {
+		d.missing(event.MissingArgs | event.MissingPath | event.MissingFile)
+		return
+	}
+	d.site.call.read(d)
+}
+
+func (d *decoder) findTask() bool {
+	space, err := d.cpu.AddressSpace()
+	if err != nil {
+		return false
+	}
+	base, err := d.cpu.KernelBase()
+	if err != nil {
+		return false
+	}
+	d.task, err = d.guest.Current(view{space, d.t.m.Memory()}, base)
+	return err == nil
+}
+
+// path reads the path in argument n and finds what it means.
+func (d *decoder) path(dir int32, n int, follow bool) {
+	c := &d.event.Call
+	var err error
+	if c.Path, err = d.task.String(c.Args[n]); err != nil {
+		d.missing(event.MissingPath | event.MissingFile)
+		return
+	}
+	loc, err := d.task.Resolve(dir, c.Path, d.shares(), follow)
+	switch {
+	case err == nil:
+		c.File = d.file(loc)
+	case errors.Is(err, unix.ENOENT):
+		// An empty path names nothing, and the call will say so.
+	default:
+		d.missing(event.MissingFile)
+	}
+}
+
+// shares is what package introspect may ask, nil when there is none.
+func (d *decoder) shares() introspect.Shares {
+	if d.t.cfg.Shares == nil {
+		return nil
+	}
+	return d.t.cfg.Shares
+}
+
+// file names a file as events do: on a share by the host's directory.
+func (d *decoder) file(loc introspect.Location) event.File {
+	f := event.File{Path: loc.Path, FS: loc.FS, Inner: loc.Inner, Inode: loc.Inode, Absent: !loc.Exists}
+	if d.t.cfg.Shares != nil && loc.FS == introspect.ShareFS {
+		if sh := d.t.cfg.Shares.byTag[loc.Source]; sh != nil {
+			f.Share, f.Device = sh.dir, sh.device
+		}
+	}
+	return f
+}
+
+// descriptor finds what the descriptor in argument 0 refers to.
+func (d *decoder) descriptor() (introspect.File, bool) {
+	c := &d.event.Call
+	c.FD = int32(c.Args[0])
+	f, err := d.task.File(c.FD)
+	switch {
+	case err == nil:
+		c.File, c.Flags = d.file(f.Location), f.Flags
+		return f, true
+	case errors.Is(err, introspect.ErrNotOpen):
+		// The call will say so.
+	default:
+		d.missing(event.MissingFile)
+	}
+	return introspect.File{}, false
+}
+
+func (d *decoder) openat() {
+	d.event.Call.FD = int32(d.event.Call.Args[0])
+	d.event.Call.Flags = uint32(d.event.Call.Args[2])
+	d.path(d.event.Call.FD, 1, d.event.Call.Flags&unix.O_NOFOLLOW == 0)
+}
+
+func (d *decoder) execveat() {
+	c := &d.event.Call
+	flags := c.Args[4]
+	if flags&unix.AT_EMPTY_PATH != 0 {
+		if path, err := d.task.String(c.Args[1]); err == nil && path == "" {
+			d.descriptor()
+			return
+		}
+	}
+	c.FD = int32(c.Args[0])
+	d.path(c.FD, 1, flags&unix.AT_SYMLINK_NOFOLLOW == 0)
+}
+
+// A vector is where a write takes its bytes from.
+type vector struct {
+	base, size uint64
+}
+
+func (d *decoder) write() {
+	c := &d.event.Call
+	f, ok := d.descriptor()
+	if ok {
+		d.offset(f)
+	}
+	d.payload([]vector{{c.Args[1], c.Args[2]}})
+}
+
+func (d *decoder) pwrite() {
+	c := &d.event.Call
+	if f, ok := d.descriptor(); ok {
+		// Linux appends even so (pwrite(2), BUGS).
+		d.offset(f)
+		if !c.Append {
+			c.Offset = int64(c.Args[3])
+			if d.site.abi == introspect.Compat {
+				c.Offset |= int64(c.Args[4]) << 32
+			}
+		}
+	}
+	d.payload([]vector{{c.Args[1], c.Args[2]}})
+}
+
+// maxVectors is how many pieces of a writev are read; Linux takes 1024.
+const maxVectors = 1024
+
+func (d *decoder) writev() {
+	c := &d.event.Call
+	if f, ok := d.descriptor(); ok {
+		d.offset(f)
+	}
+	n, size := min(c.Args[2], maxVectors), uint64(16)
+	if d.site.abi == introspect.Compat {
+		size = 8
+	}
+	raw := make([]byte, n*size)
+	if err := d.task.Read(raw, c.Args[1]); err != nil {
+		d.missing(event.MissingPayload)
+		return
+	}
+	vectors := make([]vector, n)
+	for i := range vectors {
+		p := raw[uint64(i)*size:]
+		if size == 16 {
+			vectors[i] = vector{le.Uint64(p), le.Uint64(p[8:])}
+		} else {
+			vectors[i] = vector{uint64(le.Uint32(p)), uint64(le.Uint32(p[4:]))}
+		}
+	}
+	d.payload(vectors)
+}
+
+// offset says where in the file a write goes.
+func (d *decoder) offset(f introspect.File) {
+	c := &d.event.Call
+	if c.Append = f.Flags&unix.O_APPEND != 0; !c.Append {
+		c.Offset = f.Pos
+		return
+	}
+	// The guest's idea of a share's file can be out of date, the host's is not.
+	c.Offset = f.Size
+	if sh := d.t.cfg.Shares; c.File.Share != "" && sh != nil {
+		if e, err := sh.Lstat(f.Source, f.Inner); err == nil && e.Inode == f.Inode {
+			c.Offset = e.Size
+		}
+	}
+}
+
+// maxWrite is the most that Linux writes in one call (MAX_RW_COUNT).
+const maxWrite = 0x7ffff000
+
+// payload adds up what is written and reads the start of it, if it goes to a
+// share.
+func (d *decoder) payload(from []vector) {
+	c := &d.event.Call
+	for _, v := range from {
+		c.Size += min(v.size, maxWrite-c.Size)
+	}
+	if c.File.Share == "" {
+		return
+	}
+	want := min(c.Size, uint64(max(d.t.cfg.Payload, 0)))
+	for _, v := range from {
+		n := min(v.size, want-uint64(len(c.Payload)))
+		if !d.append(v.base, n) {
+			d.missing(event.MissingPayload)
+			return
+		}
+	}
+}
+
+// append reads n bytes of the payload, page by page, and says whether all were
+// there.
+func (d *decoder) append(base, n uint64) bool {
+	const page = 4096
+	c := &d.event.Call
+	for n > 0 {
+		part := min(n, page-base%page)
+		at := len(c.Payload)
+		c.Payload = append(c.Payload, make([]byte, part)...)
+		if err := d.task.Read(c.Payload[at:], base); err != nil {
+			c.Payload = c.Payload[:at]
+			return false
+		}
+		base, n = base+part, n-part
+	}
+	return true
+}

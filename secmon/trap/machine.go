@@ -1,0 +1,81 @@
+package trap
+
+import (
+	"golang.org/x/sys/unix"
+
+	"warder/devices/guestmem"
+	"warder/vmm"
+	"warder/vmm/pagetable"
+)
+
+// CPU is a vCPU that stands still; *vmm.VCPU is one.
+type CPU interface {
+	ID() int
+	// PC is the address of the instruction that it stands at.
+	PC() uint64
+	// Arg is an argument, from 0, of the function that it stands at the start of.
+	Arg(n int) uint64
+	AddressSpace() (pagetable.Space, error)
+	// KernelBase is where the running task is found: see introspect.Guest.Current.
+	KernelBase() (uint64, error)
+	// SyscallEntry is an address in the kernel: see introspect.Kernel.Locate.
+	SyscallEntry() (uint64, error)
+}
+
+// Memory is a guest's physical memory; *guestmem.Memory is one.
+type Memory interface {
+	pagetable.Memory
+	Slice(a guestmem.Addr, n uint64) ([]byte, error)
+}
+
+// Machine is what traps need of a virtual machine. [Of] makes one.
+type Machine interface {
+	Memory() Memory
+	// CPUs are the machine's vCPUs; they may be asked while it is paused.
+	CPUs() []CPU
+	// WithPaused runs f while all vCPUs stand still.
+	WithPaused(f func() error) error
+	// SetHook sets what a vCPU does at a hook, nil for nothing: with an error
+	// number the hooked function fails with it at once, with 0 it runs.
+	SetHook(f func(CPU) unix.Errno) error
+}
+
+// Of makes traps work on a machine of package vmm.
+func Of(m *vmm.Machine) Machine { return machine{m} }
+
+type machine struct{ m *vmm.Machine }
+
+func (m machine) Memory() Memory { return m.m.Memory() }
+
+func (m machine) WithPaused(f func() error) error { return m.m.WithPaused(f) }
+
+func (m machine) CPUs() []CPU {
+	var cpus []CPU
+	for id := 0; ; id++ {
+		v := m.m.VCPU(id)
+		if v == nil {
+			return cpus
+		}
+		cpus = append(cpus, v)
+	}
+}
+
+func (m machine) SetHook(f func(CPU) unix.Errno) error {
+	if f == nil {
+		return m.m.SetTrap(nil)
+	}
+	return m.m.SetTrap(func(v *vmm.VCPU) vmm.TrapAction {
+		if errno := f(v); errno != 0 {
+			return vmm.Return(-int64(errno))
+		}
+		return vmm.Pass
+	})
+}
+
+// view reads a guest's memory through one address space.
+type view struct {
+	space pagetable.Space
+	mem   Memory
+}
+
+func (v view) ReadAt(p []byte, va uint64) error { return v.space.Read(v.mem, va, p) }

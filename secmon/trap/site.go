@@ -1,0 +1,113 @@
+package trap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"warder/secmon/introspect"
+	"warder/vmm/disasm"
+)
+
+// ErrNotPatchable is the error for a function that does not begin with a NOP
+// that could be replaced: the kernel has no function tracing, or uses the place
+// itself at the moment.
+var ErrNotPatchable = errors.New("no NOP to put a hook on")
+
+// site is a place in the guest's kernel that is hooked.
+type site struct {
+	call *call
+	abi  introspect.ABI
+	name string // of the function
+	at   uint64 // address of the NOP
+	old  []byte // the NOP
+}
+
+// patch is how an architecture's functions begin and what a hook is.
+type patch struct {
+	nop, hook []byte
+	// before lists what may stand before the NOP, in order; each may be absent.
+	before [][][]byte
+}
+
+// The hook of amd64 is "out %al, $0xea", a port that no device has, padded to
+// the NOP's length; package vmm resumes behind all of it. That of arm64 is
+// "brk #0x5744".
+var patches = map[string]patch{
+	"amd64": {
+		nop:  []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, // nopl 0(%rax,%rax,1)
+		hook: []byte{0xe6, 0xea, 0x90, 0x90, 0x90},
+		before: [][][]byte{{
+			{0xf3, 0x0f, 0x1e, 0xfa}, // endbr64
+			{0x66, 0x0f, 0x1f, 0x00}, // endbr64 that the kernel has sealed: nopw (%rax)
+			{0x0f, 0x1f, 0x40, 0x00}, // the same as older kernels seal it: nopl 0(%rax)
+		}},
+	},
+	"arm64": {
+		nop:  []byte{0x1f, 0x20, 0x03, 0xd5},
+		hook: []byte{0x80, 0xe8, 0x2a, 0xd4},
+		before: [][][]byte{
+			{
+				{0x5f, 0x24, 0x03, 0xd5}, // bti c
+				{0xdf, 0x24, 0x03, 0xd5}, // bti jc
+			},
+			{{0x3f, 0x23, 0x03, 0xd5}}, // paciasp
+			// mov x9, x30, which the kernel puts in place of the first of two
+			// NOPs when it gets ready to trace (arch/arm64/kernel/ftrace.c).
+			{{0xe9, 0x03, 0x1e, 0xaa}},
+		},
+	},
+}
+
+// maxEntry is how many bytes of a function are looked at.
+const maxEntry = 20
+
+// nopOffset finds the NOP at the start of a function.
+func (p patch) nopOffset(code []byte) (int, bool) {
+	off := 0
+	for _, alternatives := range p.before {
+		for _, insn := range alternatives {
+			if bytes.HasPrefix(code[off:], insn) {
+				off += len(insn)
+				break
+			}
+		}
+	}
+	return off, bytes.HasPrefix(code[off:], p.nop)
+}
+
+// newSite looks at a function and finds its NOP.
+func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, error) {
+	at, err := g.Addr(symbol)
+	if err != nil {
+		return nil, err
+	}
+	code := make([]byte, maxEntry)
+	if err := v.ReadAt(code, at); err != nil {
+		return nil, fmt.Errorf("%s: %w", symbol, err)
+	}
+	p := patches[g.Arch()]
+	off, ok := p.nopOffset(code)
+	if !ok {
+		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
+	}
+	return &site{name: symbol, at: at + uint64(off), old: p.nop}, nil
+}
+
+// describe disassembles the instruction that stands where the NOP should.
+func describe(arch string, code []byte, at uint64, off int) string {
+	var insn disasm.Instruction
+	var err error
+	if arch == "arm64" {
+		insn, err = disasm.ARM64(code[off:], at+uint64(off))
+	} else {
+		insn, err = disasm.AMD64(code[off:], at+uint64(off), 64)
+	}
+	if err != nil {
+		return fmt.Sprintf("% x", code[off:])
+	}
+	if bytes.HasPrefix(code[off:], patches[arch].hook) {
+		return fmt.Sprintf("% x (%s), which is a hook of warder's", code[off:off+insn.Len], insn.Text)
+	}
+	return fmt.Sprintf("% x (%s)", code[off:off+insn.Len], insn.Text)
+}
