@@ -1,60 +1,386 @@
-package vmm
+package vmm_test
 
 import (
 	"bytes"
-	"fmt"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
 	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
 
-	"github.com/u-root/u-root/pkg/cpio"
+	"warder/devices/guestmem"
+	"warder/internal/testguest"
+	"warder/vmm"
 )
 
-func TestMain(m *testing.M) {
-	if os.Getpid() == 1 {
-		fmt.Println("HELLO from init")
-		b, _ := os.ReadFile("/proc/cmdline")
-		fmt.Println(string(b))
-		unix.Sync()
-		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-	}
-	os.Exit(m.Run())
+func TestMain(m *testing.M) { testguest.Main(m) }
+
+// machine is what a guest finds out about itself.
+type machine struct {
+	CPUs    int
+	MemKiB  uint64
+	Arch    string
+	Cmdline string
+	Random  int
+	Clock   time.Time
 }
 
-func TestBoot(t *testing.T) {
-	var initrd bytes.Buffer
-	w := cpio.Newc.Writer(&initrd)
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
+var aboutItself = testguest.Register("about-itself", func(g *testguest.Guest) {
+	var si unix.Sysinfo_t
+	g.Check(unix.Sysinfo(&si))
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	g.Check(err)
+	random, err := os.Open("/dev/hwrng")
+	g.Check(err)
+	n, err := io.ReadFull(random, make([]byte, 64))
+	g.Check(err)
+	g.Report("machine", machine{
+		CPUs: runtime.NumCPU(), MemKiB: uint64(si.Totalram) * uint64(si.Unit) / 1024,
+		Arch: runtime.GOARCH, Cmdline: string(cmdline), Random: n, Clock: time.Now(),
+	})
+})
+
+func TestLinuxFindsItsMachine(t *testing.T) {
+	cpus := min(2, runtime.NumCPU())
+	before := time.Now()
+	r := aboutItself.Start(t, vmm.Config{CPUs: cpus, Memory: 320 << 20, Cmdline: "hello=world"})
+	got := testguest.Get[machine](r, "machine")
+	r.Finish()
+	if got.CPUs != cpus || got.Arch != runtime.GOARCH || got.Random != 64 || !strings.Contains(got.Cmdline, "hello=world") {
+		t.Errorf("the guest found %+v", got)
+	}
+	// The kernel keeps some of its memory from the start.
+	if got.MemKiB > 320<<10 || got.MemKiB < 200<<10 {
+		t.Errorf("the guest found %d KiB of 320 MiB", got.MemKiB)
+	}
+	if d := got.Clock.Sub(before); d < -2*time.Second || d > time.Since(before)+2*time.Second {
+		t.Errorf("the guest's clock was %v past the start", d)
+	}
+	s := r.Stats()
+	if len(s.Exits) == 0 || s.MemoryUsed == 0 || s.MemoryUsed > 320<<20 || len(s.Devices) != 1 || s.Devices[0].Chains == 0 {
+		t.Errorf("statistics: %+v", s)
+	}
+}
+
+var resets = testguest.Register("resets", func(g *testguest.Guest) {
+	g.Check(unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
+})
+
+var panics = testguest.Register("panics", func(g *testguest.Guest) {
+	g.Report("about to", nil)
+	g.Check(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
+})
+
+func TestResetAndPanicEndTheMachine(t *testing.T) {
+	if e := resets.Start(t, vmm.Config{}).Wait(); e.Reason != vmm.Reset {
+		t.Errorf("a guest that reboots ended by %v", e)
+	}
+	r := panics.Start(t, vmm.Config{})
+	r.Event("about to")
+	if e := r.Wait(); e.Reason != vmm.Reset {
+		t.Errorf("a guest that panics ended by %v", e)
+	}
+}
+
+// counterPage is a page whose physical address the guest reports; its first
+// word counts as fast as the guest can.
+var counts = testguest.Register("counts", func(g *testguest.Guest) {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
+	g.Check(err)
+	copy(page[8:], "counter's page")
+	g.Report("page", [2]uint64{uint64(uintptr(unsafe.Pointer(&page[0]))), physical(g, page)})
+	for !bytes.Equal(page[16:20], []byte("stop")) {
+		binary.LittleEndian.PutUint64(page, binary.LittleEndian.Uint64(page)+1)
+	}
+})
+
+// physical is the guest-physical address of mapped memory, by the kernel's own
+// account (Documentation/admin-guide/mm/pagemap.rst).
+func physical(g *testguest.Guest, p []byte) uint64 {
+	f, err := os.Open("/proc/self/pagemap")
+	g.Check(err)
+	defer f.Close()
+	var entry [8]byte
+	va := uint64(uintptr(unsafe.Pointer(&p[0])))
+	_, err = f.ReadAt(entry[:], int64(va/uint64(os.Getpagesize())*8))
+	g.Check(err)
+	return binary.LittleEndian.Uint64(entry[:]) & (1<<55 - 1) * uint64(os.Getpagesize())
+}
+
+// TestPausedGuestStandsStill also reads the guest's memory by the address that
+// the guest itself has for it.
+func TestPausedGuestStandsStill(t *testing.T) {
+	r := counts.Start(t, vmm.Config{})
+	page := testguest.Get[[2]uint64](r, "page")
+	va, pa := page[0], page[1]
+	read := func() (n uint64) {
+		err := r.WithPaused(func() error {
+			var b [24]byte
+			// The one vCPU may be in an interrupt or another process; the counter
+			// runs nearly all of the time.
+			if err := r.VCPU(0).ReadVirtual(va, b[:]); err != nil {
+				return err
+			}
+			direct := make([]byte, len(b))
+			if err := r.Memory().ReadAt(direct, guestmem.Addr(pa)); err != nil {
+				return err
+			}
+			if diff := cmp.Diff(direct, b[:]); diff != "" {
+				t.Errorf("virtual %#x and physical %#x differ: %s", va, pa, diff)
+			}
+			n = binary.LittleEndian.Uint64(b[:])
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	first := read()
+	for read() == first {
+	}
+	if err := r.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cpio.WriteRecords(w, []cpio.Record{cpio.StaticFile("init", string(self), 0o755)}); err != nil {
+	still := read()
+	time.Sleep(50 * time.Millisecond) // time in which a guest that ran would count
+	if again := read(); again != still {
+		t.Errorf("a paused guest went from %d to %d", still, again)
+	}
+	if err := r.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	cpio.WriteTrailer(w)
-	m, err := New(Config{
-		Memory: 512 << 20, Kernel: os.Getenv("WARDER_KERNEL"), Initrd: [][]byte{initrd.Bytes()},
-		Cmdline: os.Getenv("WARDER_CMDLINE"), Serial: Stream{Out: os.Stdout},
+	for read() == still {
+	}
+	if err := r.Memory().WriteAt([]byte("stop"), guestmem.Addr(pa)+16); err != nil {
+		t.Fatal(err)
+	}
+	r.Finish()
+}
+
+var writesToPage = testguest.Register("writes-to-page", func(g *testguest.Guest) {
+	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
+	g.Check(err)
+	page[0] = 1
+	g.Report("page", physical(g, page))
+	for page[0] != 2 { // the host says that the page is protected
+	}
+	page[100] = 42
+	g.Report("wrote", page[100])
+})
+
+func TestWriteToProtectedPageWaits(t *testing.T) {
+	r := writesToPage.Start(t, vmm.Config{})
+	pa := guestmem.Addr(testguest.Get[uint64](r, "page"))
+	type seen struct {
+		Page  uint64
+		Value byte
+	}
+	writes := make(chan seen, 1)
+	p, err := r.Watch(func(page guestmem.Addr) {
+		var b [1]byte
+		if err := r.Memory().ReadAt(b[:], pa+100); err != nil {
+			t.Error(err)
+		}
+		writes <- seen{uint64(page), b[0]}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
-	if err := m.Start(); err != nil {
+	if err := p.Protect(pa, 4096); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-m.Done():
-	case <-time.After(60 * time.Second):
-		m.Pause()
-		fmt.Println(m.vcpus[0].report())
+	if err := r.Memory().WriteAt([]byte{2}, pa); err != nil {
+		t.Fatal(err)
 	}
-	fmt.Printf("%+v\n", m.Stats())
-	m.Kill()
-	fmt.Println(m.Wait(), time.Since(start))
-	if err := m.Close(); err != nil {
+	if got := <-writes; got != (seen{uint64(pa), 0}) {
+		t.Errorf("told of %+v, want page %#x before the write", got, pa)
+	}
+	if got := testguest.Get[byte](r, "wrote"); got != 42 {
+		t.Errorf("the write left %d", got)
+	}
+	r.Finish()
+	if err := p.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+var usesDevices = testguest.Register("uses-devices", func(g *testguest.Guest) {
+	// A disk that can be written, one that can't.
+	disk, err := os.OpenFile("/dev/vda", os.O_RDWR|unix.O_SYNC, 0)
+	g.Check(err)
+	head := make([]byte, 512)
+	_, err = disk.ReadAt(head, 0)
+	g.Check(err)
+	g.Report("disk", string(bytes.TrimRight(head, "\x00")))
+	_, err = disk.WriteAt(bytes.Repeat([]byte("guest.."), 1024)[:4096], 4096)
+	g.Check(err)
+	g.Check(disk.Close())
+	_, err = os.OpenFile("/dev/vdb", os.O_RDWR, 0)
+	g.Report("read-only disk", errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS))
+
+	// A directory.
+	g.Check(os.MkdirAll("/tmp/share", 0o755))
+	g.Check(unix.Mount("files", "/tmp/share", "virtiofs", 0, ""))
+	from, err := os.ReadFile("/tmp/share/from-host")
+	g.Check(err)
+	g.Report("share", string(from))
+	g.Check(os.WriteFile("/tmp/share/from-guest", []byte("hello host"), 0o644))
+	_, err = os.ReadFile("/tmp/share/../../../etc/hostname")
+	g.Report("outside", err != nil)
+	g.Check(unix.Unmount("/tmp/share", 0))
+
+	// A socket.
+	c, err := vsock.Dial(vsock.Host, 7000, nil)
+	g.Check(err)
+	_, err = io.Copy(c, strings.NewReader(strings.Repeat("x", 1<<20)))
+	g.Check(err)
+	g.Check(c.CloseWrite())
+	answer, err := io.ReadAll(c)
+	g.Check(err)
+	g.Report("socket", string(answer))
+
+	// A console.
+	tty, err := os.OpenFile("/dev/hvc0", os.O_RDWR|unix.O_NOCTTY, 0)
+	g.Check(err)
+	_, err = tty.WriteString("typed here\n")
+	g.Check(err)
+	line := make([]byte, 64)
+	n, err := tty.Read(line)
+	g.Check(err)
+	g.Report("console", string(line[:n]))
+})
+
+func TestLinuxUsesItsDevices(t *testing.T) {
+	dir := t.TempDir()
+	image := filepath.Join(dir, "disk")
+	if err := os.WriteFile(image, append([]byte("host's disk"), make([]byte, 1<<20-11)...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	share := filepath.Join(dir, "share")
+	if err := os.Mkdir(share, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(share, "from-host"), []byte("hello guest"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	keyboard, typed := net.Pipe()
+	screen := &lines{got: make(chan string, 8)}
+	// The socket's listener must be there before the guest dials.
+	r := usesDevices.Start(t, vmm.Config{
+		Disks:    []vmm.Disk{{Path: image, Serial: "data"}, {Path: image, ReadOnly: true}},
+		Shares:   []vmm.Share{{Tag: "files", Dir: share}},
+		VsockCID: 5,
+		Console:  vmm.Stream{In: keyboard, Out: screen},
+	})
+	l, err := r.Vsock().Listen(7000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan int64, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		n, _ := io.Copy(io.Discard, c)
+		io.WriteString(c, "thanks")
+		c.Close()
+		served <- n
+	}()
+	if got := testguest.Get[string](r, "disk"); got != "host's disk" {
+		t.Errorf("the disk began with %q", got)
+	}
+	if !testguest.Get[bool](r, "read-only disk") {
+		t.Error("the read-only disk could be opened for writing")
+	}
+	if got := testguest.Get[string](r, "share"); got != "hello guest" {
+		t.Errorf("the share's file held %q", got)
+	}
+	if !testguest.Get[bool](r, "outside") {
+		t.Error("the guest read a file outside the share")
+	}
+	if got := testguest.Get[string](r, "socket"); got != "thanks" || <-served != 1<<20 {
+		t.Errorf("over the socket came %q", got)
+	}
+	if got := <-screen.got; got != "typed here" {
+		t.Errorf("the console showed %q", got)
+	}
+	go io.WriteString(typed, "from the host\n")
+	if got := testguest.Get[string](r, "console"); got != "from the host\n" {
+		t.Errorf("the guest read %q from the console", got)
+	}
+	r.Finish()
+	written, err := os.ReadFile(image)
+	if err != nil || !bytes.Equal(written[4096:4103], []byte("guest..")) {
+		t.Errorf("the image holds % x (%v)", written[4096:4103], err)
+	}
+	if got, err := os.ReadFile(filepath.Join(share, "from-guest")); err != nil || string(got) != "hello host" {
+		t.Errorf("the shared file holds %q (%v)", got, err)
+	}
+}
+
+// lines is a screen that is read by the line.
+type lines struct {
+	buf []byte
+	got chan string
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	for _, b := range p {
+		switch b {
+		case '\n':
+			l.got <- string(l.buf)
+			l.buf = nil
+		case '\r':
+		default:
+			l.buf = append(l.buf, b)
+		}
+	}
+	return len(p), nil
+}
+
+var spins = testguest.Register("spins", func(g *testguest.Guest) {
+	g.Report("up", nil)
+	select {}
+})
+
+// TestMachinesLiveTogether kills one of two machines in one process; the other
+// does not notice. A guest that does not answer to its power button is killed
+// when the patience ends.
+func TestMachinesLiveTogether(t *testing.T) {
+	a := spins.Start(t, vmm.Config{Name: "a"})
+	b := spins.Start(t, vmm.Config{Name: "b"})
+	a.Event("up")
+	b.Event("up")
+	a.Kill()
+	if e := a.Wait(); e.Reason != vmm.Killed {
+		t.Errorf("a ended by %v", e)
+	}
+	if err := b.Pause(); err != nil {
+		t.Errorf("b after a was killed: %v", err)
+	}
+	if err := b.Resume(); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := b.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Stop of a guest that does not listen: %v", err)
+	}
+	if e := b.Wait(); e.Reason != vmm.Killed {
+		t.Errorf("b ended by %v", e)
 	}
 }

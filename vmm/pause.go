@@ -56,6 +56,16 @@ func (m *Machine) hold() (release func(), err error) {
 	return sync.OnceFunc(func() { close(gate) }), nil
 }
 
+// hasEnded reports whether the machine has begun to end.
+func (m *Machine) hasEnded() bool {
+	select {
+	case <-m.ending:
+		return true
+	default:
+		return false
+	}
+}
+
 // stand keeps the vCPU out of the guest until gate is closed.
 func (v *VCPU) stand(gate <-chan struct{}) {
 	for {
@@ -76,6 +86,9 @@ func (m *Machine) Pause() error {
 	defer m.pausing.Unlock()
 	if !m.started.Load() {
 		return errNotStarted
+	}
+	if m.hasEnded() {
+		return errEnded
 	}
 	if m.resume != nil {
 		return nil

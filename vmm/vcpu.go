@@ -47,10 +47,8 @@ func (v *VCPU) loop() {
 	v.tid.Store(int32(unix.Gettid()))
 	for {
 		v.drain()
-		select {
-		case <-v.m.ending:
+		if v.m.hasEnded() {
 			return
-		default:
 		}
 		switch err := v.fd.Run(); {
 		case err == nil:

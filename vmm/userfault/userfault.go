@@ -1,5 +1,5 @@
-// Package userfault reports the first write to protected pages of a mapping
-// and holds the writer until it is let go.
+// Package userfault reports the first write to protected pages of a mapping,
+// whose writer it holds until it is let go.
 //
 // It is userfaultfd(2) in write-protect mode on a shared mapping of a memfd.
 // A thread that writes to a protected page waits inside the kernel, in the

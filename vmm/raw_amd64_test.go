@@ -1,0 +1,75 @@
+package vmm_test
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+)
+
+// rawBase is where a raw kernel's code is loaded, as Linux' is.
+const rawBase = 0x100_0000
+
+// rawKernel is code as an ELF kernel that is entered in long mode at its first
+// byte.
+func rawKernel(code []byte) []byte {
+	const headers = 64 + 56
+	var b bytes.Buffer
+	for _, part := range []any{
+		elf.Header64{
+			Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type:  uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
+			Entry: rawBase, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+		},
+		elf.Prog64{
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: headers,
+			Vaddr: rawBase, Paddr: rawBase, Filesz: uint64(len(code)), Memsz: uint64(len(code)), Align: 1,
+		},
+		code,
+	} {
+		binary.Write(&b, binary.LittleEndian, part)
+	}
+	return b.Bytes()
+}
+
+var (
+	// outb(0x600, S5<<2 | SLP_EN)
+	codePowerOff = []byte{
+		0x66, 0xba, 0x00, 0x06, // mov $0x600, %dx
+		0xb0, 5<<2 | 1<<5, // mov $0x34, %al
+		0xee,       // out %al, (%dx)
+		0xeb, 0xfe, // jmp .
+	}
+
+	// No handlers are set: an undefined instruction faults three times.
+	codeCrash = []byte{
+		0x48, 0xb8, 0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0, // movabs $0xdeadbeef, %rax
+		0x0f, 0x0b, // ud2
+	}
+	crashInstruction = "ud2"
+	crashRegister    = "rax    00000000deadbeef"
+
+	codeSpin = []byte{0xeb, 0xfe}
+)
+
+// codeTrap calls a function that has a hook at its start and returns 1. If it
+// did, the guest powers off, else it resets.
+var codeTrap = func() []byte {
+	var c []byte
+	emit := func(b ...byte) { c = append(c, b...) }
+	emit(0xbc, 0x00, 0x00, 0x00, 0x02) // mov $0x2000000, %esp
+	emit(0xbf, 0x34, 0x12, 0x00, 0x00) // mov $0x1234, %edi
+	emit(0xe8, 0, 0, 0, 0)             // call function
+	call := len(c)
+	emit(0x48, 0x83, 0xf8, 0x01)    // cmp $1, %rax
+	emit(0x66, 0xba, 0x00, 0x06)    // mov $0x600, %dx
+	emit(0xb0, 5<<2|1<<5)           // mov $0x34, %al
+	emit(0x74, 0x06)                // je 1f
+	emit(0x66, 0xba, 0x02, 0x06)    // mov $0x602, %dx
+	emit(0xb0, 0x42)                // mov $0x42, %al
+	emit(0xee, 0xeb, 0xfe)          // 1: out %al, (%dx); jmp .
+	c[call-4] = byte(len(c) - call) // function:
+	emit(0xe6, 0xea, 0x90, 0x90, 0x90)
+	emit(0xb8, 0x01, 0x00, 0x00, 0x00) // mov $1, %eax
+	emit(0xc3)                         // ret
+	return c
+}()

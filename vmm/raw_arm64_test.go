@@ -1,0 +1,60 @@
+package vmm_test
+
+import "encoding/binary"
+
+// rawKernel is code as an arm64 Image (Documentation/arch/arm64/booting.rst).
+func rawKernel(code []byte) []byte {
+	b := make([]byte, 64, 64+len(code))
+	binary.LittleEndian.PutUint32(b[0:], 0x1400_0010)           // b code
+	binary.LittleEndian.PutUint64(b[16:], uint64(64+len(code))) // image_size
+	binary.LittleEndian.PutUint64(b[24:], 1<<1|1<<3)            // 4K pages, anywhere in RAM
+	copy(b[56:], "ARM\x64")
+	return append(b, code...)
+}
+
+// a64 is a sequence of instructions.
+func a64(words ...uint32) (code []byte) {
+	for _, w := range words {
+		code = binary.LittleEndian.AppendUint32(code, w)
+	}
+	return code
+}
+
+const (
+	movW0Off   = 0x5280_0100 // mov w0, #8: SYSTEM_OFF
+	movW0Reset = 0x5280_0120 // mov w0, #9: SYSTEM_RESET
+	movkW0PSCI = 0x72b0_8000 // movk w0, #0x8400, lsl #16
+	hvc        = 0xd400_0002 // hvc #0
+	spin       = 0x1400_0000 // b .
+)
+
+var (
+	codePowerOff = a64(movW0Off, movkW0PSCI, hvc, spin)
+
+	// A pair of registers loaded from where no memory is: the CPU does not say
+	// of such an access what it was.
+	codeCrash = a64(
+		0xd297_dde5, 0xf2bb_d5a5, // mov x5, #0xdeadbeef
+		0xd2a2_0002, // mov x2, #0x10000000
+		0xa940_0440, // ldp x0, x1, [x2]
+	)
+	crashInstruction = "ldp"
+	crashRegister    = "x5     00000000deadbeef"
+
+	codeSpin = a64(spin)
+
+	// codeTrap calls a function that has a hook at its start and returns 1. If
+	// it did, the guest powers off, else it resets.
+	codeTrap = a64(
+		0xd282_4680, // mov x0, #0x1234
+		0x9400_0008, // bl function
+		0xf100_041f, // cmp x0, #1
+		movW0Off,
+		0x5400_0040, // b.eq 1f
+		movW0Reset,
+		movkW0PSCI, hvc, spin, // 1:
+		0xd42a_e880, // function: brk #0x5744
+		0xd280_0020, // mov x0, #1
+		0xd65f_03c0, // ret
+	)
+)

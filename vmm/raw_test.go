@@ -1,0 +1,160 @@
+package vmm_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"warder/internal/testkvm"
+	"warder/vmm"
+)
+
+// raw builds a machine whose kernel is a few instructions. It runs on any KVM,
+// also one that emulates the guest's kernel mode.
+func raw(t *testing.T, code []byte) *vmm.Machine {
+	t.Helper()
+	testkvm.Open(t)
+	path := filepath.Join(t.TempDir(), "kernel")
+	if err := os.WriteFile(path, rawKernel(code), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmm.New(vmm.Config{Name: t.Name(), Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return m
+}
+
+// ended starts m and waits for its end.
+func ended(t *testing.T, m *vmm.Machine) vmm.Exit {
+	t.Helper()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-m.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("the guest of a few instructions did not end")
+	}
+	return m.Wait()
+}
+
+func TestPowerOff(t *testing.T) {
+	if e := ended(t, raw(t, codePowerOff)); e.Reason != vmm.PowerOff {
+		t.Errorf("ended by %v", e)
+	}
+}
+
+// TestCrashIsReported runs an instruction that the guest can't survive.
+func TestCrashIsReported(t *testing.T) {
+	m := raw(t, codeCrash)
+	e := ended(t, m)
+	if e.Reason != vmm.Crashed || e.Report == nil {
+		t.Fatalf("ended by %v", e)
+	}
+	if text := e.Report.String(); !strings.Contains(text, crashInstruction) || !strings.Contains(text, crashRegister) {
+		t.Errorf("the report lacks %q or %q:\n%s", crashInstruction, crashRegister, text)
+	}
+}
+
+// TestTrapDecides has a guest call a function with a hook at its start, and
+// switch off by the register that tells what the function returned.
+func TestTrapDecides(t *testing.T) {
+	for name, c := range map[string]struct {
+		action vmm.TrapAction
+		want   vmm.Reason
+	}{
+		"pass":   {vmm.Pass, vmm.PowerOff},    // the function returns 1
+		"return": {vmm.Return(-1), vmm.Reset}, // the hook returns -1
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := raw(t, codeTrap)
+			var hits int
+			var arg uint64
+			err := m.SetTrap(func(v *vmm.VCPU) vmm.TrapAction {
+				hits++
+				arg = v.Arg(0)
+				return c.action
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := ended(t, m); e.Reason != c.want {
+				t.Errorf("ended by %v, want %v\n%v", e, c.want, e.Report)
+			}
+			if hits != 1 || arg != 0x1234 || m.Stats().Traps != 1 {
+				t.Errorf("%d hits with argument %#x, %d counted", hits, arg, m.Stats().Traps)
+			}
+		})
+	}
+}
+
+func TestKillFromPause(t *testing.T) {
+	m := raw(t, codeSpin)
+	if err := m.Pause(); err == nil {
+		t.Error("a machine that was not started could be paused")
+	}
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(); err == nil {
+		t.Error("a machine could be started twice")
+	}
+	for range 100 {
+		if err := m.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Resume(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	m.Kill()
+	if e := m.Wait(); e.Reason != vmm.Killed {
+		t.Errorf("ended by %v", e)
+	}
+	if err := m.Pause(); err == nil {
+		t.Error("an ended machine could be paused")
+	}
+}
+
+// TestNothingLeaks makes and ends machines and counts what this process holds.
+func TestNothingLeaks(t *testing.T) {
+	round := func() {
+		t.Run("machine", func(t *testing.T) { ended(t, raw(t, codePowerOff)) })
+	}
+	round() // what is made once in a process is made
+	before := held(t)
+	for range 20 {
+		round()
+	}
+	if after := held(t); after != before {
+		t.Errorf("after 20 machines: %+v, before: %+v", after, before)
+	}
+}
+
+// holdings are what a leak would add to.
+type holdings struct{ Files, Mappings int }
+
+func held(t *testing.T) holdings {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return holdings{len(fds), strings.Count(string(maps), "warder-") + strings.Count(string(maps), "kvm-vcpu")}
+}
