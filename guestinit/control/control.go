@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"warder/guestinit/proto"
@@ -43,6 +44,8 @@ type Guest struct {
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 
+	claimed atomic.Bool // there is, or was, a control connection
+
 	mu       sync.Mutex
 	next     uint64
 	streams  map[streamKey]chan<- net.Conn // awaited, each buffered by one
@@ -67,12 +70,15 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 		streams:  make(map[streamKey]chan<- net.Conn),
 		commands: make(map[uint64]chan<- proto.Status),
 	}
-	first := make(chan net.Conn)
+	first := make(chan net.Conn, 1)
 	g.ended.Go(func() { g.accept(own, l, first) })
 
 	fail := func(err error) (*Guest, error) {
 		cancel()
 		g.ended.Wait()
+		if conn, ok := <-first; ok { // came too late
+			conn.Close()
+		}
 		return nil, err
 	}
 	select {
@@ -107,26 +113,13 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 
 // accept hands connections out by what their preamble says: the first control
 // connection to first, streams to the command that awaits them. It ends with
-// own, or when the listener does (then it closes first).
+// own, or when the listener does, and closes first then.
 func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Conn) {
 	stop := context.AfterFunc(own, func() { l.Close() })
 	defer stop()
 	defer close(first)
 	var readers sync.WaitGroup
 	defer readers.Wait()
-
-	control := make(chan net.Conn)
-	readers.Go(func() { // the first one only
-		select {
-		case c := <-control:
-			select {
-			case first <- c:
-			case <-own.Done():
-				c.Close()
-			}
-		case <-own.Done():
-		}
-	})
 	slots := make(chan struct{}, maxStrangers)
 	for {
 		select {
@@ -141,12 +134,12 @@ func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Con
 		}
 		readers.Go(func() {
 			defer func() { <-slots }()
-			g.admit(own, conn, control)
+			g.admit(own, conn, first)
 		})
 	}
 }
 
-func (g *Guest) admit(own context.Context, conn net.Conn, control chan<- net.Conn) {
+func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn) {
 	stop := context.AfterFunc(own, func() { conn.Close() })
 	conn.SetReadDeadline(time.Now().Add(preambleTimeout))
 	p, err := proto.ReadPreamble(conn)
@@ -157,12 +150,12 @@ func (g *Guest) admit(own context.Context, conn net.Conn, control chan<- net.Con
 	}
 	conn.SetReadDeadline(time.Time{})
 	if p.Role == proto.Control {
-		select {
-		case control <- conn:
-		default:
+		if !g.claimed.CompareAndSwap(false, true) {
 			g.log.Debug("guest's connection refused", "err", "a second control connection")
 			conn.Close()
+			return
 		}
+		first <- conn // has room for the one
 		return
 	}
 	key := streamKey{p.Token, p.Role}
