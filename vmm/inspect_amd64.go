@@ -79,9 +79,18 @@ func (v *VCPU) SyscallEntry() (uint64, error) {
 	return e[0].Data, nil
 }
 
-// passTrap has nothing to do: KVM moves past the OUT, and the NOPs that were
-// put behind it lead into the function.
-func (v *VCPU) passTrap() error { return nil }
+// hookLength is the bytes of a hook: it takes the place of a 5-byte NOP.
+const hookLength = 5
+
+// passTrap goes to the end of the hook at once. Were the OUT left to KVM, the
+// vCPU could be interrupted behind it and the task put aside with an address
+// inside the hook; taking the hook off would then have it resume in the middle
+// of the NOP.
+func (v *VCPU) passTrap() error {
+	v.regs().RIP += hookLength
+	v.setRegs()
+	return nil
+}
 
 // returnFromTrap does what the function's RET would do.
 func (v *VCPU) returnFromTrap(value uint64) error {
