@@ -322,7 +322,11 @@ func (g guest) listing(op opcode, node uint64, size int) []string {
 // tree makes a directory to share beside a file that no guest must reach.
 func tree(t testing.TB) (share, secret string) {
 	t.Helper()
-	top := t.TempDir()
+	return treeIn(t, t.TempDir())
+}
+
+func treeIn(t testing.TB, top string) (share, secret string) {
+	t.Helper()
 	share, secret = filepath.Join(top, "share"), filepath.Join(top, "secret")
 	if err := os.Mkdir(share, 0o755); err != nil {
 		t.Fatal(err)
