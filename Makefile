@@ -4,11 +4,13 @@
 GO       ?= go
 FUZZTIME ?= 30s
 ARCHES   := amd64 arm64
+# Packages that need no machine and share data between goroutines.
+RACY     := ./devices/... ./secmon/... ./guestinit/...
 HOSTARCH := $(shell $(GO) env GOHOSTARCH)
 BINARIES := $(ARCHES:%=bin/warder-%)
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate test fuzz clean FORCE
+.PHONY: all deps packages build generate check test fuzz clean FORCE
 
 all: build
 
@@ -34,6 +36,17 @@ bin/warder: $(BINARIES)
 
 bin/warder-%: FORCE | generate
 	@CGO_ENABLED=0 GOARCH=$* $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/warder
+
+## check: what can be said without a machine: vet, staticcheck, the project's own
+## rules (gofmt is one), races; both architectures
+check: generate
+	@staticcheck=$$($(GO) tool -n staticcheck) && for arch in $(ARCHES); do \
+		echo "== $$arch: vet, staticcheck, tests compile" && export CGO_ENABLED=0 GOARCH=$$arch && \
+		$(GO) vet ./... && $$staticcheck -checks all ./... && \
+		$(GO) test -c -o /dev/null ./... >/dev/null || exit 1; \
+	done
+	@echo "== the project's rules" && $(GO) test ./internal/...
+	@echo "== races" && CGO_ENABLED=1 $(GO) test -race -short $(RACY)
 
 ## test: every test, those that need KVM in the lab on both architectures
 test: deps
