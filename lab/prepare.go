@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,7 +30,7 @@ func Prepare(ctx context.Context, cfg Config) (Config, error) {
 		}
 	}
 	if cfg.Kernel == "" {
-		if err := cfg.findKernel(); err != nil {
+		if err := cfg.findKernel(ctx); err != nil {
 			return cfg, err
 		}
 	}
@@ -40,34 +41,51 @@ func Prepare(ctx context.Context, cfg Config) (Config, error) {
 		cfg.warder = true
 	}
 	if cfg.Guests {
-		if err := cfg.addGuestKernel(); err != nil {
+		if err := cfg.addGuestKernel(ctx); err != nil {
 			return cfg, err
 		}
 	}
 	return cfg.unpackPackages(ctx)
 }
 
-func (cfg *Config) findKernel() error {
-	p, err := kernelpkg.Find(cfg.Arch)
+// modules are what the outer machine's kernel needs to run VMs; what is built
+// in is passed over.
+var modules = []string{"kvm_amd", "tun"}
+
+func (cfg *Config) findKernel(ctx context.Context) error {
+	p, err := guestKernel(ctx, cfg.Arch, cfg.Log)
 	if err != nil {
-		return fmt.Errorf("lab: no kernel for the outer machine: %w (warder kernel pull --arch %s gets one)", err, cfg.Arch)
+		return err
 	}
 	cfg.Kernel = p.KernelPath // expanded: decompressing costs an emulated CPU a second
-	for _, m := range p.Select(kernelpkg.Lab...) {
+	for _, m := range p.Select(modules...) {
 		cfg.Modules = append(cfg.Modules, m.Path)
 	}
 	return nil
 }
 
+// guestKernel returns the guest kernel of this machine's cache, which it gets
+// first if there is none.
+func guestKernel(ctx context.Context, arch string, log *slog.Logger) (*kernelpkg.Package, error) {
+	p, err := kernelpkg.Find(arch)
+	if _, missing := errors.AsType[*kernelpkg.MissingError](err); missing {
+		p, err = kernelpkg.Pull(ctx, arch, false, progressTo(log))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab: guest kernel: %w", err)
+	}
+	return p, nil
+}
+
 // addGuestKernel puts the guest kernel where it is in the cache here.
-func (cfg *Config) addGuestKernel() error {
+func (cfg *Config) addGuestKernel(ctx context.Context) error {
 	cache, err := boot.CacheDir()
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	p, err := kernelpkg.Find(cfg.Arch)
+	p, err := guestKernel(ctx, cfg.Arch, cfg.Log)
 	if err != nil {
-		return fmt.Errorf("lab: no guest kernel: %w (warder kernel pull --arch %s gets one)", err, cfg.Arch)
+		return err
 	}
 	rel, err := filepath.Rel(cache, p.Dir)
 	if err != nil {

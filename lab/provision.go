@@ -95,15 +95,20 @@ func openArchive(ctx context.Context, log *slog.Logger, cfg debian.Config) (_ *d
 	if err := os.MkdirAll(cfg.StateDir, 0o755); err != nil {
 		return nil, "", err
 	}
+	cfg.Progress = progressTo(log)
+	archive, err := debian.Open(ctx, cfg)
+	return archive, filepath.Join(cache, "debs"), err
+}
+
+// progressTo returns a function that logs what a download is at, once each.
+func progressTo(log *slog.Logger) func(debian.Progress) {
 	said := ""
-	cfg.Progress = func(p debian.Progress) {
+	return func(p debian.Progress) {
 		if p.What != said {
 			log.Info("fetching", "what", p.What)
 			said = p.What
 		}
 	}
-	archive, err := debian.Open(ctx, cfg)
-	return archive, filepath.Join(cache, "debs"), err
 }
 
 // cacheDir is a directory of the lab's in the cache; the directory above it

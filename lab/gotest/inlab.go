@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,7 +51,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Init: filepath.Join(l.dir, "init"), Log: slog.Default()}
+	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place)}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
 		return err
 	}

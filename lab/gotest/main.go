@@ -11,7 +11,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -53,12 +52,12 @@ func main() {
 	}
 	o.arches, o.race = fields(arches), fields(race)
 
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	report := newReporter(os.Stdout)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.overall, fmt.Errorf("not done after %v", o.overall))
 	defer cancel()
-	ok, err := test(ctx, o, newReporter(os.Stdout))
+	ok, err := test(ctx, o, report)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gotest:", err)
 		os.Exit(1)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -23,6 +24,27 @@ func (r *reporter) note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fmt.Fprintf(r.w, "[%5s] %s\n", r.elapsed(), fmt.Sprintf(format, args...))
+}
+
+// logger returns a logger whose records are notes about a place.
+func (r *reporter) logger(place string) *slog.Logger {
+	noTimeOrLevel := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(noteWriter{r, place}, &slog.HandlerOptions{ReplaceAttr: noTimeOrLevel}))
+}
+
+type noteWriter struct {
+	r     *reporter
+	place string
+}
+
+func (n noteWriter) Write(p []byte) (int, error) {
+	n.r.note("%s: %s", n.place, strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 func (r *reporter) elapsed() string {
