@@ -108,6 +108,7 @@ func (m *Machine) createPlatform() error {
 	}
 	m.uart = serial.New(m.serialOut(), uart)
 	m.arch.gpio = power.NewPL061(gpio, powerKeyPin)
+	m.onClose(m.arch.gpio.Close)
 	for _, d := range []struct {
 		addr, size uint64
 		dev        bus.Device

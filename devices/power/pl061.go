@@ -77,13 +77,14 @@ func (g *PL061) Press() error {
 }
 
 // Close lets go of the interrupt line.
-func (g *PL061) Close() {
+func (g *PL061) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
 	if g.up != nil {
 		g.up.Stop()
 	}
+	return nil
 }
 
 func (g *PL061) release() {

@@ -150,7 +150,9 @@ func TestClosedPL061IsSilent(t *testing.T) {
 		g.out(pl061IBE, keyBit)
 		g.out(pl061IE, keyBit)
 		press(t, g)
-		g.Close()
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
 		n := g.line.n
 		time.Sleep(2 * keyHold)
 		press(t, g)
@@ -184,7 +186,7 @@ func FuzzPL061(f *testing.F) {
 	f.Add([]byte{0x01, 0x03, keyBit, 0x01, 0x04, keyBit, 0xff, 0xff, 0, 0x01, 0x07, keyBit})
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		g := newGPIO()
-		defer g.Close()
+		defer func() { _ = g.Close() }()
 		n := 0
 		steps = steps[:min(len(steps), 3*256)] // done long before the key goes up
 		for ; len(steps) >= 3; steps = steps[3:] {
