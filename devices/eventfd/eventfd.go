@@ -4,11 +4,13 @@
 package eventfd
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ import (
 type Eventfd struct {
 	fd   int
 	file *os.File // fd again, for the runtime's poller
+	raw  syscall.RawConn
 }
 
 // New makes an eventfd whose counter is 0.
@@ -26,7 +29,11 @@ func New() (*Eventfd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	return &Eventfd{fd: fd, file: os.NewFile(uintptr(fd), "eventfd")}, nil
+	e := &Eventfd{fd: fd, file: os.NewFile(uintptr(fd), "eventfd")}
+	if e.raw, err = e.file.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), e.Close())
+	}
+	return e, nil
 }
 
 // FD is the file descriptor, for the kernel. It stays non-blocking.
@@ -36,17 +43,24 @@ func (e *Eventfd) FD() int { return e.fd }
 func (e *Eventfd) Signal() error {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	// A full counter (EAGAIN) says the same as one more would. The raw
-	// descriptor is used so that a deadline of Wait does not apply.
-	for {
-		_, err := unix.Write(e.fd, one[:])
-		switch {
-		case err == nil || errors.Is(err, unix.EAGAIN):
-			return nil
-		case !errors.Is(err, unix.EINTR):
-			return fmt.Errorf("eventfd: signal: %w", err)
+	// The raw descriptor is used so that a deadline of Wait does not apply, but
+	// through Control, so that it is not somebody else's after Close.
+	var err error
+	closed := e.raw.Control(func(fd uintptr) {
+		for {
+			if _, err = unix.Write(int(fd), one[:]); err != unix.EINTR {
+				return
+			}
 		}
+	})
+	// A full counter (EAGAIN) says the same as one more would.
+	if err == unix.EAGAIN {
+		err = nil
 	}
+	if err = cmp.Or(closed, err); err != nil {
+		return fmt.Errorf("eventfd: signal: %w", err)
+	}
+	return nil
 }
 
 // past is a deadline that has gone by.

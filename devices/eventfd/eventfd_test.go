@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func newEventfd(t testing.TB) *Eventfd {
@@ -87,5 +88,25 @@ func TestNoSignalIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
+	}
+}
+
+// TestSignalAfterClose must not reach whoever has the number next.
+func TestSignalAfterClose(t *testing.T) {
+	e, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next := newEventfd(t)
+	if err := e.Signal(); err == nil {
+		t.Error("no error from a closed eventfd")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := next.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the next eventfd of that number was signalled: %v", err)
 	}
 }
