@@ -53,7 +53,7 @@ var Capabilities = []Capability{
 	{CapUserNMI, "USER_NMI", "2.6.28", "", false, "interrupting a guest that is stuck"},
 
 	{CapOneReg, "ONE_REG", "", "3.9", true, "reading and writing registers"},
-	{CapDeviceCtrl, "DEVICE_CTRL", "3.10", "3.14", false, "interrupt controller of arm64 (required there)"},
+	{CapDeviceCtrl, "DEVICE_CTRL", "", "3.14", true, "interrupt controller in the kernel"},
 	{CapARMPSCI02, "ARM_PSCI_0_2", "", "3.16", true, "power off, reset and further CPUs"},
 	{CapARMVMIPASize, "ARM_VM_IPA_SIZE", "", "4.20", false, "guests with more than 40 bits of memory addresses"},
 	{CapARMPMUv3, "ARM_PMU_V3", "", "4.6", false, "performance counters in the guest"},

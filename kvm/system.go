@@ -37,8 +37,7 @@ func Open(path string) (*System, error) {
 	fi, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: this machine offers no KVM; turn virtualisation on in its firmware"+
-			" (or nested virtualisation, where it is a VM itself) and load the module: modprobe kvm_amd, or kvm_intel", err)
+		return nil, fmt.Errorf("%w: this machine offers no KVM: %s", err, HowTo)
 	case err != nil:
 		return nil, err
 	case fi.Mode()&fs.ModeCharDevice == 0:
@@ -50,8 +49,7 @@ func Open(path string) (*System, error) {
 		return nil, fmt.Errorf("open %s: %w: add yourself to the group that owns it"+
 			" (usermod -aG kvm $USER, then log in again), or run as root", path, err)
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-		return nil, fmt.Errorf("open %s: %w: the device node is there but no KVM module is loaded:"+
-			" modprobe kvm_amd, or kvm_intel", path, err)
+		return nil, fmt.Errorf("open %s: %w: the device node is there, KVM is not: %s", path, err, HowTo)
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}

@@ -26,7 +26,7 @@ func TestOpenErrors(t *testing.T) {
 		want error
 		says string
 	}{
-		{filepath.Join(dir, "absent"), fs.ErrNotExist, "modprobe"},
+		{filepath.Join(dir, "absent"), fs.ErrNotExist, kvm.HowTo},
 		{file, kvm.ErrNotKVM, "character device"},
 		{dir, kvm.ErrNotKVM, "character device"},
 		{"/dev/null", kvm.ErrNotKVM, "/dev/null"},

@@ -33,6 +33,7 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(
 		kernelCommand(),
+		doctorCommand(),
 		labCommand(),
 	)
 	return cmd

@@ -83,7 +83,7 @@ func (k *KVM) judge() {
 		return
 	}
 	k.Class = Emulating
-	k.Reason = fmt.Sprintf("kernel-mode code of a guest is emulated: a loop takes %.0f times as long as on the host", ratio)
+	k.Reason = fmt.Sprintf("a loop in the guest's kernel mode takes %.0f times as long as on the host", ratio)
 	k.Todo = "a machine with hardware virtualisation is needed, or nested virtualisation turned on where this is a VM; or " + lab
 }
 
@@ -91,11 +91,11 @@ func (k *KVM) judge() {
 func explain(err error) (reason, todo string) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "there is no KVM device", "turn virtualisation on in the firmware (where this is a VM: nested virtualisation), modprobe kvm_amd or kvm_intel; or " + lab
+		return "there is no KVM device", kvm.HowTo + "; or " + lab
 	case errors.Is(err, fs.ErrPermission):
 		return "this user must not open the KVM device", "usermod -aG kvm $USER and log in again, or run as root; or " + lab
 	case errors.Is(err, kvm.ErrNotKVM):
-		return err.Error(), "remove the file and load the KVM module: modprobe kvm_amd or kvm_intel; or " + lab
+		return err.Error(), "remove the file; " + kvm.HowTo + "; or " + lab
 	}
 	return err.Error(), lab
 }

@@ -1,3 +1,3 @@
-// Package hostinfo tells what a host offers to virtual machines: it looks, and
+// Package hostinfo tells what a host offers to virtual machines. It looks, and
 // changes nothing.
 package hostinfo
