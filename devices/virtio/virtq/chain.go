@@ -16,7 +16,15 @@ type Chain struct {
 	Writer *Writer
 
 	head  uint16
-	queue *Queue
+	queue *Queue // nil once pushed
+}
+
+// request is a chain with all its parts, so that a short one is one allocation.
+type request struct {
+	Chain
+	reader Reader
+	writer Writer
+	bufs   [4][]byte
 }
 
 // buffers are pieces of guest memory, read or written one after the other.

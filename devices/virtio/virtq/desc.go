@@ -40,21 +40,31 @@ func (q *Queue) descriptor(table guestmem.Addr, i uint16) (descriptor, error) {
 	return d, nil
 }
 
+// maxBytes is the most that a chain may have (section 2.7.5.2: "Drivers MUST NOT
+// add a descriptor chain longer than 2^32 bytes in total"), less the one byte by
+// which a used element could not say so.
+const maxBytes = 1<<32 - 1
+
 // walk is the state of reading one chain.
 type walk struct {
 	q        *Queue
-	in, out  buffers // what the device may read, may write
-	length   int     // descriptors so far, over all tables
-	writable bool    // a writable descriptor has been seen
+	bufs     [][]byte // first what the device may read, then what it may write
+	readable int      // how many of bufs are the first kind
+	in, out  int      // bytes of each kind
+	writable bool     // a writable descriptor has been seen
 }
 
 // chain reads the chain that starts at head.
 func (q *Queue) chain(head uint16) (*Chain, error) {
-	w := walk{q: q}
+	r := new(request)
+	w := walk{q: q, bufs: r.bufs[:0]}
 	if err := w.table(q.cfg.Desc, q.cfg.Size, head, q.cfg.Indirect); err != nil {
 		return nil, err
 	}
-	return &Chain{Reader: &Reader{w.in}, Writer: &Writer{buffers: w.out}, head: head, queue: q}, nil
+	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in}}
+	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out}}
+	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q}
+	return &r.Chain, nil
 }
 
 // table follows the chain from descriptor i of a table with size descriptors.
@@ -102,21 +112,26 @@ func (w *walk) indirect(d descriptor) error {
 
 // buffer adds the buffer of d, the chain's next.
 func (w *walk) buffer(d descriptor, i uint16) error {
-	if w.length++; w.length > int(w.q.cfg.Size) {
+	if len(w.bufs) == int(w.q.cfg.Size) {
 		return malformed("chain longer than the queue's %d descriptors", w.q.cfg.Size)
 	}
 	b, err := w.q.mem.Slice(d.addr, uint64(d.len))
 	if err != nil {
 		return malformed("buffer %#x+%#x of descriptor %d is not in RAM", d.addr, d.len, i)
 	}
-	to := &w.in
-	if d.flags&descWrite != 0 {
+	switch {
+	case d.flags&descWrite != 0:
 		w.writable = true
-		to = &w.out
-	} else if w.writable {
+		w.out += len(b)
+	case w.writable:
 		return malformed("readable descriptor %d after a writable one", i)
+	default:
+		w.readable++
+		w.in += len(b)
 	}
-	to.bufs = append(to.bufs, b)
-	to.left += len(b)
+	if w.in+w.out > maxBytes {
+		return malformed("chain of more than %d bytes", uint32(maxBytes))
+	}
+	w.bufs = append(w.bufs, b)
 	return nil
 }

@@ -184,9 +184,10 @@ func (q *Queue) take(head uint16) error {
 func (q *Queue) Push(c *Chain, written uint32) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if c.queue != q || !q.inFlight[c.head] {
+	if c.queue != q {
 		return errors.New("virtq: pushed a chain that is not in flight")
 	}
+	c.queue = nil
 	q.inFlight[c.head] = false
 	elem := q.usedElem(q.used)
 	if err := q.mem.StoreUint32(elem, uint32(c.head)); err != nil {
