@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -127,64 +127,46 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var work sync.WaitGroup
+	defer s.forgetAll()
+	// Without a driver's queues there is nothing to do but to wait for the reset.
+	loops := []func(context.Context) error{func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }}
 	if q := queues[0]; q != nil {
 		// FORGET and INTERRUPT never wait for the host's file system, nor for others.
-		work.Go(func() { cancel(s.serveQueue(ctx, q, 1)) })
+		loops = append(loops, s.queueLoops(q, 1)...)
 	}
 	if q := queues[1]; q != nil {
-		work.Go(func() { cancel(s.serveQueue(ctx, q, workers)) })
+		loops = append(loops, s.queueLoops(q, workers)...)
 	}
-	<-ctx.Done()
-	work.Wait()
-	s.forgetAll()
-	return context.Cause(ctx)
+	return virtio.Serve(ctx, loops...)
 }
 
-// serveQueue serves the requests of one queue, as many at a time as there are
-// workers.
-func (s *session) serveQueue(ctx context.Context, q *virtq.Queue, workers int) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// queueLoops serve the requests of one queue, as many at a time as there are workers.
+func (s *session) queueLoops(q *virtq.Queue, workers int) []func(context.Context) error {
 	requests := make(chan *virtq.Chain)
-	var work sync.WaitGroup
-	for range workers {
-		work.Go(func() {
-			c := new(call)
-			for request := range requests {
-				if err := s.serveChain(c, q, request); err != nil {
-					cancel(err)
-				}
+	hand := func(ctx context.Context) error {
+		defer close(requests)
+		for {
+			request, err := q.Next(ctx)
+			if err != nil {
+				return err
 			}
-		})
-	}
-	err := hand(ctx, q, requests)
-	close(requests)
-	work.Wait()
-	return err
-}
-
-// hand gives the queue's requests to whoever is free.
-func hand(ctx context.Context, q *virtq.Queue, requests chan<- *virtq.Chain) error {
-	for {
-		c, err := q.Pop()
-		if err != nil {
-			return err
-		}
-		if c == nil {
-			if err := q.Wait(ctx); err != nil {
-				return errors.Join(err, context.Cause(ctx))
+			select {
+			case requests <- request:
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-			continue
-		}
-		select {
-		case requests <- c:
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
+	work := func(context.Context) error {
+		c := new(call)
+		for request := range requests {
+			if err := s.serveChain(c, q, request); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return append(slices.Repeat([]func(context.Context) error{work}, workers), hand)
 }
 
 // serveChain answers one request. The header of the reply has a place of its own,

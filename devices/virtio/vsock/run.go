@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
@@ -40,33 +39,15 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 	}
 	d.start()
 	defer d.stop()
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var work sync.WaitGroup
+	var loops []func(context.Context) error
 	for i, serve := range []func(context.Context, *virtq.Queue) error{d.serveRx, d.serveTx, d.serveEvents} {
-		q := queues[i]
-		if q == nil {
-			continue // the driver does without
-		}
-		work.Go(func() { cancel(serve(ctx, q)) })
-	}
-	<-ctx.Done()
-	work.Wait()
-	return context.Cause(ctx)
-}
-
-// pop waits for a chain.
-func pop(ctx context.Context, q *virtq.Queue) (*virtq.Chain, error) {
-	for {
-		c, err := q.Pop()
-		if c != nil || err != nil {
-			return c, err
-		}
-		if err := q.Wait(ctx); err != nil {
-			return nil, err
+		if q := queues[i]; q != nil { // the driver may do without one
+			loops = append(loops, func(ctx context.Context) error { return serve(ctx, q) })
 		}
 	}
+	// Without a driver's queues there is nothing to do but to wait for the reset.
+	loops = append(loops, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	return virtio.Serve(ctx, loops...)
 }
 
 // serveRx fills the guest's buffers with packets as there are some.
@@ -85,7 +66,7 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 			}
 			if room == nil {
 				var err error
-				if room, err = pop(ctx, q); err != nil {
+				if room, err = q.Next(ctx); err != nil {
 					return err
 				}
 			}
@@ -130,7 +111,7 @@ func (d *Device) hasOutput() bool {
 func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, bufferSize)
 	for {
-		c, err := pop(ctx, q)
+		c, err := q.Next(ctx)
 		if err != nil {
 			return err
 		}
@@ -171,7 +152,7 @@ func (d *Device) serveEvents(ctx context.Context, q *virtq.Queue) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		c, err := pop(ctx, q)
+		c, err := q.Next(ctx)
 		if err != nil {
 			return err
 		}
