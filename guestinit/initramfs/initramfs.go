@@ -12,7 +12,10 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/u-root/pkg/cpio"
 )
+
+//go:generate go run ./build -o images
 
 //go:embed images
 var images embed.FS
@@ -45,6 +48,24 @@ func Base(arch string) ([]byte, error) {
 	}
 	b.once.Do(func() { b.cpio, b.err = load(arch) })
 	return b.cpio, b.err
+}
+
+// Init gives PID 1 alone, for a guest whose user land is not ours.
+func Init(arch string) ([]byte, error) {
+	b, err := Base(arch)
+	if err != nil {
+		return nil, err
+	}
+	r := cpio.Newc.Reader(bytes.NewReader(b))
+	for {
+		rec, err := r.ReadRecord()
+		if err != nil {
+			return nil, fmt.Errorf("initramfs for %s has no init: %w", arch, err)
+		}
+		if rec.Name == "init" {
+			return io.ReadAll(io.NewSectionReader(rec, 0, int64(rec.FileSize)))
+		}
+	}
 }
 
 func load(arch string) ([]byte, error) {

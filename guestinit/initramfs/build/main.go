@@ -8,9 +8,13 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -20,20 +24,60 @@ import (
 
 func main() {
 	dir := flag.String("o", "guestinit/initramfs/images", "the directory for the images")
+	force := flag.Bool("f", false, "build also what is newer than its sources")
 	flag.Parse()
 	arches := flag.Args()
 	if len(arches) == 0 {
 		arches = initramfs.Arches
 	}
+	newest, err := newestSource()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "initramfs:", err)
+		os.Exit(1)
+	}
 	for _, arch := range arches {
-		if err := build(*dir, arch); err != nil {
+		image := filepath.Join(*dir, initramfs.FileName(arch))
+		if st, err := os.Stat(image); err == nil && st.ModTime().After(newest) && !*force {
+			continue
+		}
+		if err := build(image, arch); err != nil {
 			fmt.Fprintln(os.Stderr, "initramfs:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-func build(dir, arch string) error {
+// newestSource is when a source of the images last changed: the module's
+// dependencies, the Go release, what is under guestinit.
+func newestSource() (newest time.Time, err error) {
+	out, err := exec.Command("go", "env", "GOMOD", "GOROOT").Output()
+	if err != nil {
+		return newest, fmt.Errorf("go env: %w", err)
+	}
+	mod, goroot, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	root := filepath.Dir(mod)
+	consider := func(path string) error {
+		st, err := os.Stat(path)
+		if err == nil && st.ModTime().After(newest) {
+			newest = st.ModTime()
+		}
+		return err
+	}
+	for _, p := range []string{mod, filepath.Join(root, "go.sum"), filepath.Join(goroot, "VERSION")} {
+		if err := consider(p); err != nil {
+			return newest, err
+		}
+	}
+	err = filepath.WalkDir(filepath.Join(root, "guestinit"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		return consider(path)
+	})
+	return newest, err
+}
+
+func build(path, arch string) error {
 	var image, packed bytes.Buffer
 	if err := builder.Build(&image, arch, slog.Default()); err != nil {
 		return err
@@ -47,7 +91,6 @@ func build(dir, arch string) error {
 	if err := z.Close(); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, initramfs.FileName(arch))
 	tmp := path + ".new"
 	if err := os.WriteFile(tmp, packed.Bytes(), 0o644); err != nil {
 		return err
