@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -132,8 +133,13 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 		addr, gsi := virtioSlot(i)
 		hw.VirtioMMIO = append(hw.VirtioMMIO, acpi.Device{Addr: addr, Size: mmioWindow, GSI: gsi})
 	}
+	seed := make([]byte, 64)
+	if _, err := rand.Read(seed); err != nil {
+		return nil, err
+	}
 	layout, err := linuxamd64.Setup(linuxamd64.Config{
-		Kernel: kernel, RAM: m.bootRanges(), Cmdline: m.cfg.Cmdline, Initrd: m.cfg.Initrd, Machine: hw,
+		Kernel: kernel, RAM: m.bootRanges(), Cmdline: m.cfg.Cmdline, Initrd: m.cfg.Initrd,
+		RNGSeed: seed, Machine: hw,
 	})
 	if err != nil {
 		return nil, err
