@@ -1,0 +1,117 @@
+package supervisor
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+
+	"warder/boot/kernelpkg"
+	"warder/guestinit"
+	"warder/guestinit/initramfs"
+)
+
+// guestModules are what a service VM's kernel loads, where it has not built
+// them in: the way to its devices first, then those of which it waits for
+// none. Their order is the order of loading.
+var guestModules = []string{"virtio_mmio", "vmw_vsock_virtio_transport", "virtio_blk", "virtio_rng", "evdev", "button"}
+
+// initPath is where PID 1 is beside a foreign user land.
+const initPath = "/.warder/init"
+
+// image is what a guest boots from.
+type image struct {
+	kernel  string
+	initrd  [][]byte
+	cmdline string
+}
+
+func buildImage(s Spec) (image, error) {
+	img := image{kernel: s.Kernel}
+	var config guestinit.Config
+	var files []guestinit.File
+
+	pkg, err := findKernel(s.Kernel)
+	if err != nil {
+		return img, err
+	}
+	if pkg != nil {
+		img.kernel = pkg.KernelPath
+		for _, m := range pkg.Select(guestModules...) {
+			data, err := os.ReadFile(m.Path)
+			if err != nil {
+				return img, fmt.Errorf("module of the guest kernel: %w", err)
+			}
+			p := path.Join(guestinit.ModuleDir, filepath.Base(m.Path))
+			config.Modules = append(config.Modules, p)
+			files = append(files, guestinit.File{Path: p, Mode: 0o644, Data: data})
+		}
+	}
+
+	img.cmdline = cmdline(s)
+	if s.Initrd == "" {
+		base, err := initramfs.Base(runtime.GOARCH)
+		if err != nil {
+			return img, err
+		}
+		img.initrd = append(img.initrd, base)
+	} else {
+		own, err := os.ReadFile(s.Initrd)
+		if err != nil {
+			return img, fmt.Errorf("initrd: %w", err)
+		}
+		pid1, err := initramfs.Init(runtime.GOARCH)
+		if err != nil {
+			return img, err
+		}
+		img.initrd = append(img.initrd, own)
+		img.cmdline += " rdinit=" + initPath
+		files = append(files, guestinit.File{Path: initPath, Mode: 0o755, Data: pid1})
+	}
+	archive, err := guestinit.Archive(config, files...)
+	if err != nil {
+		return img, err
+	}
+	img.initrd = append(img.initrd, archive)
+	return img, nil
+}
+
+// findKernel gives the installed kernel that is meant, nil for a file that is
+// not one of them.
+func findKernel(file string) (*kernelpkg.Package, error) {
+	if file == "" {
+		return kernelpkg.Find(runtime.GOARCH)
+	}
+	all, err := kernelpkg.List()
+	if err != nil {
+		return nil, nil // the file can do without the cache
+	}
+	want, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	for _, p := range all {
+		for _, f := range []string{p.KernelPath, p.VmlinuzPath} {
+			if st, err := os.Stat(f); err == nil && os.SameFile(st, want) {
+				return p, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// cmdline is the kernel's command line. Each byte on the serial port is an
+// exit, so the kernel says only what matters (panics always do); a panic ends
+// the machine at once.
+func cmdline(s Spec) string {
+	verbosity := "quiet loglevel=3"
+	if s.Console != nil {
+		verbosity = "loglevel=7"
+	}
+	line := "console=ttyS0 " + verbosity + " panic=-1 cryptomgr.notests random.trust_cpu=on"
+	if s.Cmdline != "" {
+		line += " " + s.Cmdline
+	}
+	return line
+}

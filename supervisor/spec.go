@@ -1,0 +1,76 @@
+// Package supervisor starts service VMs and runs the services in them.
+//
+// [StartVM] makes a machine from a [Spec] and returns when the guest's PID 1
+// has answered and is set up; [ServiceVM.Run] then runs commands in it. When a
+// guest does not come up, or goes away, the error says what became of it: see
+// [GuestError].
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path"
+	"time"
+
+	"warder/vmm"
+)
+
+// Spec describes a service VM, as plain data.
+type Spec struct {
+	Name   string
+	CPUs   int    // vmm's default when 0
+	Memory uint64 // bytes; vmm's default when 0
+
+	// Kernel is the path of a guest kernel. Empty: the installed one, with
+	// its modules. Any other must have virtio-mmio and virtio-vsock built in.
+	Kernel string
+	// Initrd is the path of an initramfs whose files are the guest's user
+	// land in place of warder's own. PID 1 is warder's all the same.
+	Initrd string
+	// Cmdline is added to the kernel's command line.
+	Cmdline string
+
+	Disks  []vmm.Disk // /dev/vda and on
+	Shares []Share
+
+	// VsockDir is a directory for the Unix sockets that stand for the guest's
+	// vsock ports; "" for none.
+	VsockDir string
+
+	// BootTimeout is how long the guest has to come up. Default: 2 minutes,
+	// which is long enough where the host's KVM is itself emulated.
+	BootTimeout time.Duration
+
+	// Console, if set, gets all that the guest's kernel says, which is then
+	// also told to say more.
+	Console io.Writer
+	// Log receives what the host should know of the machine. Default:
+	// slog.Default.
+	Log *slog.Logger
+}
+
+const defaultBootTimeout = 2 * time.Minute
+
+// A Share is a directory of the host that the guest has mounted.
+type Share struct {
+	Host     string
+	Guest    string // absolute
+	ReadOnly bool
+}
+
+func (s Spec) validate() error {
+	var errs []error
+	seen := make(map[string]bool)
+	for _, sh := range s.Shares {
+		switch {
+		case !path.IsAbs(sh.Guest) || path.Clean(sh.Guest) == "/":
+			errs = append(errs, fmt.Errorf("share of %s: %q in the guest: give an absolute path that is not /", sh.Host, sh.Guest))
+		case seen[path.Clean(sh.Guest)]:
+			errs = append(errs, fmt.Errorf("share of %s: there is one at %s already", sh.Host, sh.Guest))
+		}
+		seen[path.Clean(sh.Guest)] = true
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,230 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/vmm"
+)
+
+// A ServiceVM is a machine whose guest has come up. Its methods are safe for
+// concurrent use.
+type ServiceVM struct {
+	name    string
+	machine *vmm.Machine
+	guest   *control.Guest
+	serial  *tail
+}
+
+// nextCID gives every VM of this process an address of its own.
+var nextCID atomic.Uint32
+
+const (
+	firstCID = 3
+	// seedSize is how much of the host's entropy a guest gets, in bytes.
+	seedSize = 64
+	// settle is how long the machine of a guest that fell silent may take to
+	// end, for the error to tell why.
+	settle = 5 * time.Second
+)
+
+// StartVM starts a VM and waits until its guest is up and set up. The error is
+// a *GuestError when the host did its part and the guest did not.
+func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
+	if spec.Log == nil {
+		spec.Log = slog.Default()
+	}
+	if spec.BootTimeout == 0 {
+		spec.BootTimeout = defaultBootTimeout
+	}
+	if err := spec.validate(); err != nil {
+		return nil, err
+	}
+	img, err := buildImage(spec)
+	if err != nil {
+		return nil, err
+	}
+	vm := &ServiceVM{name: spec.Name, serial: &tail{next: spec.Console}}
+	cfg := vmm.Config{
+		Name:     spec.Name,
+		CPUs:     spec.CPUs,
+		Memory:   spec.Memory,
+		Kernel:   img.kernel,
+		Initrd:   img.initrd,
+		Cmdline:  img.cmdline,
+		Disks:    spec.Disks,
+		VsockCID: firstCID + nextCID.Add(1) - 1,
+		VsockDir: spec.VsockDir,
+		Serial:   vmm.Stream{Out: vm.serial},
+		Log:      spec.Log,
+	}
+	setup := proto.Setup{Hostname: spec.Name, Entropy: make([]byte, seedSize)}
+	rand.Read(setup.Entropy)
+	for i, s := range spec.Shares {
+		tag := fmt.Sprintf("share%d", i)
+		cfg.Shares = append(cfg.Shares, vmm.Share{Tag: tag, Dir: s.Host, ReadOnly: s.ReadOnly})
+		setup.Mounts = append(setup.Mounts, proto.Mount{Type: "virtiofs", Source: tag, Target: s.Guest, ReadOnly: s.ReadOnly})
+	}
+	if vm.machine, err = vmm.New(cfg); err != nil {
+		return nil, err
+	}
+	if err := vm.boot(ctx, spec, setup); err != nil {
+		vm.machine.Close()
+		return nil, err
+	}
+	return vm, nil
+}
+
+// boot starts the machine and brings its guest to where it can run commands.
+func (vm *ServiceVM) boot(ctx context.Context, spec Spec, setup proto.Setup) error {
+	listener, err := vm.machine.Vsock().Listen(proto.Port)
+	if err != nil {
+		return err
+	}
+	if err := vm.machine.Start(); err != nil {
+		listener.Close()
+		return err
+	}
+	booting, cancel := context.WithTimeout(ctx, spec.BootTimeout)
+	defer cancel()
+	go func() { // the end of the machine is the end of the wait
+		select {
+		case <-vm.machine.Done():
+			cancel()
+		case <-booting.Done():
+		}
+	}()
+	guest, err := control.Accept(booting, listener, spec.Log)
+	if err == nil {
+		for _, w := range guest.Hello().Warnings {
+			spec.Log.Debug("guest's PID 1", "vm", vm.name, "warning", w)
+		}
+		vm.guest = guest
+		setup.Time = time.Now()
+		err = guest.Setup(booting, setup)
+	}
+	if err == nil {
+		return nil
+	}
+	if guest != nil {
+		guest.Close()
+	}
+	if _, said := errors.AsType[*proto.Error](err); said {
+		return fmt.Errorf("the guest could not be set up: %w", err)
+	}
+	select {
+	case <-vm.machine.Done():
+		return gone(vm.machine.Wait(), vm.serial.bytes())
+	default:
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if booting.Err() != nil {
+		return stuck(spec.BootTimeout, vm.machine.Stats(), vm.serial.bytes())
+	}
+	return vm.explain(err)
+}
+
+// explain turns the end of a guest's control connection into what became of
+// the machine. Other errors it leaves.
+func (vm *ServiceVM) explain(err error) error {
+	if !errors.Is(err, control.ErrGone) {
+		return err
+	}
+	wait := time.NewTimer(settle)
+	defer wait.Stop()
+	select {
+	case <-vm.machine.Done():
+		e := gone(vm.machine.Wait(), vm.serial.bytes())
+		if why := vm.guest.Stopping(); why != "" && e.Exit.Reason == vmm.PowerOff {
+			e.Cause += " (" + strings.Join(lines([]byte(why)), " ") + ")"
+		}
+		return e
+	case <-wait.C:
+		return &GuestError{Cause: "the guest's PID 1 closed its control connection", Serial: lines(vm.serial.bytes())}
+	}
+}
+
+// Name is the VM's name.
+func (vm *ServiceVM) Name() string { return vm.name }
+
+// Machine is the machine under the VM, for those who watch it.
+func (vm *ServiceVM) Machine() *vmm.Machine { return vm.machine }
+
+// Serial is the last that the guest's kernel said, as it came.
+func (vm *ServiceVM) Serial() []byte { return vm.serial.bytes() }
+
+// Done is closed when the machine has ended.
+func (vm *ServiceVM) Done() <-chan struct{} { return vm.machine.Done() }
+
+// Run runs a command to its end, see control.Guest.Run. When the guest goes
+// away meanwhile, the error is a *GuestError.
+func (vm *ServiceVM) Run(ctx context.Context, cmd proto.Command, stdio control.Stdio) (proto.Status, error) {
+	p, err := vm.Start(ctx, cmd, stdio)
+	if err != nil {
+		return proto.Status{}, err
+	}
+	return p.Wait(ctx)
+}
+
+// A Process is a command that was started.
+type Process struct {
+	*control.Process
+	vm *ServiceVM
+}
+
+// Start starts a command, see control.Guest.Start.
+func (vm *ServiceVM) Start(ctx context.Context, cmd proto.Command, stdio control.Stdio) (*Process, error) {
+	p, err := vm.guest.Start(ctx, cmd, stdio)
+	if err != nil {
+		return nil, vm.explain(err)
+	}
+	return &Process{p, vm}, nil
+}
+
+// Wait waits for the command, see control.Process.Wait. When the guest goes
+// away, the error is a *GuestError.
+func (p *Process) Wait(ctx context.Context) (proto.Status, error) {
+	status, err := p.Process.Wait(ctx)
+	return status, p.vm.explain(err)
+}
+
+// Info is the guest's own view of its resources.
+func (vm *ServiceVM) Info(ctx context.Context) (proto.Info, error) {
+	info, err := vm.guest.Info(ctx)
+	return info, vm.explain(err)
+}
+
+// Stop stops the guest in good order: its processes get grace to end, its file
+// systems are unmounted, it switches off. When ctx ends first the machine is
+// killed, and the error says so. Either way nothing of the VM is left.
+func (vm *ServiceVM) Stop(ctx context.Context, grace time.Duration) error {
+	err := vm.guest.PowerOff(ctx, grace)
+	if err != nil && !errors.Is(err, control.ErrGone) {
+		err = vm.machine.Stop(ctx) // by its power button
+	} else {
+		select {
+		case <-vm.machine.Done():
+			err = nil
+		case <-ctx.Done():
+			err = fmt.Errorf("the guest did not switch off in time and was killed: %w", ctx.Err())
+		}
+	}
+	return errors.Join(err, vm.Close())
+}
+
+// Close kills the machine, if it still runs, and gives back all it held.
+func (vm *ServiceVM) Close() error {
+	vm.machine.Kill()
+	vm.guest.Close()
+	return vm.machine.Close()
+}
