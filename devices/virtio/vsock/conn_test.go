@@ -142,16 +142,16 @@ func TestDialSaysWhatTheGuestDidNotDo(t *testing.T) {
 
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		var host uint32
+		host := make(chan uint32, 1)
 		go func() {
 			<-p.d.output
-			host = p.take()[0].Host
+			host <- p.take()[0].Host
 		}()
 		_, err = p.d.Dial(ctx, 22)
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "did not answer") {
 			t.Errorf("request not answered: %v", err)
 		}
-		p.expect(sent{Op: opReset, Guest: 22, Host: host})
+		p.expect(sent{Op: opReset, Guest: 22, Host: <-host})
 
 		p.d.stop()
 		if _, err := p.d.Dial(t.Context(), 22); !errors.Is(err, ErrNotReady) {
