@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// testkvm is the package that tests import to have KVM.
+// testkvm is the package through which tests have KVM: they import it, or a
+// package that does.
 const testkvm = "warder/internal/testkvm"
 
 // A goPackage is a package as go list describes it.
@@ -22,20 +23,35 @@ type goPackage struct {
 	ImportPath   string
 	Dir          string
 	Module       struct{ Dir string }
-	TestGoFiles  []string
-	XTestGoFiles []string
+	Deps         []string
 	TestImports  []string
 	XTestImports []string
 }
 
-// needsKVM reports whether the package's tests are for the lab.
-func (p goPackage) needsKVM() bool {
-	return slices.Contains(p.TestImports, testkvm) || slices.Contains(p.XTestImports, testkvm)
+// needKVM returns the packages among those that patterns name whose tests are
+// for the lab.
+func needKVM(ctx context.Context, arch string, patterns []string) ([]goPackage, error) {
+	everything, err := listPackages(ctx, arch, []string{"warder/..."})
+	if err != nil {
+		return nil, err
+	}
+	leads := map[string]bool{testkvm: true} // to KVM
+	for _, p := range everything {
+		leads[p.ImportPath] = leads[p.ImportPath] || slices.Contains(p.Deps, testkvm)
+	}
+	named, err := listPackages(ctx, arch, patterns)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(named, func(p goPackage) bool {
+		leadsThere := func(imported string) bool { return leads[imported] }
+		return !slices.ContainsFunc(p.TestImports, leadsThere) && !slices.ContainsFunc(p.XTestImports, leadsThere)
+	}), nil
 }
 
 // listPackages lists the packages that patterns name, as they are for arch.
 func listPackages(ctx context.Context, arch string, patterns []string) ([]goPackage, error) {
-	args := append([]string{"list", "-json=ImportPath,Dir,Module,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)
+	args := append([]string{"list", "-json=ImportPath,Dir,Module,Deps,TestImports,XTestImports"}, patterns...)
 	out, err := goTool(ctx, arch, args...).Output()
 	if err != nil {
 		return nil, commandError("go list", err)

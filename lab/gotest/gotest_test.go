@@ -47,7 +47,7 @@ func TestConsume(t *testing.T) {
 		t.Errorf("packages that ended: -want +got\n%s", diff)
 	}
 	var bad []string
-	for _, id := range r.settle() {
+	for _, id := range r.failures() {
 		bad = append(bad, id.String())
 	}
 	if diff := cmp.Diff([]string{"warder/b", "warder/b.TestBad", "warder/b.TestCut", "warder/c"}, bad); diff != "" {
@@ -64,6 +64,7 @@ func TestConsume(t *testing.T) {
 func TestForgetBeforeRunningAgain(t *testing.T) {
 	r := parse(t, "lab", events)
 	r.forget("warder/b")
+	r.failures()
 	if got, want := r.count(""), (counts{passed: 1, failed: 1, skipped: 1}); got != want {
 		t.Errorf("counts %+v, want %+v", got, want)
 	}

@@ -68,7 +68,7 @@ func (r *run) goTest(ctx context.Context, o options, report *reporter, env strin
 	}
 	// Its exit status only repeats what the events said, unless they said
 	// nothing bad.
-	if err := cmd.Wait(); err != nil && len(r.settle()) == 0 {
+	if err := cmd.Wait(); err != nil && len(r.failures()) == 0 {
 		return fmt.Errorf("go test: %w", err)
 	}
 	return nil

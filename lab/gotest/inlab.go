@@ -47,7 +47,7 @@ func runInLab(ctx context.Context, o options, arch string, report *reporter) (*r
 }
 
 func (l *labRun) prepare(ctx context.Context) error {
-	all, err := listPackages(ctx, l.arch, l.o.packages)
+	tests, err := needKVM(ctx, l.arch, l.o.packages)
 	if err != nil {
 		return err
 	}
@@ -55,10 +55,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
 		return err
 	}
-	for _, p := range all {
-		if !p.needsKVM() {
-			continue
-		}
+	for _, p := range tests {
 		binary := filepath.Join(l.dir, testName(p)+".test")
 		if err := buildTest(ctx, l.arch, p, l.o.cover != "", binary); err != nil {
 			l.run.fail(p.ImportPath, err.Error())

@@ -54,6 +54,7 @@ func (r *reporter) elapsed() string {
 
 // packageDone prints a package's line and the output of what failed in it.
 func (r *reporter) packageDone(from *run, pkg string) {
+	from.settle(pkg)
 	c := from.count(pkg)
 	if c == (counts{}) && from.tests[testID{Package: pkg}].Outcome == skipped {
 		return // no test files
@@ -94,7 +95,7 @@ func (c *counts) add(o outcome) {
 	switch o {
 	case passed:
 		c.passed++
-	case failed, "":
+	case failed:
 		c.failed++
 	case skipped:
 		c.skipped++
@@ -109,7 +110,7 @@ func (r *run) count(pkg string) counts {
 	for id, rec := range r.tests {
 		if id.Test != "" && (pkg == "" || id.Package == pkg) {
 			c.add(rec.Outcome)
-			bad[id.Package] = bad[id.Package] || rec.Outcome == failed || rec.Outcome == ""
+			bad[id.Package] = bad[id.Package] || rec.Outcome == failed
 		}
 	}
 	for id, rec := range r.tests {
@@ -126,10 +127,12 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var total counts
+	var bad [][]testID
 	fmt.Fprintln(r.w)
 	t := tabwriter.NewWriter(r.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "where\tpackages\tpassed\tfailed\tskipped\t")
 	for _, run := range runs {
+		bad = append(bad, run.failures())
 		c := run.count("")
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t\n", run.Place, run.packages(), c.passed, c.failed, c.skipped)
 		total.passed += c.passed
@@ -137,8 +140,8 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 		total.skipped += c.skipped
 	}
 	t.Flush()
-	for _, run := range runs {
-		for _, id := range run.settle() {
+	for i, run := range runs {
+		for _, id := range bad[i] {
 			fmt.Fprintf(r.w, "FAILED %s: %v\n", run.Place, id)
 		}
 	}

@@ -139,16 +139,22 @@ func (rec *record) write(s string) {
 	rec.Output += s
 }
 
-// settle turns what never ended into failures. It returns what failed.
-func (r *run) settle() []testID {
-	var bad []testID
-	for _, id := range r.order {
-		rec := r.tests[id]
-		if rec.Outcome == "" {
+// settle turns what never ended in a package into failures.
+func (r *run) settle(pkg string) {
+	for id, rec := range r.tests {
+		if id.Package == pkg && rec.Outcome == "" {
 			rec.Outcome = failed
 			rec.Output += "it started and never ended\n"
 		}
-		if rec.Outcome == failed {
+	}
+}
+
+// failures settles everything and returns what failed.
+func (r *run) failures() []testID {
+	var bad []testID
+	for _, id := range r.order {
+		r.settle(id.Package)
+		if r.tests[id].Outcome == failed {
 			bad = append(bad, id)
 		}
 	}
