@@ -21,6 +21,9 @@ var (
 	pathShape   = regexp.MustCompile(`^[A-Za-z0-9_.*-]+(/[A-Za-z0-9_.*-]+)*/?$`)
 )
 
+// docPath is how comments refer to a document.
+var docPath = regexp.MustCompile(`\bdocs/[a-zA-Z0-9/_-]+\.md\b`)
+
 // documents are the files that make claims about the repository.
 func documents(fsys fs.FS) []string { return files(fsys, ".md") }
 
@@ -54,6 +57,16 @@ func deadPaths(fsys fs.FS) (complaints []string) {
 			}
 		}
 	}
+	for _, p := range files(fsys, ".go", "Makefile") {
+		if under(p, "internal/analysis") {
+			continue // fixtures
+		}
+		for _, doc := range docPath.FindAllString(read(fsys, p), -1) {
+			if !exists(doc) {
+				complaints = append(complaints, fmt.Sprintf("%s refers to %s, which is not there", p, doc))
+			}
+		}
+	}
 	return complaints
 }
 
@@ -64,9 +77,9 @@ func TestDeadPathsComplain(t *testing.T) {
 		"README.md":        "`docs/here.md`, `docs/gone.md`, `kvm/*.go`, `vmm/*_arm64.go`, `README.md`, `SECURITY.md`, `make test`, `and/or`, `docs/`",
 		"docs/here.md":     "[up](../README.md) [gone](gone.md) [part](here.md#part) [web](https://example.org/gone.md) `cmd/x -flag /y`",
 		"CHANGELOG.md":     "`docs/gone.md` is gone",
-		"kvm/a.go":         "package kvm\n",
+		"kvm/a.go":         "// Package kvm: see docs/here.md, docs/lost.md.\npackage kvm\n",
 		"testdata/case.md": "`docs/gone.md`",
-	})), "README.md names docs/gone.md", "README.md names vmm/*_arm64.go", "README.md names SECURITY.md", "docs/here.md links to docs/gone.md")
+	})), "README.md names docs/gone.md", "README.md names vmm/*_arm64.go", "README.md names SECURITY.md", "docs/here.md links to docs/gone.md", "kvm/a.go refers to docs/lost.md")
 }
 
 // code returns what a document shows as code: spans and fenced blocks.
