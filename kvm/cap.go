@@ -38,7 +38,6 @@ const (
 	CapReadOnlyMem            Cap = 81
 	CapIRQFDResample          Cap = 82
 	CapDeviceCtrl             Cap = 89
-	CapVMAttributes           Cap = 101
 	CapARMPSCI02              Cap = 102
 	CapCheckExtensionVM       Cap = 105
 	CapGuestDebugHWBPs        Cap = 119
@@ -46,7 +45,6 @@ const (
 	CapIOEventFDAnyLength     Cap = 122
 	CapARMPMUv3               Cap = 126
 	CapVCPUAttributes         Cap = 127
-	CapMSIDevID               Cap = 131
 	CapImmediateExit          Cap = 136
 	CapARMVMIPASize           Cap = 165
 	CapManualDirtyLogProtect2 Cap = 168

@@ -58,7 +58,6 @@ var Capabilities = []Capability{
 	{CapARMVMIPASize, "ARM_VM_IPA_SIZE", "", "4.20", false, "guests with more than 40 bits of memory addresses"},
 	{CapARMPMUv3, "ARM_PMU_V3", "", "4.6", false, "performance counters in the guest"},
 	{CapVCPUAttributes, "VCPU_ATTRIBUTES", "5.16", "4.6", false, "setting timer and PMU interrupts, TSC offset"},
-	{CapVMAttributes, "VM_ATTRIBUTES", "", "6.4", false, "asking for the SMCCC filter"},
 	{CapARMSystemSuspend, "ARM_SYSTEM_SUSPEND", "", "5.19", false, "guests that suspend"},
 	{CapCounterOffset, "COUNTER_OFFSET", "", "6.4", false, "a guest clock that goes on after a restore"},
 	{CapStealTime, "STEAL_TIME", "5.10", "5.10", false, "guests that know when they were not running"},
@@ -90,6 +89,5 @@ var Capabilities = []Capability{
 	{CapDirtyLogRingWithBitmap, "DIRTY_LOG_RING_WITH_BITMAP", "", "6.3", false, "written pages, those by the interrupt controller too"},
 
 	{CapSignalMSI, "SIGNAL_MSI", "3.5", "4.8", false, "message-signalled interrupts"},
-	{CapMSIDevID, "MSI_DEVID", "", "4.8", false, "message-signalled interrupts through an ITS"},
 	{CapIRQFDResample, "IRQFD_RESAMPLE", "3.7", "4.0", false, "level-triggered interrupts by eventfd"},
 }

@@ -52,7 +52,7 @@ func (vm *VM) CreateDevice(typ DeviceType, flags uint32) (*Device, error) {
 // Close closes the descriptor; the device stays until its VM ends.
 func (d *Device) Close() error { return closeFD(&d.fd) }
 
-// attributes are the calls that devices, VMs (CapVMAttributes) and vCPUs
+// attributes are the calls that devices, VMs and vCPUs
 // (CapVCPUAttributes) have in common: an attribute is a value, found by a group
 // and a number inside it, whose type the group's documentation tells
 // (Documentation/virt/kvm/devices).

@@ -78,9 +78,7 @@ func fields(a, b reflect.Type) map[string][2]uintptr {
 // Each ioctl that gokvm issues has our number. gokvm does not export the numbers:
 // they are taken from the calls in its source.
 func TestRequestsAgainstGokvm(t *testing.T) {
-	if testkvm.InLab() {
-		t.Skip("the source of gokvm is where the test was built; it has run there")
-	}
+	testkvm.OnHost(t, "the source of gokvm is there")
 	theirs := gokvmRequests(t)
 	ours := map[string]uintptr{}
 	for name, nr := range kvm.Requests() {

@@ -274,6 +274,27 @@ func TestHardwareBreakpoint(t *testing.T) {
 	}
 }
 
+// INT3 exits, at the instruction; RIP + 1 goes on.
+func TestSoftwareBreakpoint(t *testing.T) {
+	testkvm.NeedHardware(t, "the INT3 intercept, which QEMU does not emulate")
+	g := testkvm.NewGuest(t, []byte{0x90, 0xcc, 0xf4}) // nop; int3; hlt
+	testkvm.NeedCap(t, g.VM, kvm.CapSetGuestDebug)
+	g.LongMode(t)
+	if err := g.CPU.SetGuestDebug(&kvm.GuestDebug{Control: kvm.DebugEnable | kvm.DebugSoftware}); err != nil {
+		t.Fatal(err)
+	}
+	if d := g.Run(t, kvm.ExitDebug).Debug(); d.Exception != 3 || d.PC != testkvm.Base+1 {
+		t.Errorf("%+v, want #BP at %#x", d, testkvm.Base+1)
+	}
+	r, err := g.CPU.GetRegs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RIP++
+	g.SetRegs(t, r)
+	g.Run(t, kvm.ExitHlt)
+}
+
 // A triple fault ends the guest and nothing else.
 func TestTripleFault(t *testing.T) {
 	g := testkvm.NewGuest(t, []byte{0x0f, 0x0b}) // ud2, with no IDT

@@ -22,7 +22,7 @@ type MSI struct {
 	DeviceID uint32 // of the writer, where Flags says so (GICv3 ITS)
 }
 
-// MSIValidDevID is KVM_MSI_VALID_DEVID: MSI.DeviceID is meant (CapMSIDevID).
+// MSIValidDevID is KVM_MSI_VALID_DEVID: MSI.DeviceID is meant.
 const MSIValidDevID = 1 << 0
 
 // SignalMSI is KVM_SIGNAL_MSI (CapSignalMSI): "Directly inject a MSI message."

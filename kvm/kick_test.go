@@ -87,9 +87,9 @@ func (l *looper) do(f func()) bool {
 // spinning in the guest, asleep in the kernel, or between two exits.
 func TestNoKickIsLost(t *testing.T) {
 	const senders = 8
-	each := 2000
+	each := 1000
 	if testing.Short() {
-		each = 200
+		each = 100
 	}
 	for name, newGuest := range map[string]func(testing.TB) *testkvm.Guest{
 		"spinning": spinGuest, "asleep": sleepGuest, "exiting": exitGuest,

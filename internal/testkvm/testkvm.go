@@ -57,6 +57,25 @@ func NeedCap(t testing.TB, in interface{ Check(kvm.Cap) (int, error) }, c kvm.Ca
 	return n
 }
 
+// NeedHardware makes sure that there is a KVM on a real processor, for the few
+// things that no emulated one of the lab has. what says which.
+func NeedHardware(t testing.TB, what string) {
+	t.Helper()
+	if InLab() {
+		t.Skip("needs hardware: " + what)
+	}
+	Need(t)
+}
+
+// OnHost is for a test of what is only where the test was built, such as source
+// code: the lab skips it, and the test runner asks that it passed on the host.
+func OnHost(t testing.TB, what string) {
+	t.Helper()
+	if InLab() {
+		t.Skip("runs on the host: " + what)
+	}
+}
+
 // Missing ends the test: as a failure in the lab, as a marked skip elsewhere.
 func Missing(t testing.TB, what string) {
 	t.Helper()

@@ -15,6 +15,9 @@ func hypervisor() string {
 			names = append(names, strings.TrimSpace(string(b)))
 		}
 	}
+	if b, err := os.ReadFile("/proc/device-tree/compatible"); err == nil { // names, each with a zero behind it
+		names = append(names, strings.Join(strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 }), " "))
+	}
 	return parseHypervisor(string(cpuinfo), strings.Join(names, " "))
 }
 
@@ -30,7 +33,7 @@ func parseHypervisor(cpuinfo, machine string) string {
 			break
 		}
 	}
-	for _, known := range []string{"QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Microsoft Corporation Virtual", "Google Compute", "Amazon EC2", "Bochs", "Parallels"} {
+	for _, known := range []string{"QEMU", "KVM", "VMware", "VirtualBox", "Xen", "Microsoft Corporation Virtual", "Google Compute", "Amazon EC2", "Bochs", "Parallels", "dummy-virt"} {
 		if strings.Contains(machine, known) {
 			return machine
 		}

@@ -73,6 +73,7 @@ func TestParseHypervisor(t *testing.T) {
 		{guest, "LENOVO 20XW", "unknown"},
 		{guest, "QEMU Standard PC (Q35 + ICH9, 2009)", "QEMU Standard PC (Q35 + ICH9, 2009)"},
 		{"Features : fp asimd\n", "QEMU QEMU Virtual Machine", "QEMU QEMU Virtual Machine"}, // arm64
+		{"Features : fp asimd\n", "linux,dummy-virt", "linux,dummy-virt"},
 		{"model name : hypervisor\n", "", ""},
 		{"", "", ""},
 	} {
