@@ -251,7 +251,8 @@ func (k *kallsyms) addresses(im *image, off int) []uint64 {
 				break
 			}
 		}
-		if sorted && addrs[k.n-1] > addrs[0] {
+		// The last symbols are of the kernel itself, not per-CPU offsets.
+		if sorted && addrs[k.n-1] > addrs[0] && addrs[k.n-1] >= base {
 			return addrs
 		}
 	}

@@ -76,30 +76,35 @@ func (r *reader) name(dentry uint64) (string, error) {
 	return string(buf), nil
 }
 
-// up goes one step towards the root: to the dentry's parent, or from a mount's
-// root to where it is mounted, as often as mounts are stacked there. At the
-// root of all it stays.
-func (r *reader) up(at place) (place, error) {
+// leave goes from a mount's root to where it is mounted, as often as mounts
+// are stacked there. top says that this led to the root of all mounts.
+func (r *reader) leave(at place) (_ place, top bool, err error) {
 	for range maxStacked {
 		root, err := r.mountRoot(at.mount)
-		if err != nil {
-			return at, err
-		}
-		if at.dentry != root {
-			parent, err := r.follow(at.dentry, r.layout.dentryParent)
-			return place{at.mount, parent}, err
+		if err != nil || at.dentry != root {
+			return at, false, err
 		}
 		outer, err := r.follow(at.mount, r.layout.mountParent)
 		if err != nil || outer == at.mount {
-			return at, err
+			return at, true, err
 		}
 		point, err := r.follow(at.mount, r.layout.mountPoint)
 		if err != nil {
-			return at, err
+			return at, false, err
 		}
 		at = place{outer, point}
 	}
-	return at, fmt.Errorf("%w: mounts that lead to each other", ErrWalk)
+	return at, false, fmt.Errorf("%w: mounts that lead to each other", ErrWalk)
+}
+
+// up is the directory that a place is in; the root of all is in itself.
+func (r *reader) up(at place) (place, error) {
+	at, top, err := r.leave(at)
+	if err != nil || top {
+		return at, err
+	}
+	at.dentry, err = r.follow(at.dentry, r.layout.dentryParent)
+	return at, err
 }
 
 // absolute is the kernel's d_path: the names from the root of the mounts.
@@ -107,41 +112,26 @@ func (r *reader) absolute(at place) (string, error) {
 	var names []string
 	total := 0
 	for range maxDepth {
-		// From a mount's root to what it is mounted on.
-		for range maxStacked {
-			root, err := r.mountRoot(at.mount)
-			if err != nil {
-				return "", err
-			}
-			if at.dentry != root {
-				break
-			}
-			outer, err := r.follow(at.mount, r.layout.mountParent)
-			if err != nil {
-				return "", err
-			}
-			if outer == at.mount {
-				return joinUp(names), nil
-			}
-			point, err := r.follow(at.mount, r.layout.mountPoint)
-			if err != nil {
-				return "", err
-			}
-			at = place{outer, point}
-		}
-		name, parent, err := r.step(at.dentry)
+		out, top, err := r.leave(at)
 		if err != nil {
 			return "", err
 		}
-		if parent == at.dentry {
-			// A tree that is mounted nowhere: a pipe, a socket, a memfd.
-			return joinUp(append(names, name)), nil
+		if top {
+			return joinUp(names), nil
+		}
+		name, parent, err := r.step(out.dentry)
+		if err != nil {
+			return "", err
 		}
 		names = append(names, name)
+		if parent == out.dentry {
+			// A tree that is mounted nowhere: of a pipe, a socket, a memfd.
+			return joinUp(names), nil
+		}
 		if total += len(name) + 1; total > maxPath {
 			break
 		}
-		at.dentry = parent
+		at = place{out.mount, parent}
 	}
 	return "", fmt.Errorf("%w: a path that does not end", ErrWalk)
 }

@@ -168,7 +168,7 @@ func (r *reader) parent(c cursor, root place) (cursor, error) {
 }
 
 // descend goes into a name of a directory. When the name is a symbolic link,
-// target is where that points.
+// next is the link itself and target where it points.
 func (r *reader) descend(c cursor, name string, shares Shares) (next cursor, target string, err error) {
 	var dentry uint64
 	if len(c.below) == 0 {
@@ -182,9 +182,11 @@ func (r *reader) descend(c cursor, name string, shares Shares) (next cursor, tar
 	if dentry == 0 {
 		return c.append(name, Entry{}, true), "", nil
 	}
-	target, err = r.link(dentry)
-	if err != nil || target != "" {
-		return c, target, err
+	if target, err = r.link(dentry); err != nil {
+		return c, "", err
+	}
+	if target != "" {
+		return cursor{at: place{c.at.mount, dentry}, tag: c.tag}, target, nil
 	}
 	at, err := r.enter(place{c.at.mount, dentry})
 	if err != nil {
