@@ -218,6 +218,7 @@ func gpio(d *Device) *dt.Node {
 		dt.PropertyU32("#gpio-cells", 2),
 		empty("interrupt-controller"),
 		dt.PropertyU32("#interrupt-cells", 2),
+		dt.PropertyU32("#address-cells", 0),
 		dt.PropertyU32("phandle", phandleGPIO),
 	)
 }
