@@ -32,6 +32,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.AddCommand(
+		runCommand(),
 		kernelCommand(),
 		doctorCommand(),
 		labCommand(),

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/supervisor"
+	"warder/vmm/hostinfo"
+)
+
+// Exit statuses with the meaning that container tools give them.
+const (
+	statusFailed        = 125 // of warder's own
+	statusNotExecutable = 126
+	statusNotFound      = 127
+)
+
+const (
+	// stopTime is how long a guest may take to switch off after its command.
+	stopTime = 10 * time.Second
+	// leftoverGrace is how long processes that the command left behind get.
+	leftoverGrace = time.Second
+)
+
+func runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- CMD [ARG]...",
+		Short: "Run a command in a VM of its own",
+		Long: `Run a command in a VM of its own, which ends with it. The exit status is the
+command's, 128 + n after a death by signal n. 127 means that there is no such
+command in the guest, 126 that it cannot be executed, 125 that warder failed,
+124 that the command was killed after its --timeout.
+
+The guest has warder's small user land; its directories are lost with it, but
+for those shared by --share. A disk is /dev/vda and on. With --lab the same
+command line runs on an emulated machine, with copies of the files it names.`,
+		Example: `  warder run -- sh -c 'uname -a; head /proc/cpuinfo'
+  echo hi | warder run -i -- cat
+  warder run -it --share .:/src:ro -w /src -- sh`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return failed(errors.New("which command should run in the VM? give it after --"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.args = args
+			if f.lab != "" {
+				return runInLab(cmd.Context(), f)
+			}
+			return run(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	flags.StringVar(&f.name, "name", "vm", "name of the VM, its hostname too")
+	flags.IntVar(&f.cpus, "cpus", 0, "virtual CPUs (default 1)")
+	flags.VarP(&f.memory, "memory", "m", "memory, as in 512M or 2G; a plain number is MiB (default 256M)")
+	flags.StringVar(&f.kernel, "kernel", "", "guest kernel (default the one of warder kernel pull)")
+	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
+	flags.StringArrayVar(&f.disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
+	flags.StringArrayVar(&f.shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")
+	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment of the command, NAME=VALUE, or NAME to pass it on; may be repeated")
+	flags.StringVarP(&f.dir, "workdir", "w", "", "working directory of the command")
+	flags.StringVarP(&f.user, "user", "u", "", "user of the command, NAME[:GROUP] or numbers")
+	flags.DurationVar(&f.timeout, "timeout", 0, "kill the command after this time (default never)")
+	flags.BoolVar(&f.console, "console", false, "print what the guest's kernel says, on standard error")
+	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	flags.BoolVarP(&f.stdin, "interactive", "i", false, "give the command this standard input")
+	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
+	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
+	return cmd
+}
+
+// failed says what warder failed at, as opposed to the command.
+func failed(err error) error {
+	fmt.Fprintln(os.Stderr, "warder:", err)
+	return exitStatus(statusFailed)
+}
+
+func runInLab(ctx context.Context, f runFlags) error {
+	args, files, err := f.inLab()
+	if err != nil {
+		return failed(err)
+	}
+	var stdin io.Reader
+	if f.stdin {
+		stdin = os.Stdin
+	}
+	return rerunInLab(ctx, f.lab, args, files, stdin, f.tty)
+}
+
+func run(ctx context.Context, f runFlags) error {
+	spec, err := f.spec()
+	if err != nil {
+		return failed(err)
+	}
+	if f.tty && f.stdin && !term.IsTerminal(int(os.Stdin.Fd())) {
+		return failed(errors.New("-t with -i: standard input is not a terminal, leave -t out"))
+	}
+	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {
+		fmt.Fprintf(os.Stderr, "warder: this machine cannot run a VM: %s\n", k.Reason)
+		advice := "run it on an emulated machine: warder run --lab ..."
+		if k.Todo != "" {
+			advice += "; or: " + k.Todo
+		}
+		fmt.Fprintln(os.Stderr, "warder:", advice)
+		return exitStatus(statusFailed)
+	}
+	spec.Log = newLineLog(os.Stderr)
+	if f.console {
+		spec.Console = os.Stderr
+	}
+	s := newSession(ctx)
+	defer s.close()
+	if f.timeout > 0 {
+		s.limit(f.timeout)
+	}
+	status, err := s.run(spec, f)
+	if err != nil {
+		return s.explain(err, f)
+	}
+	if status.OutOfMemory {
+		fmt.Fprint(os.Stderr, "warder: the guest ran out of memory and its kernel killed a process of the command; give it more with --memory\n")
+	}
+	if code := status.ExitCode(); code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+// explain prints why there is no status of the command's and chooses warder's.
+func (s *session) explain(err error, f runFlags) error {
+	if cause := context.Cause(s.ctx); cause != nil {
+		if sig, ok := errors.AsType[interrupted](cause); ok {
+			return exitStatus(128 + int(sig))
+		}
+		if errors.Is(cause, errTimeout) {
+			fmt.Fprintf(os.Stderr, "warder: the command was killed after its timeout of %v\n", f.timeout)
+			return exitStatus(statusTimeout)
+		}
+	}
+	if out, ok := errors.AsType[*control.OutputError](err); ok {
+		if errors.Is(out, syscall.EPIPE) {
+			return exitStatus(128 + int(syscall.SIGPIPE)) // said nothing, like any filter
+		}
+		return failed(out)
+	}
+	if e, ok := errors.AsType[*proto.Error](err); ok {
+		fmt.Fprintln(os.Stderr, "warder:", e)
+		switch e.Code {
+		case proto.CodeNotFound:
+			return exitStatus(statusNotFound)
+		case proto.CodeNotExecutable:
+			return exitStatus(statusNotExecutable)
+		}
+		return exitStatus(statusFailed)
+	}
+	if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
+		fmt.Fprintln(os.Stderr, "warder:", g)
+		if g.Exit.Report != nil {
+			fmt.Fprintln(os.Stderr, g.Exit.Report)
+		}
+		if !f.console {
+			for _, l := range g.Serial[max(0, len(g.Serial)-quotedLines):] {
+				fmt.Fprintln(os.Stderr, "  guest:", l)
+			}
+		}
+		return exitStatus(statusFailed)
+	}
+	return failed(err)
+}
+
+// quotedLines is how much of the kernel's last words is shown.
+const quotedLines = 20

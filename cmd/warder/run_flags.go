@@ -1,0 +1,229 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"warder/guestinit/proto"
+	"warder/supervisor"
+	"warder/vmm"
+)
+
+// runFlags is a command line of warder run.
+type runFlags struct {
+	name    string
+	cpus    int
+	memory  size
+	kernel  string
+	initrd  string
+	disks   []string
+	shares  []string
+	env     []string
+	dir     string
+	user    string
+	timeout time.Duration
+	console bool
+	tty     bool
+	stdin   bool
+	lab     string
+	args    []string
+}
+
+// A size is a number of bytes on the command line: 512M, 2G, a plain number
+// being MiB.
+type size uint64
+
+func (s *size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.FormatUint(uint64(*s)>>20, 10) + "M"
+}
+
+func (s *size) Type() string { return "size" }
+
+func (s *size) Set(v string) error {
+	digits, shift := v, 20
+	if i := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		digits = v[:i]
+		switch strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(v[i:]), "b"), "i") {
+		case "k":
+			shift = 10
+		case "m":
+		case "g":
+			shift = 30
+		case "t":
+			shift = 40
+		default:
+			return fmt.Errorf("give a number with K, M, G or T, as in 512M")
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n == 0 || n > 1<<62>>shift {
+		return fmt.Errorf("give a number with K, M, G or T, as in 512M")
+	}
+	*s = size(n << shift)
+	return nil
+}
+
+// parseShare parses HOST:GUEST[:ro].
+func parseShare(s string) (supervisor.Share, error) {
+	parts := strings.Split(s, ":")
+	sh := supervisor.Share{}
+	if len(parts) == 3 && (parts[2] == "ro" || parts[2] == "rw") {
+		sh.ReadOnly = parts[2] == "ro"
+		parts = parts[:2]
+	}
+	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
+		return sh, fmt.Errorf("--share %s: give HOST:GUEST or HOST:GUEST:ro", s)
+	}
+	host, err := filepath.Abs(parts[0])
+	if err != nil {
+		return sh, err
+	}
+	st, err := os.Stat(host)
+	if err != nil {
+		return sh, fmt.Errorf("--share %s: %w", s, err)
+	}
+	if !st.IsDir() {
+		return sh, fmt.Errorf("--share %s: %s is not a directory", s, host)
+	}
+	sh.Host, sh.Guest = host, parts[1]
+	return sh, nil
+}
+
+// parseDisk parses PATH[:ro].
+func parseDisk(s string) (vmm.Disk, error) {
+	d := vmm.Disk{Path: s}
+	if p, ok := strings.CutSuffix(s, ":ro"); ok {
+		d.Path, d.ReadOnly = p, true
+	} else if p, ok := strings.CutSuffix(s, ":rw"); ok {
+		d.Path = p
+	}
+	if d.Path == "" {
+		return d, fmt.Errorf("--disk %s: give PATH or PATH:ro", s)
+	}
+	path, err := filepath.Abs(d.Path)
+	d.Path = path
+	return d, err
+}
+
+// spec is the VM to start, with absolute paths.
+func (f runFlags) spec() (supervisor.Spec, error) {
+	spec := supervisor.Spec{
+		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory),
+		Kernel: f.kernel, Initrd: f.initrd,
+	}
+	for _, p := range []*string{&spec.Kernel, &spec.Initrd} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return spec, err
+		}
+		*p = abs
+	}
+	for _, s := range f.disks {
+		d, err := parseDisk(s)
+		if err != nil {
+			return spec, err
+		}
+		spec.Disks = append(spec.Disks, d)
+	}
+	for _, s := range f.shares {
+		sh, err := parseShare(s)
+		if err != nil {
+			return spec, err
+		}
+		spec.Shares = append(spec.Shares, sh)
+	}
+	return spec, nil
+}
+
+// command is what to run in the guest. An entry of the environment without a
+// value has this process's, as container tools do it.
+func (f runFlags) command() proto.Command {
+	c := proto.Command{Args: f.args, Dir: f.dir, User: f.user, TTY: f.tty}
+	if term := os.Getenv("TERM"); f.tty && term != "" {
+		c.Env = append(c.Env, "TERM="+term)
+	}
+	for _, e := range f.env {
+		if !strings.Contains(e, "=") {
+			v, ok := os.LookupEnv(e)
+			if !ok {
+				continue
+			}
+			e += "=" + v
+		}
+		c.Env = append(c.Env, e)
+	}
+	return c
+}
+
+// inLab is the same command line for the inside of the lab, where the files
+// that it names have the same, absolute paths, and the environment is another.
+func (f runFlags) inLab() (args, files []string, err error) {
+	spec, err := f.spec()
+	if err != nil {
+		return nil, nil, err
+	}
+	args = []string{"run", "--name=" + f.name}
+	add := func(name, value string) { args = append(args, "--"+name+"="+value) }
+	if f.cpus != 0 {
+		add("cpus", strconv.Itoa(f.cpus))
+	}
+	if f.memory != 0 {
+		add("memory", f.memory.String())
+	}
+	if spec.Kernel != "" {
+		add("kernel", spec.Kernel)
+		files = append(files, spec.Kernel)
+	}
+	if spec.Initrd != "" {
+		add("initrd", spec.Initrd)
+		files = append(files, spec.Initrd)
+	}
+	for _, d := range spec.Disks {
+		mode := ":rw"
+		if d.ReadOnly {
+			mode = ":ro"
+		}
+		add("disk", d.Path+mode)
+		files = append(files, d.Path)
+	}
+	for _, s := range spec.Shares {
+		mode := ":rw"
+		if s.ReadOnly {
+			mode = ":ro"
+		}
+		add("share", s.Host+":"+s.Guest+mode)
+		files = append(files, s.Host)
+	}
+	for _, e := range f.command().Env {
+		add("env", e)
+	}
+	if f.dir != "" {
+		add("workdir", f.dir)
+	}
+	if f.user != "" {
+		add("user", f.user)
+	}
+	if f.timeout != 0 {
+		add("timeout", f.timeout.String())
+	}
+	if f.console {
+		args = append(args, "--console")
+	}
+	if f.tty {
+		args = append(args, "--tty")
+	}
+	if f.stdin {
+		args = append(args, "--interactive")
+	}
+	return append(append(args, "--"), f.args...), files, nil
+}
