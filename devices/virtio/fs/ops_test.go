@@ -461,6 +461,37 @@ func TestManyWorkers(t *testing.T) {
 	}
 }
 
+// TestFilesInUseStayOpen: what the guest gives up is closed once, and not while a
+// request works on it; its descriptor's number could be another file's by then.
+func TestFilesInUseStayOpen(t *testing.T) {
+	share, _ := tree(t)
+	put(t, filepath.Join(share, "file"), "")
+	g := mount(t, Config{Dir: share})
+	isOpen := func(fd int) bool {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		return err == nil
+	}
+	e := g.find(rootID, "file")
+	handle := must[uint64](g)(g.open(e.node, unix.O_RDONLY))
+	n, _ := g.s.nodes.get(e.node)
+	h, _ := g.s.handles.get(handle, e.node, false)
+	g.s.nodes.get(e.node)
+	g.s.handles.get(handle, e.node, false)
+
+	g.forget(e.node, 1)
+	g.release(opRelease, e.node, handle)
+	g.s.nodes.put(n)
+	g.s.handles.put(h)
+	if !isOpen(n.fd) || !isOpen(h.fd) {
+		t.Errorf("in use: node open %v, handle open %v", isOpen(n.fd), isOpen(h.fd))
+	}
+	g.s.nodes.put(n)
+	g.s.handles.put(h)
+	if isOpen(n.fd) || isOpen(h.fd) {
+		t.Errorf("after the last use: node open %v, handle open %v", isOpen(n.fd), isOpen(h.fd))
+	}
+}
+
 // TestDescriptorsAreGivenBack counts the process's descriptors.
 func TestDescriptorsAreGivenBack(t *testing.T) {
 	count := func() int {

@@ -292,6 +292,19 @@ func TestResetStormIsBounded(t *testing.T) {
 	}
 }
 
+// TestResetOfAnEarlierConnection: a reset that waits for the ports' last user does
+// not reach the next.
+func TestResetOfAnEarlierConnection(t *testing.T) {
+	p := peer{t, newDevice(t, Config{})}
+	p.send(p.packet(opData, 1000, 9), "to nobody")
+	p.send(p.packet(opData, 1001, 9), "to nobody")
+	if _, err := p.d.Listen(9); err != nil {
+		t.Fatal(err)
+	}
+	p.send(p.packet(opRequest, 1000, 9), "")
+	p.expect(sent{Op: opReset, Guest: 1001, Host: 9}, sent{Op: opResponse, Guest: 1000, Host: 9})
+}
+
 func TestCreditOfTheGuest(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
 	c := p.connect(1000, 9)
