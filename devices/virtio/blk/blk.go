@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,33 +136,34 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 	if q == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	defer wg.Wait() // nothing of ours touches guest memory after Run
-	slots := make(chan struct{}, inFlight)
-	for {
-		c, err := q.Next(ctx)
-		if err != nil {
-			return errors.Join(context.Cause(ctx), err)
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			if err := d.serve(q, c); err != nil {
-				cancel(err)
+	requests := make(chan *virtq.Chain)
+	loops := slices.Repeat([]func(context.Context) error{func(ctx context.Context) error {
+		for c := range requests {
+			if err := d.serve(ctx, q, c); err != nil {
+				return err
 			}
-		})
-	}
+		}
+		return nil
+	}}, inFlight)
+	return virtio.Serve(ctx, append(loops, func(ctx context.Context) error {
+		defer close(requests)
+		for {
+			c, err := q.Next(ctx)
+			if err != nil {
+				return err
+			}
+			select {
+			case requests <- c:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	})...)
 }
 
 // serve answers one request. Its error is one that the device can't go on from:
 // what the host's disk says is an answer, not an error.
-func (d *Device) serve(q *virtq.Queue, c *virtq.Chain) error {
+func (d *Device) serve(ctx context.Context, q *virtq.Queue, c *virtq.Chain) error {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(c.Reader, header[:]); err != nil {
 		return fmt.Errorf("%w: request without a header", virtq.ErrMalformed)
@@ -170,7 +172,7 @@ func (d *Device) serve(q *virtq.Queue, c *virtq.Chain) error {
 	if status == nil {
 		return fmt.Errorf("%w: request without room for its status", virtq.ErrMalformed)
 	}
-	code := d.execute(binary.LittleEndian.Uint32(header[0:]), binary.LittleEndian.Uint64(header[8:]), c)
+	code := d.execute(ctx, binary.LittleEndian.Uint32(header[0:]), binary.LittleEndian.Uint64(header[8:]), c)
 	if _, err := status.Write([]byte{code}); err != nil {
 		return err
 	}
@@ -178,14 +180,16 @@ func (d *Device) serve(q *virtq.Queue, c *virtq.Chain) error {
 }
 
 // execute carries out a request and gives its status.
-func (d *Device) execute(kind uint32, sector uint64, c *virtq.Chain) uint8 {
+func (d *Device) execute(ctx context.Context, kind uint32, sector uint64, c *virtq.Chain) uint8 {
 	switch kind {
 	case typeIn:
 		off, ok := d.extent(sector, c.Writer.Len())
 		if !ok {
 			return statusIOErr
 		}
-		n, err := c.Writer.CopyAt(d.cfg.Disk, off, c.Writer.Len())
+		n, err := inPieces(ctx, off, c.Writer.Len(), func(off int64, n int) (int, error) {
+			return c.Writer.CopyAt(d.cfg.Disk, off, n)
+		})
 		d.stats.read.Add(uint64(n))
 		return d.outcome("read", off, err)
 	case typeOut:
@@ -193,7 +197,9 @@ func (d *Device) execute(kind uint32, sector uint64, c *virtq.Chain) uint8 {
 		if !ok || d.writer == nil {
 			return statusIOErr
 		}
-		n, err := c.Reader.CopyAt(d.writer, off, c.Reader.Len())
+		n, err := inPieces(ctx, off, c.Reader.Len(), func(off int64, n int) (int, error) {
+			return c.Reader.CopyAt(d.writer, off, n)
+		})
 		d.stats.written.Add(uint64(n))
 		return d.outcome("write", off, err)
 	case typeFlush:
@@ -213,6 +219,26 @@ func (d *Device) execute(kind uint32, sector uint64, c *virtq.Chain) uint8 {
 	return statusUnsupported
 }
 
+// piece is how much is moved between two looks at whether the device is to stop.
+const piece = 1 << 20
+
+// inPieces moves n bytes at off of the disk, or fewer if ctx ends: one request can
+// name the same guest memory again and again and ask for more than the host moves
+// in minutes, for which neither a reset nor the end of the machine must wait.
+func inPieces(ctx context.Context, off int64, n int, move func(off int64, n int) (int, error)) (done int, err error) {
+	for done < n {
+		if err := ctx.Err(); err != nil {
+			return done, err
+		}
+		m, err := move(off+int64(done), min(piece, n-done))
+		done += m
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
 // extent is where n bytes from sector are on the disk, if they are whole
 // sectors of it.
 func (d *Device) extent(sector uint64, n int) (off int64, ok bool) {
@@ -227,8 +253,11 @@ const quiet = 10 * time.Second
 
 // outcome turns what the host's disk said into a status.
 func (d *Device) outcome(what string, off int64, err error) uint8 {
-	if err == nil {
+	switch {
+	case err == nil:
 		return statusOK
+	case errors.Is(err, context.Canceled):
+		return statusIOErr // nobody waits for the answer
 	}
 	d.stats.errors.Add(1)
 	d.mu.Lock()
