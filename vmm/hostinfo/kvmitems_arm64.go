@@ -16,10 +16,10 @@ func archItems(vm *kvm.VM, release string) (required, optional []Item) {
 	}
 	gic := Item{
 		Group: GroupRequired, Name: "interrupt controller", Present: names != "", Required: true, Value: names,
-		Since: "3.9", Use: "interrupts: GICv3, or GICv2 on smaller boards",
+		Since: "3.11", Use: "interrupts: GICv3, or GICv2 on smaller boards",
 	}
 	if !gic.Present {
-		gic.Todo = todoSince("3.9", release)
+		gic.Todo = todoSince("3.11", release)
 	}
 	filter := Item{
 		Group: GroupOptional, Name: "SMCCC filter", Present: vm.HasSMCCCFilter(), Since: "6.4",
