@@ -24,7 +24,7 @@ const (
 // it, over resets of the device too; what the guest prints goes to the host's
 // writer at once, and the guest waits for a slow one.
 type Device struct {
-	out   io.Writer
+	out   *output
 	input *input // nil for a console without input
 
 	mu         sync.Mutex
@@ -35,20 +35,21 @@ type Device struct {
 // New makes a console that prints to out and, unless in is nil, types what in
 // gives.
 func New(in io.Reader, out io.Writer) *Device {
-	d := &Device{out: out}
+	d := &Device{out: newOutput(out)}
 	if in != nil {
 		d.input = newInput(in)
 	}
 	return d
 }
 
-// Close ends the reading of the host's input. A read that is under way ends
-// when the reader lets it.
+// Close ends the reading of the host's input, and waits for a write of output that
+// is under way, but not for long. A read that is under way ends when the reader
+// lets it.
 func (d *Device) Close() error {
 	if d.input != nil {
 		d.input.close()
 	}
-	return nil
+	return d.out.close()
 }
 
 // SetSize tells the guest the size of the terminal, in characters.
@@ -88,36 +89,29 @@ func (d *Device) ReadConfig(p []byte, off uint64) {
 
 // Run implements virtio.Device.
 func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
+	var loops []func(context.Context) error
 	serve := func(f func(context.Context, *virtq.Queue) error, q *virtq.Queue) {
-		if q == nil {
-			return
+		if q != nil {
+			loops = append(loops, func(ctx context.Context) error { return f(ctx, q) })
 		}
-		wg.Go(func() {
-			if err := f(ctx, q); err != nil {
-				cancel(err)
-			}
-		})
 	}
 	serve(d.transmit, queues[transmitQueue])
 	if d.input != nil {
 		serve(d.receive, queues[receiveQueue])
 	}
-	wg.Wait()
-	return context.Cause(ctx)
+	return virtio.Serve(ctx, loops...)
 }
 
-// transmit prints what the guest sends. A writer that fails loses the output,
-// not the guest.
+// transmit prints what the guest sends.
 func (d *Device) transmit(ctx context.Context, q *virtq.Queue) error {
 	for {
 		c, err := q.Next(ctx)
 		if err != nil {
 			return err
 		}
-		_, _ = c.Reader.WriteTo(d.out)
+		if err := d.out.print(ctx, c.Reader); err != nil {
+			return err
+		}
 		if err := q.Push(c, 0); err != nil {
 			return err
 		}

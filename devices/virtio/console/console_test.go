@@ -49,6 +49,43 @@ func TestPrints(t *testing.T) {
 	}
 }
 
+// stuck is a writer that takes nothing until it is let go.
+type stuck struct {
+	screen
+	entered, release chan struct{}
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	select {
+	case s.entered <- struct{}{}:
+	default:
+	}
+	<-s.release
+	return s.screen.Write(p)
+}
+
+// TestResetWhilePrinting resets a device whose writer is stuck: the reset must not
+// wait for it, and what it had taken is still printed, before what comes later.
+func TestResetWhilePrinting(t *testing.T) {
+	out := &stuck{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	dev := console.New(nil, out)
+	d := virtqtest.NewDriver(t, dev)
+	d.Start(featureSize)
+	d.Rings[transmit].Add(virtqtest.Buffer{Data: []byte("first ")})
+	d.Kick(transmit)
+	<-out.entered
+	d.Start(featureSize)
+	close(out.release)
+	d.Rings[transmit].Add(virtqtest.Buffer{Data: []byte("second")})
+	d.Answer(transmit)
+	if got := out.String(); got != "first second" {
+		t.Errorf("%q was printed", got)
+	}
+	if err := dev.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestTypesAllOfIt types more than the guest has room for, across resets.
 func TestTypesAllOfIt(t *testing.T) {
 	var want strings.Builder
