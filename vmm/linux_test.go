@@ -13,7 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/vsock"
@@ -83,12 +82,12 @@ var panics = testguest.Register("panics", func(g *testguest.Guest) {
 })
 
 func TestResetAndPanicEndTheMachine(t *testing.T) {
-	if e := resets.Start(t, vmm.Config{}).Wait(); e.Reason != vmm.Reset {
+	if e := resets.Start(t, vmm.Config{}).End(); e.Reason != vmm.Reset {
 		t.Errorf("a guest that reboots ended by %v", e)
 	}
 	r := panics.Start(t, vmm.Config{})
 	r.Event("about to")
-	if e := r.Wait(); e.Reason != vmm.Reset {
+	if e := r.End(); e.Reason != vmm.Reset {
 		t.Errorf("a guest that panics ended by %v", e)
 	}
 }
@@ -99,7 +98,7 @@ var counts = testguest.Register("counts", func(g *testguest.Guest) {
 	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
 	g.Check(err)
 	copy(page[8:], "counter's page")
-	g.Report("page", [2]uint64{uint64(uintptr(unsafe.Pointer(&page[0]))), physical(g, page)})
+	g.Report("page", [2]uint64{address(page), physical(g, page)})
 	for !bytes.Equal(page[16:20], []byte("stop")) {
 		binary.LittleEndian.PutUint64(page, binary.LittleEndian.Uint64(page)+1)
 	}
@@ -112,7 +111,7 @@ func physical(g *testguest.Guest, p []byte) uint64 {
 	g.Check(err)
 	defer f.Close()
 	var entry [8]byte
-	va := uint64(uintptr(unsafe.Pointer(&p[0])))
+	va := address(p)
 	_, err = f.ReadAt(entry[:], int64(va/uint64(os.Getpagesize())*8))
 	g.Check(err)
 	return binary.LittleEndian.Uint64(entry[:]) & (1<<55 - 1) * uint64(os.Getpagesize())
@@ -366,7 +365,7 @@ func TestMachinesLiveTogether(t *testing.T) {
 	a.Event("up")
 	b.Event("up")
 	a.Kill()
-	if e := a.Wait(); e.Reason != vmm.Killed {
+	if e := a.End(); e.Reason != vmm.Killed {
 		t.Errorf("a ended by %v", e)
 	}
 	if err := b.Pause(); err != nil {
@@ -380,7 +379,7 @@ func TestMachinesLiveTogether(t *testing.T) {
 	if err := b.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Stop of a guest that does not listen: %v", err)
 	}
-	if e := b.Wait(); e.Reason != vmm.Killed {
+	if e := b.End(); e.Reason != vmm.Killed {
 		t.Errorf("b ended by %v", e)
 	}
 }
