@@ -1,4 +1,4 @@
-// Package supervisor starts service VMs and runs the services in them.
+// Package supervisor runs services, each in a VM of its own.
 //
 // [StartVM] makes a machine from a [Spec] and returns when the guest's PID 1
 // has answered and is set up; [ServiceVM.Run] then runs commands in it. When a
