@@ -229,6 +229,9 @@ func skips(fsys fs.FS) (complaints []string) {
 			if !ok {
 				return true
 			}
+			if callee(call) == "f.Fuzz" {
+				return false // it passes over an input, not a test
+			}
 			sel, ok := call.Fun.(*ast.SelectorExpr)
 			if ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) && isTB(sel.X) {
 				complaints = append(complaints, fmt.Sprintf("%s:%d: a test that skips by itself can do so for ever: use a helper of %s",
@@ -270,6 +273,7 @@ func TestSkipsComplain(t *testing.T) {
 		"a/helper.go":               strings.ReplaceAll(body, "Skip()", "Skipf(\"later\")"),
 		"internal/oracle/oracle.go": body,
 		"a/short_test.go":           strings.ReplaceAll(body, "t.Skip()", "if testing.Short() {\n\t\tt.Skip()\n\t}"),
+		"a/fuzz_test.go":            strings.ReplaceAll(body, "t.Skip()", "f.Fuzz(func(t *testing.T) { t.Skip() })"),
 		"b/reader.go":               "package b\n\nfunc f(t reader) { t.Skip(3) }\n",
 	})), "a/a_test.go:6", "a/helper.go:6")
 }
