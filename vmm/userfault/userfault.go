@@ -39,10 +39,13 @@ func New(mem []byte) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{mem: mem, base: address(mem), fd: fd, file: os.NewFile(uintptr(fd), "userfaultfd")}
+	w := &Watch{mem: mem, base: address(mem), fd: fd}
 	if err := w.register(); err != nil {
-		return nil, errors.Join(err, w.Close())
+		return nil, errors.Join(err, unix.Close(fd))
 	}
+	// Only now: until the features are agreed on, poll reports an error, which
+	// the runtime would take for good.
+	w.file = os.NewFile(uintptr(fd), "userfaultfd")
 	return w, nil
 }
 
