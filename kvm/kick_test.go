@@ -87,7 +87,7 @@ func (l *looper) do(f func()) bool {
 // spinning in the guest, asleep in the kernel, or between two exits.
 func TestNoKickIsLost(t *testing.T) {
 	const senders = 8
-	each := 1000
+	each := 250
 	if testing.Short() {
 		each = 100
 	}
