@@ -65,7 +65,7 @@ var Capabilities = []Capability{
 	{CapARMPtrAuthAddress, "ARM_PTRAUTH_ADDRESS", "", "5.2", false, "pointer authentication in the guest"},
 	{CapARMPtrAuthGeneric, "ARM_PTRAUTH_GENERIC", "", "5.2", false, "pointer authentication in the guest"},
 
-	{CapSyncRegs, "SYNC_REGS", "4.17", "", false, "registers at a trap without a further system call"},
+	{CapSyncRegs, "SYNC_REGS", "4.17", "", true, "registers at a trap without a further system call"},
 	{CapSetGuestDebug, "SET_GUEST_DEBUG", "2.6.30", "4.3", false, "breakpoints: system-call traps of arm64"},
 	{CapSetGuestDebug2, "SET_GUEST_DEBUG2", "5.13", "5.13", false, "asking which kinds of breakpoints there are"},
 	{CapGuestDebugHWBPs, "GUEST_DEBUG_HW_BPS", "", "4.3", false, "hardware breakpoints"},
