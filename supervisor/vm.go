@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 // concurrent use.
 type ServiceVM struct {
 	name    string
+	shares  map[string]string // directories by tag
 	machine *vmm.Machine
 	guest   *control.Guest
 	serial  *tail
@@ -52,7 +54,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &ServiceVM{name: spec.Name, serial: &tail{next: spec.Console}}
+	vm := &ServiceVM{name: spec.Name, shares: make(map[string]string), serial: &tail{next: spec.Console}}
 	cfg := vmm.Config{
 		Name:     spec.Name,
 		CPUs:     spec.CPUs,
@@ -70,6 +72,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	rand.Read(setup.Entropy)
 	for i, s := range spec.Shares {
 		tag := fmt.Sprintf("share%d", i)
+		vm.shares[tag] = s.Host
 		cfg.Shares = append(cfg.Shares, vmm.Share{Tag: tag, Dir: s.Host, ReadOnly: s.ReadOnly})
 		setup.Mounts = append(setup.Mounts, proto.Mount{Type: "virtiofs", Source: tag, Target: s.Guest, ReadOnly: s.ReadOnly})
 	}
@@ -156,6 +159,9 @@ func (vm *ServiceVM) explain(err error) error {
 
 // Name is the VM's name.
 func (vm *ServiceVM) Name() string { return vm.name }
+
+// Shares are the host's directories by the tags of their virtio-fs devices.
+func (vm *ServiceVM) Shares() map[string]string { return maps.Clone(vm.shares) }
 
 // Machine is the machine under the VM, for those who watch it.
 func (vm *ServiceVM) Machine() *vmm.Machine { return vm.machine }

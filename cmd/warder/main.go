@@ -33,6 +33,7 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(
 		runCommand(),
+		hostCommand(),
 		kernelCommand(),
 		doctorCommand(),
 		labCommand(),

@@ -18,6 +18,7 @@ type Queue struct {
 	order []string          // keys of lost, in order of the first loss
 	total uint64
 	ready chan struct{} // holds a token when there may be something to take
+	taken chan struct{} // closed when all has been taken, if somebody waits for it
 }
 
 // NewQueue makes a queue for up to size events.
@@ -73,6 +74,12 @@ func (q *Queue) Next(ctx context.Context) (Event, error) {
 func (q *Queue) take() (Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	defer func() {
+		if q.taken != nil && q.n == 0 && len(q.order) == 0 {
+			close(q.taken)
+			q.taken = nil
+		}
+	}()
 	if q.n > 0 {
 		e := q.ring[q.first]
 		q.ring[q.first] = Event{}
@@ -88,6 +95,29 @@ func (q *Queue) take() (Event, bool) {
 		return e, true
 	}
 	return Event{}, false
+}
+
+// Drained waits until everything has been taken, or ctx ends.
+func (q *Queue) Drained(ctx context.Context) error {
+	for {
+		q.mu.Lock()
+		empty := q.n == 0 && len(q.order) == 0
+		if empty {
+			q.mu.Unlock()
+			return nil
+		}
+		taken := q.taken
+		if taken == nil {
+			taken = make(chan struct{})
+			q.taken = taken
+		}
+		q.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Lost is how many events did not get in, all VMs together.

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/vmm/hostinfo"
+)
+
+type hostFlags struct {
+	config  string
+	kernel  string
+	rules   string
+	output  string
+	verbose bool
+	demo    bool
+	lab     string
+}
+
+func hostCommand() *cobra.Command {
+	var f hostFlags
+	cmd := &cobra.Command{
+		Use:   "host --config FILE",
+		Short: "Run several service VMs and watch them for attacks that no single one shows",
+		Long: `Run the service VMs of a configuration file in one process. The system calls
+that the rules need are trapped in each; a call that completes a pattern made of
+the acts of several VMs is refused before it takes effect, and an alert names
+all who took part. It ends when the command of each VM has ended; a VM without a
+command runs until warder is told to stop.
+
+    kernel: /path/of/a/guest/kernel     # default: the one of warder kernel pull
+    rules: /directory/of/rules          # default: those that come with warder
+    vms:
+      - name: builder
+        cpus: 1
+        memory: 256M
+        shares: [./common:/mnt/share]
+        command: [sh, -c, 'make -C /mnt/share']
+
+--demo needs no file: three VMs with a common share do something harmless, then
+put an attack together.`,
+		Example: `  warder host --demo
+  warder host --config services.yaml -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (f.config == "") != f.demo {
+				return failed(errors.New("give one of --config FILE and --demo"))
+			}
+			if f.output != "text" && f.output != "json" {
+				return failed(fmt.Errorf("-o %s: give text or json", f.output))
+			}
+			return runHost(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.config, "config", "f", "", "the VMs to run")
+	flags.StringVar(&f.kernel, "kernel", "", "guest kernel, in place of the configuration's")
+	flags.StringVar(&f.rules, "rules", "", "directory of rules, in place of the configuration's")
+	flags.StringVarP(&f.output, "output", "o", "text", "text, or json: one event a line")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print every event, not only those on shares")
+	flags.BoolVar(&f.demo, "demo", false, "run the demonstration")
+	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
+	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
+	return cmd
+}
+
+func runHost(ctx context.Context, f hostFlags) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	cfg, err := f.load()
+	if err != nil {
+		return failed(err)
+	}
+	if f.lab != "" {
+		args, files := f.inLab(cfg)
+		return rerunInLab(ctx, f.lab, args, files, nil, false)
+	}
+	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {
+		fmt.Fprintf(os.Stderr, "warder: this machine cannot run a VM: %s\n", k.Reason)
+		fmt.Fprintln(os.Stderr, "warder: run it on an emulated machine: warder host --lab ...")
+		return exitStatus(statusFailed)
+	}
+	tty := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+	out := &printer{w: os.Stdout, json: f.output == "json", verbose: f.verbose, colour: tty}
+	if f.demo {
+		return runDemo(ctx, cfg, out)
+	}
+	h, err := startHost(ctx, cfg, out)
+	if err != nil {
+		return failed(err)
+	}
+	failures := h.commands(ctx, cfg, out)
+	if err := h.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "warder:", err)
+	}
+	out.summary(h.watch.Stats())
+	if failures > 0 {
+		return exitStatus(1)
+	}
+	return nil
+}
+
+// commands runs the command of each VM and waits for all of them, or for the
+// end of ctx. It gives the number of those that failed.
+func (h *host) commands(ctx context.Context, cfg hostConfig, out *printer) int {
+	var mu sync.Mutex
+	failures := 0
+	var all sync.WaitGroup
+	for _, v := range cfg.VMs {
+		all.Go(func() {
+			vm := h.vms[v.Name]
+			if len(v.Command) == 0 {
+				select {
+				case <-ctx.Done():
+				case <-vm.Done():
+				}
+				return
+			}
+			lines := out.lines(v.Name)
+			defer lines.Close()
+			status, err := vm.Run(ctx, proto.Command{Args: v.Command}, control.Stdio{Out: lines, Err: lines})
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				out.note(v.Name, "failed: "+err.Error())
+			} else {
+				out.note(v.Name, fmt.Sprintf("command ended with status %d", status.ExitCode()))
+			}
+			if err != nil || status.ExitCode() != 0 {
+				mu.Lock()
+				failures++
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return failures
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/goccy/go-yaml"
+
+	"warder/supervisor"
+)
+
+// hostConfig is the file of warder host --config.
+type hostConfig struct {
+	Kernel string   `yaml:"kernel"`
+	Rules  string   `yaml:"rules"`
+	VMs    []hostVM `yaml:"vms"`
+}
+
+// hostVM is one service VM of it.
+type hostVM struct {
+	Name    string   `yaml:"name"`
+	CPUs    int      `yaml:"cpus"`
+	Memory  string   `yaml:"memory"`
+	Shares  []string `yaml:"shares"`
+	Command []string `yaml:"command"`
+
+	memory uint64
+	shares []supervisor.Share
+}
+
+// load reads the configuration that the flags name, all paths absolute.
+func (f hostFlags) load() (cfg hostConfig, err error) {
+	base := "."
+	if f.config != "" {
+		src, err := os.ReadFile(f.config)
+		if err != nil {
+			return cfg, err
+		}
+		if err := yaml.UnmarshalWithOptions(src, &cfg, yaml.Strict()); err != nil {
+			return cfg, fmt.Errorf("%s: %s", f.config, yaml.FormatError(err, false, true))
+		}
+		base = filepath.Dir(f.config)
+		if err := cfg.check(base); err != nil {
+			return cfg, fmt.Errorf("%s: %w", f.config, err)
+		}
+	}
+	for _, p := range []struct {
+		to   *string
+		flag string
+	}{{&cfg.Kernel, f.kernel}, {&cfg.Rules, f.rules}} {
+		switch {
+		case p.flag != "":
+			*p.to, err = filepath.Abs(p.flag)
+		case *p.to != "":
+			*p.to, err = absolute(base, *p.to)
+		}
+		if err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
+}
+
+// absolute is a path of a configuration file that is in the directory base.
+func absolute(base, path string) (string, error) {
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	return filepath.Abs(filepath.Join(base, path))
+}
+
+// vmName is a name that is good as a hostname and in a line of output.
+var vmName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func (c *hostConfig) check(base string) error {
+	if len(c.VMs) == 0 {
+		return errors.New("no VMs: give a list under vms")
+	}
+	seen := make(map[string]bool)
+	for i := range c.VMs {
+		v := &c.VMs[i]
+		if !vmName.MatchString(v.Name) {
+			return fmt.Errorf("vm %d: name %q: give letters a to z, digits, - inside", i+1, v.Name)
+		}
+		if seen[v.Name] {
+			return fmt.Errorf("vm %s: there are two of that name", v.Name)
+		}
+		seen[v.Name] = true
+		if v.CPUs < 0 {
+			return fmt.Errorf("vm %s: cpus: %d", v.Name, v.CPUs)
+		}
+		if v.Memory != "" {
+			var n size
+			if err := n.Set(v.Memory); err != nil {
+				return fmt.Errorf("vm %s: memory %s: %w", v.Name, v.Memory, err)
+			}
+			v.memory = uint64(n)
+		}
+		for _, s := range v.Shares {
+			if !filepath.IsAbs(s) {
+				s = filepath.Join(base, s)
+			}
+			sh, err := parseShare(s)
+			if err != nil {
+				return fmt.Errorf("vm %s: %w", v.Name, err)
+			}
+			v.shares = append(v.shares, sh)
+		}
+	}
+	return nil
+}
+
+// inLab is the same command line for the inside of the lab, and the files that
+// it needs there.
+func (f hostFlags) inLab(cfg hostConfig) (args, files []string) {
+	args = []string{"host", "--output=" + f.output}
+	if f.verbose {
+		args = append(args, "--verbose")
+	}
+	if f.demo {
+		args = append(args, "--demo")
+	}
+	add := func(name, path string) {
+		if path != "" {
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
+			args, files = append(args, "--"+name+"="+path), append(files, path)
+		}
+	}
+	add("config", f.config)
+	add("kernel", cfg.Kernel)
+	add("rules", cfg.Rules)
+	seen := make(map[string]bool)
+	for _, v := range cfg.VMs {
+		for _, s := range v.shares {
+			if !seen[s.Host] {
+				files = append(files, s.Host)
+			}
+			seen[s.Host] = true
+		}
+	}
+	return args, files
+}

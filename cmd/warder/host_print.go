@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+	"warder/secmon/watch"
+)
+
+// printer writes what happens on the host, for a person or as lines of JSON.
+// Nothing that a guest chose reaches a terminal unquoted.
+type printer struct {
+	w       io.Writer
+	json    bool
+	verbose bool
+	colour  bool
+
+	mu     sync.Mutex
+	alerts []event.Event // all that came
+}
+
+const (
+	bold   = "\x1b[1m"
+	red    = "\x1b[1;31m"
+	yellow = "\x1b[33m"
+	dim    = "\x1b[2m"
+	plain  = "\x1b[0m"
+)
+
+func (p *printer) paint(colour, s string) string {
+	if !p.colour {
+		return s
+	}
+	return colour + s + plain
+}
+
+func (p *printer) write(s string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	io.WriteString(p.w, s)
+}
+
+func (p *printer) line(e event.Event) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return // of a kind that we do not make
+	}
+	p.write(string(b) + "\n")
+}
+
+// note says something of warder's own about a VM.
+func (p *printer) note(vm, text string) {
+	if p.json {
+		p.line(event.Event{Time: time.Now().UnixNano(), Kind: event.Lifecycle, VM: vm, Message: text})
+		return
+	}
+	p.write(fmt.Sprintf("%s %s\n", p.paint(bold, vm+":"), printable(text)))
+}
+
+// say prints a line of the demonstration.
+func (p *printer) say(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if p.json {
+		p.note("", text)
+		return
+	}
+	p.write(p.paint(bold, text) + "\n")
+}
+
+// event prints an event that matters: on a share, refused, lost, or any if
+// that was asked for.
+func (p *printer) event(e event.Event) {
+	c := &e.Call
+	matters := e.Kind != event.Syscall || c.File.Share != "" || c.Denied != 0
+	if c.Name == "openat" && c.Denied == 0 {
+		matters = false
+	}
+	switch {
+	case !matters && !p.verbose:
+	case p.json:
+		p.line(e)
+	case e.Kind == event.Lifecycle:
+		p.note(e.VM, e.Message)
+	case e.Kind == event.Loss:
+		p.note(e.VM, fmt.Sprintf("%d events lost: they came faster than they could be printed", e.Lost))
+	default:
+		p.write(p.paint(dim, "  "+act(e)) + "\n")
+	}
+}
+
+// maxShown is how much of a payload a line shows.
+const maxShown = 60
+
+// act is one line about a system call.
+func act(e event.Event) string {
+	c := &e.Call
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %-8s %-9s", time.Unix(0, e.Time).Format("15:04:05.000"), e.VM, c.Name)
+	switch {
+	case c.File.Path != "":
+		b.WriteString(shown(c.File.Path))
+	case c.Path != "":
+		b.WriteString(shown(c.Path))
+	case c.FD >= 0:
+		fmt.Fprintf(&b, "fd %d", c.FD)
+	}
+	if c.Size > 0 {
+		text := c.Payload[:min(len(c.Payload), maxShown)]
+		fmt.Fprintf(&b, "  %s", strconv.Quote(string(text)))
+		if uint64(len(text)) < c.Size && len(text) == maxShown {
+			b.WriteString("...")
+		}
+	}
+	if c.Missing&event.MissingProcess == 0 {
+		fmt.Fprintf(&b, "  (%s, pid %d, uid %d)", shown(e.Process.Name), e.Process.PID, e.Process.UID)
+	}
+	if c.Missing != 0 {
+		fmt.Fprintf(&b, "  not readable: %s", strings.Join(c.Missing.Names(), ", "))
+	}
+	if c.Denied != 0 {
+		fmt.Fprintf(&b, "  refused: %s", unix.ErrnoName(unix.Errno(c.Denied)))
+	}
+	return b.String()
+}
+
+// shown is a guest's string, quoted where it is not plain.
+func shown(s string) string {
+	q := strconv.Quote(s)
+	if q == `"`+s+`"` && !strings.Contains(s, " ") {
+		return s
+	}
+	return q
+}
+
+// alert prints an alert and keeps it.
+func (p *printer) alert(e event.Event) {
+	p.mu.Lock()
+	if e.Kind == event.Alert {
+		p.alerts = append(p.alerts, e)
+	}
+	p.mu.Unlock()
+	f := e.Finding
+	if p.json || f == nil {
+		p.event(e)
+		return
+	}
+	bar := p.paint(red, "┃ ")
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n", p.paint(red, "┏━ ALERT, "+f.Level+": "+f.RuleTitle))
+	fmt.Fprintf(&b, "%spattern   %s\n", bar, f.RuleID)
+	fmt.Fprintf(&b, "%sVMs       %s\n", bar, p.paint(bold, strings.Join(f.VMs, ", ")))
+	for i, a := range f.Acts {
+		label := "acts"
+		if i > 0 {
+			label = ""
+		}
+		fmt.Fprintf(&b, "%s%-8s%s\n", bar, label, "  "+act(a))
+	}
+	for _, m := range f.Matched {
+		fmt.Fprintf(&b, "%stogether  %s\n", bar, m)
+	}
+	last := f.Acts[len(f.Acts)-1]
+	response := "recorded; the call was let through"
+	if last.Call.Denied != 0 {
+		response = fmt.Sprintf("%s's %s was refused with %s before it took effect", last.VM, last.Call.Name, unix.ErrnoName(unix.Errno(last.Call.Denied)))
+	}
+	fmt.Fprintf(&b, "%s\n\n", p.paint(red, "┗━ response: "+response))
+	p.write(b.String())
+}
+
+// found gives the alerts so far.
+func (p *printer) found() []event.Event {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.alerts)
+}
+
+func (p *printer) summary(s watch.Stats) {
+	if p.json {
+		return
+	}
+	e := s.Engine
+	p.write(fmt.Sprintf("%s %d events, %d writes to shares kept, %d executions of programs checked, %d alerts\n",
+		p.paint(bold, "summary:"), e.Events, e.Parts, e.Triggers, e.Alerts))
+	if e.EvictedParts+e.EvictedObjects+e.Undecided+s.LostEvents+s.LostAlerts > 0 {
+		p.write(p.paint(yellow, fmt.Sprintf("         not seen whole: %d parts and %d files pushed out, %d executions of unknown files, %d events and %d alerts not printed\n",
+			e.EvictedParts, e.EvictedObjects, e.Undecided, s.LostEvents, s.LostAlerts)))
+	}
+}
+
+// maxOutputLine bounds what is held back of a line that a guest does not end.
+const maxOutputLine = 4096
+
+// lines prints a VM's output line by line, each with its name.
+func (p *printer) lines(vm string) *lineWriter { return &lineWriter{p: p, vm: vm} }
+
+type lineWriter struct {
+	p  *printer
+	vm string
+
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (l *lineWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, b...)
+	for {
+		i := bytes.IndexByte(l.buf, '\n')
+		switch {
+		case i >= 0:
+			l.print(l.buf[:i])
+			l.buf = l.buf[i+1:]
+		case len(l.buf) > maxOutputLine:
+			l.print(l.buf[:maxOutputLine])
+			l.buf = l.buf[maxOutputLine:]
+		default:
+			return len(b), nil
+		}
+	}
+}
+
+// Close prints what is left of a last line.
+func (l *lineWriter) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.buf) > 0 {
+		l.print(l.buf)
+		l.buf = nil
+	}
+	return nil
+}
+
+func (l *lineWriter) print(text []byte) {
+	if l.p.json {
+		l.p.note(l.vm, "output: "+string(text))
+		return
+	}
+	l.p.write(fmt.Sprintf("%s %s\n", l.p.paint(bold, l.vm+" |"), printable(string(text))))
+}
+
+// printable replaces what could steer a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || strconv.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+}

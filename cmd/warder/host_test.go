@@ -1,0 +1,110 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warder/secmon/event"
+	"warder/supervisor"
+)
+
+func TestHostConfig(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "common"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "host.yaml")
+	load := func(src string) (hostConfig, error) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(src), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return hostFlags{config: file}.load()
+	}
+	got, err := load(`
+kernel: vmlinux
+vms:
+  - name: a
+    cpus: 2
+    memory: 512M
+    shares: ["common:/mnt/share:ro"]
+    command: [sh, -c, "echo hi"]
+  - name: b
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hostConfig{
+		Kernel: filepath.Join(dir, "vmlinux"),
+		VMs: []hostVM{
+			{
+				Name: "a", CPUs: 2, Memory: "512M", memory: 512 << 20, Command: []string{"sh", "-c", "echo hi"},
+				Shares: []string{"common:/mnt/share:ro"},
+				shares: []supervisor.Share{{Host: filepath.Join(dir, "common"), Guest: "/mnt/share", ReadOnly: true}},
+			},
+			{Name: "b"},
+		},
+	}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostVM{})); d != "" {
+		t.Errorf("configuration (-want +got):\n%s", d)
+	}
+	for src, says := range map[string]string{
+		"":                                               "no VMs",
+		"vms: []":                                        "no VMs",
+		"vms:\n  - name: A":                              "letters a to z",
+		"vms:\n  - name: a\n  - name: a":                 "two of that name",
+		"vms:\n  - name: a\n    memory: lots":            "as in 512M",
+		"vms:\n  - name: a\n    cpus: -1":                "cpus: -1",
+		"vms:\n  - name: a\n    colour: red":             "colour",
+		"vms:\n  - name: a\n    shares: [nowhere]":       "HOST:GUEST",
+		"vms:\n  - name: a\n    shares: [none:/x]":       "no such file",
+		"vms:\n  - name: a\n    command: {a: b}":         "",
+		"machines:\n  - name: a":                         "machines",
+		"vms:\n  - name: a\n    shares: [\"/:/x:rw:y\"]": "HOST:GUEST",
+	} {
+		if _, err := load(src); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: error %v, want one that says %q", src, err, says)
+		}
+	}
+	if _, err := (hostFlags{config: filepath.Join(dir, "absent")}).load(); err == nil {
+		t.Error("a file that is not there was read")
+	}
+}
+
+// Whatever a guest puts into names and output, a terminal gets no control
+// characters but our own.
+func TestPrinterQuotesWhatGuestsSay(t *testing.T) {
+	evil := "\x1b]0;owned\x07\r\n\u202e"
+	e := event.Event{
+		Kind: event.Syscall, VM: "a", Process: event.Process{Name: evil},
+		Call: event.Call{
+			Name: "write", FD: 1, Size: 200, Payload: []byte(strings.Repeat(evil, 20)), Denied: 1,
+			File: event.File{Path: "/mnt/" + evil, Share: "/srv"},
+		},
+	}
+	for _, p := range []*printer{{}, {json: true}} {
+		var b strings.Builder
+		p.w = &b
+		p.event(e)
+		e.Call.File.Path, e.Call.Path = "", evil
+		p.event(e)
+		p.alert(event.Event{Kind: event.Alert, Finding: &event.Finding{VMs: []string{"a"}, Acts: []event.Event{e}, Matched: []string{`"x"`}}})
+		p.note("a", evil)
+		w := p.lines("a")
+		w.Write([]byte(evil + strings.Repeat(evil, maxOutputLine)))
+		w.Close()
+		if !strings.Contains(b.String(), "owned") {
+			t.Errorf("nothing was printed: %q", b.String())
+		}
+		if i := strings.IndexAny(b.String(), "\x1b\x07\r\u202e"); i >= 0 && !p.json {
+			t.Errorf("a control character at %d: %q", i, b.String()[max(0, i-40):])
+		}
+		if p.json && strings.ContainsAny(b.String(), "\x1b\x07\r") {
+			t.Errorf("a control character in JSON: %q", b.String())
+		}
+	}
+}

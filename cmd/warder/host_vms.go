@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"warder/boot/kernelpkg"
+	"warder/secmon/pattern"
+	"warder/secmon/watch"
+	"warder/supervisor"
+)
+
+// host is several service VMs in this process under one watch.
+type host struct {
+	watch *watch.Watch
+	vms   map[string]*supervisor.ServiceVM
+
+	reading context.CancelFunc // ends the readers of the watch's queues
+	readers sync.WaitGroup
+}
+
+// startHost starts all VMs of a configuration and arms their traps. When one
+// fails, none is left. What happens is handed to out.
+func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error) {
+	rules, err := loadRules(cfg.Rules)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Kernel == "" {
+		pkg, err := kernelpkg.Find(runtime.GOARCH)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Kernel = pkg.KernelPath
+	}
+	w, err := watch.New(rules)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{watch: w, vms: make(map[string]*supervisor.ServiceVM)}
+	h.read(out)
+	var mu sync.Mutex
+	var errs []error
+	var all sync.WaitGroup
+	for _, v := range cfg.VMs {
+		all.Go(func() {
+			vm, err := h.start(ctx, v, cfg.Kernel)
+			mu.Lock()
+			defer mu.Unlock()
+			if vm != nil {
+				h.vms[v.Name] = vm
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
+			}
+		})
+	}
+	all.Wait()
+	if len(errs) > 0 {
+		return nil, errors.Join(append(errs, h.stop())...)
+	}
+	return h, nil
+}
+
+func loadRules(dir string) ([]*pattern.Rule, error) {
+	if dir == "" {
+		return pattern.Shipped()
+	}
+	return pattern.Load(os.DirFS(filepath.Dir(dir)), filepath.Base(dir))
+}
+
+// start brings a VM up to where its traps are armed and nothing of the service
+// has run.
+func (h *host) start(ctx context.Context, v hostVM, kernel string) (*supervisor.ServiceVM, error) {
+	vm, err := supervisor.StartVM(ctx, supervisor.Spec{
+		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares, Log: newLineLog(os.Stderr),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: kernel, Shares: vm.Shares()})
+}
+
+// read hands out what the watch reports until the host stops.
+func (h *host) read(out *printer) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.reading = cancel
+	h.readers.Go(func() {
+		for {
+			e, err := h.watch.Events.Next(ctx)
+			if err != nil {
+				return
+			}
+			out.event(e)
+		}
+	})
+	h.readers.Go(func() {
+		for {
+			e, err := h.watch.Alerts.Next(ctx)
+			if err != nil {
+				return
+			}
+			out.alert(e)
+		}
+	})
+}
+
+// stop stops all VMs in good order and prints what is left to print.
+func (h *host) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	var mu sync.Mutex
+	var errs []error
+	var all sync.WaitGroup
+	for name, vm := range h.vms {
+		all.Go(func() {
+			err := vm.Stop(ctx, leftoverGrace)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("vm %s: %w", name, err))
+			}
+		})
+	}
+	all.Wait()
+	h.drain()
+	return errors.Join(errs...)
+}
+
+// drainTime is how long readers get for what is still in the queues.
+const drainTime = 2 * time.Second
+
+func (h *host) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	h.watch.Events.Drained(ctx)
+	h.watch.Alerts.Drained(ctx)
+	h.reading()
+	h.readers.Wait()
+}
