@@ -12,8 +12,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"warder/boot/xz"
 )
 
 // A Method is a compression.
@@ -33,8 +34,8 @@ const (
 // ErrMethod is returned for a compression that this package cannot undo.
 var ErrMethod = errors.New("unsupported compression")
 
-// maxWindow is the largest history that a zstd frame may ask for: what the
-// kernel's build uses with zstd -22.
+// maxWindow is the largest history that a stream may ask for: what the kernel's
+// build uses with zstd -22. Readers allocate it before they have read anything.
 const maxWindow = 128 << 20
 
 var magics = []struct {
@@ -75,7 +76,7 @@ func NewReader(m Method, r io.Reader) (io.ReadCloser, error) {
 		z.Multistream(false)
 		return z, nil
 	case XZ:
-		z, err := xz.ReaderConfig{SingleStream: true}.NewReader(r)
+		z, err := xz.NewReader(r)
 		return io.NopCloser(z), err
 	case Zstd:
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
@@ -87,7 +88,7 @@ func NewReader(m Method, r io.Reader) (io.ReadCloser, error) {
 	case LZ4:
 		return io.NopCloser(lz4.NewReader(r)), nil
 	case LZMA:
-		z, err := lzma.NewReader(r)
+		z, err := lzma.ReaderConfig{DictCap: maxWindow}.NewReader(r)
 		return io.NopCloser(z), err
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil

@@ -85,7 +85,7 @@ func setup(cfg *Config) (*Layout, error) {
 	offset := k.Segments[0].Addr
 	end := ram.Base + ram.Size
 	tree := alignUp(ram.Base+offset+k.Size, kernelAlign)
-	if tree < ram.Base || tree > end || end-tree < kernelAlign {
+	if k.Size > ram.Size || tree > end || end-tree < kernelAlign {
 		return nil, fmt.Errorf("the kernel needs %d MiB, the guest has %d MiB: give it more", (offset+k.Size)>>20, ram.Size>>20)
 	}
 	initrd, err := placeInitrd(initrdSize(cfg.Initrd), tree+kernelAlign, min(end, ram.Base&^(windowAlign-1)+windowSize))
