@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ const (
 	// workers is how many requests run at the same time.
 	workers = 16
 
-	defaultMaxNodes   = 1 << 16
+	defaultMaxNodes   = 1 << 18
+	defaultMaxPinned  = 1 << 12
 	defaultMaxHandles = 1 << 12
 )
 
@@ -38,12 +40,16 @@ type Config struct {
 	// CacheFor is for how long the guest may believe names and attributes without
 	// asking again. Zero, the default: not at all.
 	CacheFor time.Duration
-	// MaxNodes bounds the files that the guest knows at a time, each of which costs a
-	// descriptor of this process: the files in the guest's caches, open or not. Zero:
-	// 65536. It is lowered to a quarter of what RLIMIT_NOFILE allows.
+	// MaxNodes bounds the files that the guest knows at a time, those in its caches
+	// included. Each costs some hundred bytes. Zero: 262144.
 	MaxNodes int
-	// MaxHandles bounds the files that the guest has open at a time. Zero: 4096. It is
-	// lowered to an eighth of what RLIMIT_NOFILE allows.
+	// MaxPinned bounds the descriptors of this process that keep the files used last
+	// at hand; any other is opened anew when it is needed. Zero: 4096. It is lowered to
+	// an eighth of what RLIMIT_NOFILE allows.
+	MaxPinned int
+	// MaxHandles bounds the files that the guest has open at a time, which cost two
+	// descriptors each. Zero: 4096. It is lowered to an eighth of what RLIMIT_NOFILE
+	// allows.
 	MaxHandles int
 }
 
@@ -60,20 +66,17 @@ func New(cfg Config) (*Device, error) {
 	if cfg.Tag == "" || len(cfg.Tag) > tagSize || bytes.IndexByte([]byte(cfg.Tag), 0) >= 0 {
 		return nil, fmt.Errorf("virtio-fs: tag %q must have 1 to %d bytes and no NUL", cfg.Tag, tagSize)
 	}
-	if cfg.CacheFor < 0 || cfg.MaxNodes < 0 || cfg.MaxHandles < 0 {
-		return nil, errors.New("virtio-fs: CacheFor, MaxNodes and MaxHandles cannot be negative")
+	if cfg.CacheFor < 0 || cfg.MaxNodes < 0 || cfg.MaxPinned < 0 || cfg.MaxHandles < 0 {
+		return nil, errors.New("virtio-fs: CacheFor, MaxNodes, MaxPinned and MaxHandles cannot be negative")
 	}
-	if cfg.MaxNodes == 0 {
-		cfg.MaxNodes = defaultMaxNodes
-	}
-	if cfg.MaxHandles == 0 {
-		cfg.MaxHandles = defaultMaxHandles
-	}
+	cfg.MaxNodes = cmp.Or(cfg.MaxNodes, defaultMaxNodes)
+	cfg.MaxPinned = cmp.Or(cfg.MaxPinned, defaultMaxPinned)
+	cfg.MaxHandles = cmp.Or(cfg.MaxHandles, defaultMaxHandles)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return nil, fmt.Errorf("virtio-fs: reading RLIMIT_NOFILE: %w", err)
 	}
-	cfg.MaxNodes = int(min(uint64(cfg.MaxNodes), limit.Cur/4))
+	cfg.MaxPinned = int(min(uint64(cfg.MaxPinned), limit.Cur/8))
 	cfg.MaxHandles = int(min(uint64(cfg.MaxHandles), limit.Cur/8))
 	r, err := openRoot(cfg.Dir)
 	if err != nil {
@@ -103,7 +106,7 @@ func (d *Device) ReadConfig(p []byte, off uint64) {
 }
 
 func (d *Device) newSession() (*session, error) {
-	nodes, err := newNodes(d.root, d.cfg.MaxNodes)
+	nodes, err := newNodes(d.root, d.cfg.MaxNodes, d.cfg.MaxPinned)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (d *Device) newSession() (*session, error) {
 		owner:    d.cfg.AllowOwner,
 		cacheFor: d.cfg.CacheFor,
 		nodes:    nodes,
-		handles:  newHandles(d.cfg.MaxHandles),
+		handles:  newHandles(nodes, d.cfg.MaxHandles),
 	}, nil
 }
 

@@ -13,7 +13,7 @@ func (s *session) opendir(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.opened(&c.reply, &handle{node: dir.id, fd: fd, dir: true})
+	return s.opened(&c.reply, &handle{node: dir, fd: fd, dir: true})
 }
 
 // releasedir is FUSE_RELEASEDIR.

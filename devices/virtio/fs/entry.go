@@ -144,7 +144,23 @@ func (s *session) move(c *call, to uint64, flags uint) error {
 		return err
 	}
 	defer s.nodes.put(dest)
-	return unix.Renameat2(from.fd, oldName, dest.fd, newName, flags)
+	if err := unix.Renameat2(from.fd, oldName, dest.fd, newName, flags); err != nil {
+		return err
+	}
+	s.seen(dest, newName)
+	if flags&unix.RENAME_EXCHANGE != 0 {
+		s.seen(from, oldName)
+	}
+	return nil
+}
+
+// seen notes that what has this name now is there, so that a node which is not pinned
+// is found where the guest moved it.
+func (s *session) seen(dir *node, name string) {
+	var st unix.Stat_t
+	if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		s.nodes.moved(inodeOf(&st), place{dir.id, name})
+	}
 }
 
 // hostDirent is an entry as getdents64(2) returns it.

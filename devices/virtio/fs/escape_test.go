@@ -175,7 +175,7 @@ func TestSwappedDirectory(t *testing.T) {
 	t.Cleanup(swapper.Wait)
 	t.Cleanup(func() { close(stop) })
 
-	g := mount(t, Config{Dir: share})
+	g := mount(t, Config{Dir: share, MaxPinned: 1})
 	naive, inside := 0, 0
 	for start := time.Now(); naive < 200 || inside < 200; {
 		if time.Since(start) > 30*time.Second {
@@ -192,20 +192,22 @@ func TestSwappedDirectory(t *testing.T) {
 		f, errno := g.lookup(d.node, "secret")
 		if errno == 0 {
 			content, errno := g.slurp(f.node)
+			if errno == unix.ESTALE {
+				continue // the descriptor was not kept, and the way there is swapped
+			}
 			if errno != 0 || content != "public" {
 				t.Fatalf("read %q, %v", content, errno)
 			}
 			inside++
 			g.forget(f.node, 1)
-			if _, h, errno := g.create(d.node, "mark", unix.O_WRONLY, 0o644); errno == 0 {
-				e := g.find(d.node, "mark")
+			if e, h, errno := g.create(d.node, "mark", unix.O_WRONLY, 0o644); errno == 0 {
 				g.release(opRelease, e.node, h)
-				g.forget(e.node, 2)
+				g.forget(e.node, 1)
 			}
 			g.ask(opMkdir, d.node, cat(0o755, 0, "markdir\x00"))
 			g.ask(opRename, d.node, cat(uint64(rootID), "markdir\x00markdir\x00"))
 			g.ask(opRmdir, rootID, cat("markdir\x00"))
-		} else if errno != unix.ENOTDIR {
+		} else if errno != unix.ENOTDIR && errno != unix.ESTALE {
 			t.Fatal(errno)
 		}
 		g.forget(d.node, 1)

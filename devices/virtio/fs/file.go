@@ -38,7 +38,7 @@ func (s *session) openNode(n *node, flags uint32) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &handle{node: n.id, fd: fd, write: write}, nil
+	return &handle{node: n, fd: fd, write: write}, nil
 }
 
 func writesTo(flags uint32) bool {
@@ -109,14 +109,14 @@ func (s *session) create(c *call) error {
 		h = &handle{fd: fd, write: writesTo(flags)}
 		var pinned int
 		if pinned, err = s.root.reopen(fd, unix.O_PATH); err == nil {
-			n, st, err = s.adopt(pinned)
+			n, st, err = s.adopt(pinned, place{dir.id, name})
 		}
 		if err != nil {
 			unix.Close(fd)
 			return err
 		}
 		defer s.nodes.put(n)
-		h.node = n.id
+		h.node = n
 	case err == unix.EEXIST && flags&unix.O_EXCL == 0:
 		if n, st, err = s.find(dir, name); err != nil {
 			return err

@@ -93,7 +93,7 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		limitFileSize(t)
 		share, secret := fuzzTree(t)
-		s, err := newDevice(t, Config{Dir: share, MaxNodes: 16, MaxHandles: 8}).newSession()
+		s, err := newDevice(t, Config{Dir: share, MaxNodes: 16, MaxPinned: 3, MaxHandles: 8}).newSession()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,6 +149,9 @@ func runStep(t *testing.T, s *session, c *call, how, op byte, node uint64, args 
 	}
 	if bytes.Contains(data.b[:cap(data.b)], []byte(secretToken)) {
 		t.Fatalf("opcode %d: the secret was read", op)
+	}
+	if most := 3 + len(s.handles.byID); s.nodes.pinned > most {
+		t.Fatalf("%d nodes pinned, want %d at most", s.nodes.pinned, most)
 	}
 	if len(s.nodes.byID) > 16 || len(s.handles.byID) > 8 || len(s.nodes.byID) != len(s.nodes.byInode) {
 		t.Fatalf("%d nodes, %d inodes, %d handles", len(s.nodes.byID), len(s.nodes.byInode), len(s.handles.byID))

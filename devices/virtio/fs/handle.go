@@ -9,7 +9,7 @@ import (
 // handle is a file or directory that the guest has open.
 type handle struct {
 	id     uint64
-	node   uint64 // the number under which it was opened
+	node   *node // in use, and so pinned, for as long as the handle is open
 	fd     int
 	dir    bool
 	write  bool
@@ -21,17 +21,19 @@ type handle struct {
 // handles is the table of what the guest has open. As with nodes, no number is used
 // twice.
 type handles struct {
-	mu    sync.Mutex
+	nodes *nodes
 	limit int
-	last  uint64
-	byID  map[uint64]*handle
+
+	mu   sync.Mutex
+	last uint64
+	byID map[uint64]*handle
 }
 
-func newHandles(limit int) *handles {
-	return &handles{limit: limit, byID: make(map[uint64]*handle)}
+func newHandles(nodes *nodes, limit int) *handles {
+	return &handles{nodes: nodes, limit: limit, byID: make(map[uint64]*handle)}
 }
 
-// add takes h and its descriptor over.
+// add takes h and its descriptor over. The caller uses its node.
 func (t *handles) add(h *handle) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -39,6 +41,7 @@ func (t *handles) add(h *handle) (uint64, error) {
 		unix.Close(h.fd)
 		return 0, unix.ENFILE
 	}
+	t.nodes.hold(h.node)
 	t.last++
 	h.id = t.last
 	t.byID[h.id] = h
@@ -57,7 +60,7 @@ func (t *handles) get(id, node uint64, dir bool) (*handle, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.byID[id]
-	if h == nil || h.node != node || h.dir != dir {
+	if h == nil || h.node.id != node || h.dir != dir {
 		return nil, unix.EBADF
 	}
 	h.users++
@@ -69,7 +72,7 @@ func (t *handles) put(h *handle) {
 	defer t.mu.Unlock()
 	h.users--
 	if h.gone && h.users == 0 {
-		unix.Close(h.fd)
+		t.close(h)
 	}
 }
 
@@ -78,7 +81,7 @@ func (t *handles) release(id, node uint64, dir bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.byID[id]
-	if h == nil || h.node != node || h.dir != dir {
+	if h == nil || h.node.id != node || h.dir != dir {
 		return unix.EBADF
 	}
 	t.drop(h)
@@ -97,6 +100,11 @@ func (t *handles) drop(h *handle) {
 	delete(t.byID, h.id)
 	h.gone = true
 	if h.users == 0 {
-		unix.Close(h.fd)
+		t.close(h)
 	}
+}
+
+func (t *handles) close(h *handle) {
+	unix.Close(h.fd)
+	t.nodes.put(h.node)
 }

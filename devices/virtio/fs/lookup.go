@@ -21,17 +21,17 @@ func (s *session) find(dir *node, name string) (*node, *unix.Stat_t, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.adopt(fd)
+	return s.adopt(fd, place{dir.id, name})
 }
 
 // adopt turns an O_PATH descriptor into a node.
-func (s *session) adopt(fd int) (*node, *unix.Stat_t, error) {
+func (s *session) adopt(fd int, at place) (*node, *unix.Stat_t, error) {
 	st := new(unix.Stat_t)
 	if err := unix.Fstat(fd, st); err != nil {
 		unix.Close(fd)
 		return nil, nil, err
 	}
-	n, err := s.nodes.add(fd, st)
+	n, err := s.nodes.add(fd, st, at)
 	return n, st, err
 }
 

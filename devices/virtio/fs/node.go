@@ -1,96 +1,142 @@
 package fs
 
 import (
+	"container/list"
 	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// rootID is FUSE_ROOT_ID.
-const rootID = 1
+const (
+	// rootID is FUSE_ROOT_ID.
+	rootID = 1
+	// maxDepth bounds the way from the root on which an unpinned node is sought.
+	maxDepth = 1024
+)
 
 // inode identifies a file on the host for as long as it is pinned.
 type inode struct{ dev, ino uint64 }
 
-// node is a file that the guest knows. It is pinned: its descriptor is O_PATH, and
-// its kind (S_IFMT) cannot change.
+// place is where a node was last seen: an entry of another.
+type place struct {
+	dir  uint64
+	name string
+}
+
+// node is a file that the guest knows. While it is pinned it has an O_PATH
+// descriptor, and no rename on whichever side can put another file in its place. A
+// node that is not pinned is sought where it was last seen, and must be the same file.
 type node struct {
 	id      uint64
-	fd      int
-	kind    uint32
+	kind    uint32 // S_IFMT, which cannot change
 	inode   inode
-	lookups uint64 // references of the guest
-	users   int    // requests at work on it
-	gone    bool   // not in the table: closed with the last user
+	place   place
+	fd      int                 // -1: not pinned
+	born    unix.StatxTimestamp // of a node that is not pinned: inode numbers are used again
+	lookups uint64              // references of the guest
+	users   int                 // requests at work on it, and open handles; they keep it pinned
+	gone    bool                // not in the table: closed with the last user
+	idle    *list.Element       // in nodes.idle
 }
 
 // nodes is the table of files that the guest knows. Numbers are never used twice, so
 // that a stale one means nothing rather than another file.
 type nodes struct {
+	maxNodes, maxPinned int
+
 	mu      sync.Mutex
-	limit   int
 	last    uint64
 	byID    map[uint64]*node
 	byInode map[inode]*node
+	pinned  int       // nodes with a descriptor, without the root
+	idle    list.List // those of them without users, the latest used in front
 }
 
-func newNodes(r *root, limit int) (*nodes, error) {
+func newNodes(r *root, maxNodes, maxPinned int) (*nodes, error) {
 	t := &nodes{
-		limit:   limit,
-		last:    rootID,
-		byID:    make(map[uint64]*node),
-		byInode: make(map[inode]*node),
+		maxNodes:  maxNodes,
+		maxPinned: maxPinned,
+		last:      rootID,
+		byID:      make(map[uint64]*node),
+		byInode:   make(map[inode]*node),
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(r.fd, &st); err != nil {
 		return nil, err
 	}
-	n := &node{id: rootID, fd: r.fd, kind: unix.S_IFDIR, inode: inode{uint64(st.Dev), st.Ino}}
+	n := &node{id: rootID, fd: r.fd, kind: unix.S_IFDIR, inode: inodeOf(&st)}
 	t.byID[rootID], t.byInode[n.inode] = n, n
 	return t, nil
 }
 
-// get returns a node that the guest names; put gives it back.
+func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
+
+// get returns a node that the guest names, pinned; put gives it back.
 func (t *nodes) get(id uint64) (*node, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	n := t.byID[id]
 	if n == nil {
+		t.mu.Unlock()
 		return nil, unix.ESTALE
 	}
-	n.users++
+	t.use(n)
+	pinned := n.fd >= 0
+	t.mu.Unlock()
+	if pinned {
+		return n, nil
+	}
+	if err := t.pin(n); err != nil {
+		t.put(n)
+		return nil, err
+	}
 	return n, nil
+}
+
+// hold is one more use of a node in use, for as long as a handle is open.
+func (t *nodes) hold(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n.users++
 }
 
 func (t *nodes) put(n *node) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n.users--
-	if n.gone && n.users == 0 {
-		unix.Close(n.fd)
+	if n.users > 0 || n.id == rootID || n.fd < 0 {
+		return
 	}
+	if n.gone {
+		t.unpin(n)
+		return
+	}
+	n.idle = t.idle.PushFront(n)
+	t.evict()
 }
 
 // add turns a pinned file into a node, which may be known already, with one more
 // reference of the guest. It takes fd over. put gives the node back.
-func (t *nodes) add(fd int, st *unix.Stat_t) (*node, error) {
+func (t *nodes) add(fd int, st *unix.Stat_t, at place) (*node, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := inode{uint64(st.Dev), st.Ino}
-	n := t.byInode[key]
-	if n != nil {
-		unix.Close(fd)
-	} else {
-		if len(t.byID) >= t.limit {
+	n := t.byInode[inodeOf(st)]
+	if n != nil && n.fd < 0 && birth(fd) != n.born {
+		t.drop(n) // its file is no more, and this one has its number
+		n = nil
+	}
+	if n == nil {
+		if len(t.byID) >= t.maxNodes {
 			unix.Close(fd)
 			return nil, unix.ENFILE
 		}
 		t.last++
-		n = &node{id: t.last, fd: fd, kind: st.Mode & unix.S_IFMT, inode: key}
-		t.byID[n.id], t.byInode[key] = n, n
+		n = &node{id: t.last, fd: -1, kind: st.Mode & unix.S_IFMT, inode: inodeOf(st)}
+		t.byID[n.id], t.byInode[n.inode] = n, n
 	}
-	n.users++
+	t.use(n)
+	t.settle(n, fd)
 	if n.id != rootID {
+		n.place = at
 		n.lookups++
 	}
 	return n, nil
@@ -100,7 +146,16 @@ func (t *nodes) add(fd int, st *unix.Stat_t) (*node, error) {
 func (t *nodes) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.byID) >= t.limit
+	return len(t.byID) >= t.maxNodes
+}
+
+// moved notes where a file is now, if it is known.
+func (t *nodes) moved(key inode, to place) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.byInode[key]; n != nil && n.id != rootID {
+		n.place = to
+	}
 }
 
 // forget takes references of the guest back. Forgetting more than there are, or
@@ -129,11 +184,125 @@ func (t *nodes) reset() {
 	}
 }
 
+// pin gives a node that is in use its descriptor again: from the nearest directory
+// above it that is pinned, entry by entry. It fails with ESTALE when another file is
+// found on the way, which makes the guest's kernel look the name up afresh.
+func (t *nodes) pin(n *node) error {
+	way, err := t.way(n)
+	if err != nil {
+		return err
+	}
+	dir := way[len(way)-1]
+	for i := len(way) - 2; i >= 0; i-- {
+		if err == nil {
+			err = t.pinIn(dir, way[i])
+		}
+		t.put(dir)
+		dir = way[i]
+	}
+	return err
+}
+
+// way is the node and the directories above it, up to the first that is pinned. All
+// but the node itself are in use by the caller.
+func (t *nodes) way(n *node) ([]*node, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	way := []*node{n}
+	for n.fd < 0 {
+		// Nodes that were moved behind our back can seem to be in each other.
+		if n = t.byID[n.place.dir]; n == nil || len(way) > maxDepth {
+			for _, above := range way[1:] {
+				above.users-- // none is pinned: there is nothing to give back
+			}
+			return nil, unix.ESTALE
+		}
+		t.use(n)
+		way = append(way, n)
+	}
+	return way, nil // the node alone, when somebody else was faster
+}
+
+// pinIn pins a node where it was last seen. dir is pinned.
+func (t *nodes) pinIn(dir, n *node) error {
+	t.mu.Lock()
+	name, pinned := n.place.name, n.fd >= 0
+	t.mu.Unlock()
+	if pinned {
+		return nil
+	}
+	fd, err := pin(dir.fd, name)
+	if err != nil {
+		return unix.ESTALE
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil || inodeOf(&st) != n.inode || n.fd < 0 && birth(fd) != n.born {
+		unix.Close(fd)
+		return unix.ESTALE
+	}
+	t.settle(n, fd)
+	return nil
+}
+
+// use keeps a node pinned, or from being closed once it is. The lock is held here and
+// below.
+func (t *nodes) use(n *node) {
+	n.users++
+	if n.idle != nil {
+		t.idle.Remove(n.idle)
+		n.idle = nil
+	}
+}
+
+// settle gives a node a descriptor, unless it has one.
+func (t *nodes) settle(n *node, fd int) {
+	if n.fd >= 0 {
+		unix.Close(fd)
+		return
+	}
+	n.fd = fd
+	t.pinned++
+	t.evict()
+}
+
+// evict closes the descriptors that were not used for longest. Those in use stay,
+// whose number the requests at work and the handles limit.
+func (t *nodes) evict() {
+	for t.pinned > t.maxPinned && t.idle.Len() > 0 {
+		n := t.idle.Back().Value.(*node)
+		n.born = birth(n.fd)
+		t.unpin(n)
+	}
+}
+
+func (t *nodes) unpin(n *node) {
+	if n.idle != nil {
+		t.idle.Remove(n.idle)
+		n.idle = nil
+	}
+	unix.Close(n.fd)
+	n.fd = -1
+	t.pinned--
+}
+
 func (t *nodes) drop(n *node) {
 	delete(t.byID, n.id)
 	delete(t.byInode, n.inode)
 	n.gone = true
-	if n.users == 0 {
-		unix.Close(n.fd)
+	if n.users == 0 && n.fd >= 0 {
+		t.unpin(n)
 	}
+}
+
+// birth is when a file was made, or zero where the host's file system does not know.
+func birth(fd int) unix.StatxTimestamp {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_BTIME, &st)
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return unix.StatxTimestamp{}
+	}
+	return st.Btime
 }

@@ -434,7 +434,7 @@ func TestTwoGuests(t *testing.T) {
 
 func TestManyWorkers(t *testing.T) {
 	share, _ := tree(t)
-	shared := mount(t, Config{Dir: share, MaxNodes: 64, MaxHandles: 64})
+	shared := mount(t, Config{Dir: share, MaxNodes: 64, MaxPinned: 1, MaxHandles: 64})
 	var work sync.WaitGroup
 	for i := range 8 {
 		work.Go(func() {
