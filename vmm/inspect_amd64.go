@@ -9,10 +9,6 @@ import (
 	"warder/vmm/pagetable"
 )
 
-// archVCPU is what an amd64 vCPU remembers: nothing, its registers are in the
-// run page.
-type archVCPU struct{}
-
 // armTraps has nothing to do: a port that no device has always exits.
 func (v *VCPU) armTraps(bool) error { return nil }
 

@@ -8,10 +8,6 @@ import (
 	"warder/vmm/pagetable"
 )
 
-// archVCPU is what an arm64 vCPU remembers between exits: nothing, each
-// register is asked of KVM by itself.
-type archVCPU struct{}
-
 // armTraps has every BRK of the vCPU exit, or none.
 func (v *VCPU) armTraps(on bool) error {
 	var d kvm.GuestDebug

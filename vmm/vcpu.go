@@ -29,7 +29,6 @@ type VCPU struct {
 	done chan struct{}
 
 	stats vcpuStats
-	archVCPU
 }
 
 func newVCPU(m *Machine, id int, fd *kvm.VCPU) *VCPU {

@@ -38,7 +38,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "init: this is a guest's PID 1, there is nothing for it to do here")
 		os.Exit(1)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx := context.Background() // this program ends with its machine
 	b := newBoot()
 	// Before the first child: an orphan may come at any time.
 	b.warn("base file systems", system.MountBase())
@@ -79,7 +79,6 @@ func main() {
 		}()
 	}
 	g.wait()
-	cancel()
 }
 
 func readConfig(path string) (c guestinit.Config, err error) {

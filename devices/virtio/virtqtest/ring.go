@@ -78,9 +78,13 @@ func NewRing(mem *guestmem.Memory, size uint16, from, to int) *Ring {
 	return r
 }
 
-// Desc, Avail and Used are where the ring's parts are.
-func (r *Ring) Desc() guestmem.Addr  { return r.start }
+// Desc is where the descriptor table is.
+func (r *Ring) Desc() guestmem.Addr { return r.start }
+
+// Avail is where the available ring is, behind the table.
 func (r *Ring) Avail() guestmem.Addr { return r.start + descSize*guestmem.Addr(r.Size) }
+
+// Used is where the used ring is, behind that.
 func (r *Ring) Used() guestmem.Addr {
 	return (r.Avail() + 4 + 2*guestmem.Addr(r.Size) + 2 + 3) &^ 3
 }
