@@ -17,7 +17,8 @@ type Device interface {
 	// Info is what the device is. It never changes.
 	Info() Info
 	// ReadConfig fills p from the device's configuration space at offset off,
-	// with zeros beyond its end. It is called from vCPU threads at any time.
+	// with zeros beyond its end. The transport takes a copy when it is made and
+	// after each change; drivers read that.
 	ReadConfig(p []byte, off uint64)
 	// Run serves the queues from the moment the driver is ready until ctx ends,
 	// and returns promptly then: a vCPU waits for it in a reset. It is called
@@ -44,7 +45,7 @@ type ConfigWriter interface {
 // ConfigNotifier is a device whose configuration changes while it runs.
 type ConfigNotifier interface {
 	// OnConfigChange sets the function that the device calls, from any
-	// goroutine, after each change.
+	// goroutine, after each change. It calls ReadConfig.
 	OnConfigChange(func())
 }
 

@@ -47,11 +47,11 @@ const (
 // Read implements bus.Device. Registers are read by aligned words of 4 bytes,
 // the configuration space by any width.
 func (t *Transport) Read(off uint64, p []byte) {
-	clear(p)
 	if off >= regConfig {
-		t.dev.ReadConfig(p, off-regConfig)
+		t.config.read(p, off-regConfig)
 		return
 	}
+	clear(p)
 	if len(p) == 4 && off%4 == 0 {
 		binary.LittleEndian.PutUint32(p, t.readRegister(off))
 	}
@@ -62,6 +62,7 @@ func (t *Transport) Write(off uint64, p []byte) {
 	if off >= regConfig {
 		if w, ok := t.dev.(virtio.ConfigWriter); ok {
 			w.WriteConfig(p, off-regConfig)
+			t.config.load(t.dev)
 		}
 		return
 	}
@@ -100,7 +101,7 @@ func (t *Transport) readRegister(off uint64) uint32 {
 		}
 		return t.status
 	case regConfigGeneration:
-		return t.generation.Load()
+		return t.config.gen()
 	}
 	if off >= regSHMLenLow && off <= regSHMBaseHigh {
 		return ^uint32(0) // there is no shared memory region: its length is -1
@@ -126,6 +127,9 @@ func (t *Transport) writeRegister(off uint64, v uint32) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
 	switch off {
 	case regDeviceSel:
 		t.deviceSel = v
@@ -142,8 +146,12 @@ func (t *Transport) writeRegister(off uint64, v uint32) {
 	case regStatus:
 		t.setStatus(v)
 	case regQueueReady:
-		if v == 1 && t.queueSel < uint32(len(t.queues)) {
-			t.ready(int(t.queueSel))
+		switch i := int(t.queueSel); {
+		case t.queueSel >= uint32(len(t.queues)):
+		case v == 0:
+			t.unready(i)
+		case v == 1:
+			t.ready(i)
 		}
 	default:
 		t.writeQueue(off, v)
@@ -199,6 +207,6 @@ func (t *Transport) notify(queue uint32) {
 	}
 	t.stats.notifyExits.Add(1)
 	if err := t.kicks[queue].Signal(); err != nil {
-		t.report(err)
+		t.log.warn("doorbell lost", err)
 	}
 }

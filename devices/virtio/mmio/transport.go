@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"warder/devices/eventfd"
 	"warder/devices/guestmem"
@@ -43,7 +42,6 @@ type Transport struct {
 	info  virtio.Info
 	mem   *guestmem.Memory
 	line  irq.Line
-	log   *slog.Logger
 	kicks []*eventfd.Eventfd // by queue, for the transport's whole life
 
 	mu             sync.Mutex // one register access at a time
@@ -53,18 +51,17 @@ type Transport struct {
 	status         uint32
 	queueSel       uint32
 	queues         []queueState
+	closed         bool
 	stop           context.CancelFunc // of the worker; nil while there is none
 	worker         sync.WaitGroup
 
 	// What the worker changes too, which reset waits for with mu held.
 	needsReset atomic.Bool
 	interrupts atomic.Uint32 // InterruptStatus
-	generation atomic.Uint32 // of the configuration space
+	config     config
 
-	stats   counters
-	logged  time.Time // of the latest log line; owned by whoever reports a failure
-	logging sync.Mutex
-	muted   int
+	stats counters
+	log   limited
 }
 
 // queueState is what a driver has set of one queue.
@@ -77,7 +74,7 @@ type queueState struct {
 // New wires dev to the guest's memory and its interrupt line.
 func New(dev virtio.Device, mem *guestmem.Memory, line irq.Line, log *slog.Logger) (*Transport, error) {
 	info := dev.Info()
-	t := &Transport{dev: dev, info: info, mem: mem, line: line, log: log.With("device", info.Name)}
+	t := &Transport{dev: dev, info: info, mem: mem, line: line, log: limited{log: log.With("device", info.Name)}}
 	for _, size := range info.QueueMax {
 		if size == 0 || size&(size-1) != 0 || size > virtq.MaxSize {
 			return nil, errors.Join(fmt.Errorf("mmio: %s: queue size %d is no power of two up to %d", info.Name, size, virtq.MaxSize), t.Close())
@@ -89,6 +86,7 @@ func New(dev virtio.Device, mem *guestmem.Memory, line irq.Line, log *slog.Logge
 		t.kicks = append(t.kicks, kick)
 	}
 	t.queues = make([]queueState, len(info.QueueMax))
+	t.config.load(dev)
 	if n, ok := dev.(virtio.ConfigNotifier); ok {
 		n.OnConfigChange(t.configChanged)
 	}
@@ -102,12 +100,13 @@ func (t *Transport) Name() string { return t.info.Name }
 // the queue's number as data. A doorbell that exits all the same works too.
 func (t *Transport) Kicks() []*eventfd.Eventfd { return t.kicks }
 
-// Close stops the device: afterwards it touches neither guest memory nor its
-// interrupt line.
+// Close stops the device for good: afterwards it touches neither guest memory
+// nor its interrupt line, whatever is written to its registers.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reset()
+	t.closed = true
 	var errs []error
 	for _, k := range t.kicks {
 		errs = append(errs, k.Close())
@@ -143,13 +142,18 @@ func (t *Transport) run(ctx context.Context, features uint64, queues []*virtq.Qu
 	return t.dev.Run(ctx, features, queues)
 }
 
-// reset is the driver's write of 0 to the status. The caller holds mu.
-func (t *Transport) reset() {
+// join stops the worker and waits until it has. The caller holds mu.
+func (t *Transport) join() {
 	if t.stop != nil {
 		t.stop()
 		t.worker.Wait()
 		t.stop = nil
 	}
+}
+
+// reset is the driver's write of 0 to the status. The caller holds mu.
+func (t *Transport) reset() {
+	t.join()
 	for _, q := range t.queues {
 		t.stats.retire(q.queue)
 	}
@@ -164,38 +168,24 @@ func (t *Transport) reset() {
 func (t *Transport) fail(err error) {
 	t.needsReset.Store(true)
 	t.stats.failures.Add(1)
-	t.report(err)
+	t.log.warn("device needs a reset by its driver", err)
 	t.interrupt(interruptConfig)
-}
-
-// quiet is how long a device that has been complained of is not again.
-const quiet = 10 * time.Second
-
-func (t *Transport) report(err error) {
-	t.logging.Lock()
-	defer t.logging.Unlock()
-	if now := time.Now(); now.Sub(t.logged) >= quiet {
-		t.log.Warn("device needs a reset by its driver", "err", err, "unreported", t.muted)
-		t.logged, t.muted = now, 0
-		return
-	}
-	t.muted++
 }
 
 func (t *Transport) interrupt(cause uint32) {
 	t.interrupts.Or(cause)
 	t.stats.interrupts.Add(1)
 	if err := t.line.Pulse(); err != nil {
-		t.report(fmt.Errorf("interrupt: %w", err))
+		t.log.warn("interrupt lost", err)
 	}
 }
 
 func (t *Transport) configChanged() {
-	t.generation.Add(1)
+	t.config.load(t.dev)
 	t.interrupt(interruptConfig)
 }
 
-// ready takes queue q into service, with the addresses that the driver has set.
+// ready takes queue i into service, with the addresses that the driver has set.
 // The caller holds mu.
 func (t *Transport) ready(i int) {
 	q := &t.queues[i]
@@ -219,6 +209,21 @@ func (t *Transport) ready(i int) {
 		return
 	}
 	q.queue = queue
+}
+
+// unready takes queue i out of service. A device has no way to give up one queue
+// of several, nor does any driver ask for it while it runs: that ends the device
+// until it is reset. The caller holds mu.
+func (t *Transport) unready(i int) {
+	if t.queues[i].queue == nil {
+		return
+	}
+	if t.stop != nil {
+		t.join()
+		t.fail(fmt.Errorf("queue %d was taken away from the running device", i))
+	}
+	t.stats.retire(t.queues[i].queue)
+	t.queues[i].queue = nil
 }
 
 // setStatus is the driver's write of the status. The caller holds mu.
