@@ -81,13 +81,16 @@ func (p *Package) Walk(f func(h *tar.Header, content io.Reader) error) error {
 // readAr lists the members of an ar archive (ar(5), the common variant).
 func readAr(r io.ReaderAt, size int64) (members []member, err error) {
 	var magic [len(arMagic)]byte
-	if _, err := r.ReadAt(magic[:], 0); err != nil || string(magic[:]) != arMagic {
+	if _, err := r.ReadAt(magic[:], 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	if string(magic[:]) != arMagic {
 		return nil, ErrFormat
 	}
 	for off := int64(len(arMagic)); off < size; {
 		var h [arHeaderSize]byte
 		if _, err := r.ReadAt(h[:], off); err != nil {
-			return nil, fmt.Errorf("%w: cut short at %d bytes", ErrFormat, size)
+			return nil, fmt.Errorf("%w: cut short at %d bytes: %w", ErrFormat, size, err)
 		}
 		n, err := strconv.ParseUint(strings.TrimSpace(string(h[48:58])), 10, 62)
 		if err != nil || string(h[58:]) != "`\n" {

@@ -36,8 +36,8 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	p := &Package{Arch: d.Control["Architecture"], Version: d.Control["Version"], Installed: time.Now().UTC()}
-	if p.Arch != "amd64" && p.Arch != "arm64" {
-		return nil, fmt.Errorf("%s: a package for architecture %q: give one for amd64 or arm64", path, p.Arch)
+	if err := checkArch(p.Arch); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(r, 0, st.Size())); err != nil {

@@ -63,6 +63,9 @@ const indexName = "kernel.json"
 // Find returns the guest kernel for arch that was installed last. Its error says
 // how to get one.
 func Find(arch string) (*Package, error) {
+	if err := checkArch(arch); err != nil {
+		return nil, err
+	}
 	all, err := list(arch)
 	if err != nil {
 		return nil, err
@@ -71,6 +74,13 @@ func Find(arch string) (*Package, error) {
 		return nil, &MissingError{Arch: arch}
 	}
 	return all[0], nil
+}
+
+func checkArch(arch string) error {
+	if arch != "amd64" && arch != "arm64" {
+		return fmt.Errorf("no guest kernels for architecture %q: has to be amd64 or arm64", arch)
+	}
+	return nil
 }
 
 // A MissingError is returned when there is no guest kernel.

@@ -19,8 +19,8 @@ var metaPackages = []string{"linux-image-6.12-cloud-%s", "linux-image-cloud-%s"}
 // Pull fetches Debian's newest cloud kernel for arch from the package sources of
 // this machine and installs it; force installs it again if it is there.
 func Pull(ctx context.Context, arch string, force bool, progress func(debian.Progress)) (*Package, error) {
-	if arch != "amd64" && arch != "arm64" {
-		return nil, fmt.Errorf("no guest kernels for architecture %q: has to be amd64 or arm64", arch)
+	if err := checkArch(arch); err != nil {
+		return nil, err
 	}
 	cache, err := boot.CacheDir()
 	if err != nil {

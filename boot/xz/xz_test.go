@@ -45,10 +45,10 @@ func TestReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program = program[:min(len(program), 2<<20)]
+	program = program[:min(len(program), 512<<10)]
 	for name, data := range map[string][]byte{
 		"empty": nil, "byte": {0xe8}, "text": []byte(strings.Repeat("abc ", 10000)),
-		"code": machineCode(300_001), "program": program,
+		"code": machineCode(100_001), "program": program,
 	} {
 		for _, args := range [][]string{
 			{}, {"--check=none"}, {"--check=crc32"}, {"--check=sha256"},
@@ -78,7 +78,7 @@ func TestReaderRefuses(t *testing.T) {
 			}
 		}
 	}
-	packed := pack(t, data)
+	packed := pack(t, data, "--lzma2=dict=64KiB")
 	for i := range packed[:len(packed)-28] { // index and footer are not read
 		bad := bytes.Clone(packed)
 		bad[i] ^= 0x10
