@@ -25,6 +25,10 @@ type host struct {
 	readers sync.WaitGroup
 }
 
+// bootTime is how long one VM may take to come up where the host's KVM is
+// itself emulated.
+const bootTime = 2 * time.Minute
+
 // startHost starts all VMs of a configuration and arms their traps. When one
 // fails, none is left. What happens is handed to out.
 func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error) {
@@ -50,7 +54,8 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	var all sync.WaitGroup
 	for _, v := range cfg.VMs {
 		all.Go(func() {
-			vm, err := h.start(ctx, v, cfg.Kernel)
+			// They boot at once and share the host's CPUs.
+			vm, err := h.start(ctx, v, cfg.Kernel, bootTime*time.Duration(len(cfg.VMs)))
 			mu.Lock()
 			defer mu.Unlock()
 			if vm != nil {
@@ -77,9 +82,10 @@ func loadRules(dir string) ([]*pattern.Rule, error) {
 
 // start brings a VM up to where its traps are armed and nothing of the service
 // has run.
-func (h *host) start(ctx context.Context, v hostVM, kernel string) (*supervisor.ServiceVM, error) {
+func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time.Duration) (*supervisor.ServiceVM, error) {
 	vm, err := supervisor.StartVM(ctx, supervisor.Spec{
-		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares, Log: newLineLog(os.Stderr),
+		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares,
+		BootTimeout: patience, Log: newLineLog(os.Stderr),
 	})
 	if err != nil {
 		return nil, err
