@@ -150,7 +150,7 @@ func TestServesAndResets(t *testing.T) {
 			t.Fatalf("%d workers run after a reset", n)
 		}
 	}
-	if s := d.Stats(); s.Chains < 50 || s.NotifyExits < 100 || s.Resets < 50 || s.Interrupts < 50 {
+	if s := d.Stats(); s.Chains < 50 || s.NotifyExits < 100 || s.Resets < 50 || s.Interrupts < 50 || s.Sent < 100 || s.Received < 100 || s.Received > s.Sent {
 		t.Errorf("statistics: %+v", s)
 	}
 }

@@ -154,9 +154,6 @@ func (t *Transport) join() {
 // reset is the driver's write of 0 to the status. The caller holds mu.
 func (t *Transport) reset() {
 	t.join()
-	for _, q := range t.queues {
-		t.stats.retire(q.queue)
-	}
 	clear(t.queues)
 	t.deviceSel, t.driverSel, t.driverFeatures, t.status, t.queueSel = 0, 0, 0, 0, 0
 	t.needsReset.Store(false)
@@ -203,6 +200,7 @@ func (t *Transport) ready(i int) {
 		Indirect: t.driverFeatures&virtio.FIndirectDesc != 0,
 		Kick:     t.kicks[i],
 		Notify:   func() error { t.interrupt(interruptUsed); return nil },
+		Counters: &t.stats.queues,
 	})
 	if err != nil {
 		t.fail(err)
@@ -222,7 +220,6 @@ func (t *Transport) unready(i int) {
 		t.join()
 		t.fail(fmt.Errorf("queue %d was taken away from the running device", i))
 	}
-	t.stats.retire(t.queues[i].queue)
 	t.queues[i].queue = nil
 }
 

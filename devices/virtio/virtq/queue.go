@@ -33,6 +33,18 @@ type Config struct {
 	Kick *eventfd.Eventfd
 	// Notify interrupts the driver.
 	Notify func() error
+	// Counters are what the queue counts in, with others if need be; nil for its
+	// own.
+	Counters *Counters
+}
+
+// Counters count what queues do. They only grow.
+type Counters struct {
+	Wakeups  atomic.Uint64 // doorbells that woke whoever waited
+	Popped   atomic.Uint64 // chains taken from the driver
+	Pushed   atomic.Uint64 // chains given back
+	Sent     atomic.Uint64 // bytes for the device to read in the chains taken
+	Received atomic.Uint64 // bytes written to the chains given back
 }
 
 // Flags and sizes of the rings, section 2.7.
@@ -60,17 +72,6 @@ type Queue struct {
 	used     uint16     // index of the next used element
 	flags    uint16     // of the used ring
 	inFlight []bool     // by head: popped and not pushed
-
-	stats counters
-}
-
-type counters struct{ popped, pushed, notified atomic.Uint64 }
-
-// Stats counts what a queue has done since it was made.
-type Stats struct {
-	Popped   uint64 // chains taken from the driver
-	Pushed   uint64 // chains given back
-	Notified uint64 // interrupts raised
 }
 
 // New makes a queue, or says what is wrong with where the driver put it.
@@ -95,16 +96,14 @@ func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
 			return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
 		}
 	}
+	if cfg.Counters == nil {
+		cfg.Counters = new(Counters)
+	}
 	return &Queue{mem: mem, cfg: cfg, inFlight: make([]bool, cfg.Size)}, nil
 }
 
 // Size is the number of descriptors.
 func (q *Queue) Size() uint16 { return q.cfg.Size }
-
-// Stats is what the queue has done so far.
-func (q *Queue) Stats() Stats {
-	return Stats{q.stats.popped.Load(), q.stats.pushed.Load(), q.stats.notified.Load()}
-}
 
 // fail remembers the first error; the queue is of no more use.
 func (q *Queue) fail(err error) error {
@@ -163,7 +162,8 @@ func (q *Queue) Pop() (*Chain, error) {
 		return nil, q.fail(err)
 	}
 	q.next++
-	q.stats.popped.Add(1)
+	q.cfg.Counters.Popped.Add(1)
+	q.cfg.Counters.Sent.Add(uint64(c.Reader.Len()))
 	return c, nil
 }
 
@@ -201,12 +201,12 @@ func (q *Queue) Push(c *Chain, written uint32) error {
 	if err := q.publish(); err != nil {
 		return err
 	}
-	q.stats.pushed.Add(1)
+	q.cfg.Counters.Pushed.Add(1)
+	q.cfg.Counters.Received.Add(uint64(written))
 	interrupt, err := q.wantsInterrupt()
 	if err != nil || !interrupt {
 		return err
 	}
-	q.stats.notified.Add(1)
 	return q.cfg.Notify()
 }
 
@@ -249,6 +249,7 @@ func (q *Queue) Wait(ctx context.Context) error {
 		if err := q.cfg.Kick.Wait(ctx); err != nil {
 			return err
 		}
+		q.cfg.Counters.Wakeups.Add(1)
 	}
 }
 
