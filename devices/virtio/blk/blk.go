@@ -81,6 +81,7 @@ type Device struct {
 	cfg     Config
 	writer  io.WriterAt // nil if the guest may not write
 	sectors uint64
+	durable atomic.Bool // each write is, for a driver that does not flush (section 5.2.6.2)
 	stats   struct{ read, written, errors atomic.Uint64 }
 
 	mu     sync.Mutex
@@ -131,11 +132,12 @@ func (d *Device) ReadConfig(p []byte, off uint64) {
 }
 
 // Run implements virtio.Device.
-func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error {
+func (d *Device) Run(ctx context.Context, features uint64, queues []*virtq.Queue) error {
 	q := queues[0]
 	if q == nil {
 		return nil
 	}
+	d.durable.Store(features&featureFlush == 0)
 	requests := make(chan *virtq.Chain)
 	loops := slices.Repeat([]func(context.Context) error{func(ctx context.Context) error {
 		for c := range requests {
@@ -176,7 +178,11 @@ func (d *Device) serve(ctx context.Context, q *virtq.Queue, c *virtq.Chain) erro
 	if _, err := status.Write([]byte{code}); err != nil {
 		return err
 	}
-	return q.Push(c, uint32(c.Writer.Written()+1))
+	written := c.Writer.Written()
+	if c.Writer.Len() == 0 {
+		written++ // the status follows what was written, without a gap
+	}
+	return q.Push(c, uint32(written))
 }
 
 // execute carries out a request and gives its status.
@@ -201,13 +207,15 @@ func (d *Device) execute(ctx context.Context, kind uint32, sector uint64, c *vir
 			return c.Reader.CopyAt(d.writer, off, n)
 		})
 		d.stats.written.Add(uint64(n))
+		if err == nil && d.durable.Load() {
+			err = d.sync()
+		}
 		return d.outcome("write", off, err)
 	case typeFlush:
-		s, ok := d.cfg.Disk.(Syncer)
-		if !ok || d.writer == nil {
+		if d.Info().Features&featureFlush == 0 {
 			return statusUnsupported
 		}
-		return d.outcome("flush", 0, s.Sync())
+		return d.outcome("flush", 0, d.sync())
 	case typeGetID:
 		var id [idSize]byte
 		copy(id[:], d.cfg.Serial)
@@ -217,6 +225,15 @@ func (d *Device) execute(ctx context.Context, kind uint32, sector uint64, c *vir
 		return statusOK
 	}
 	return statusUnsupported
+}
+
+// sync makes durable what has been written. A flush needs no more of an order than
+// this: a guest waits for the writes that it wants flushed.
+func (d *Device) sync() error {
+	if s, ok := d.cfg.Disk.(Syncer); ok {
+		return s.Sync()
+	}
+	return nil
 }
 
 // piece is how much is moved between two looks at whether the device is to stop.

@@ -194,12 +194,45 @@ func TestHostErrorsAreTheGuestsIOErrors(t *testing.T) {
 			case out:
 				data = make([]byte, 1024)
 			}
-			if s, _, _ := request(d, kind, 0, data, room); s != ioErr {
+			s, _, n := request(d, kind, 0, data, room)
+			if s != ioErr {
 				t.Errorf("%v in request %d: status %d", err, kind, s)
+			}
+			// Of a failed read only what is there without a gap counts as written.
+			if want := map[uint32]uint32{in: 512, out: 1, flush: 1}[kind]; n != want {
+				t.Errorf("%v in request %d: %d bytes written, want %d", err, kind, n, want)
 			}
 		}
 		if got := dev.Stats().Errors; got != 3 {
 			t.Errorf("%d errors counted, want 3", got)
+		}
+	}
+}
+
+// cached counts the syncs of a disk.
+type cached struct {
+	memory
+	syncs *int
+}
+
+func (c cached) Sync() error { *c.syncs++; return nil }
+
+// TestDriverWithoutFlush has nothing but the write to make it durable with.
+func TestDriverWithoutFlush(t *testing.T) {
+	for features, want := range map[uint64]int{0: 2, featureFlush: 0} {
+		syncs := 0
+		d := virtqtest.NewDriver(t, blk.New(blk.Config{Disk: cached{make(memory, 4096), &syncs}, Log: quiet}))
+		d.Start(features)
+		for sector := range uint64(2) {
+			if s, _, _ := request(d, out, sector, make([]byte, 512), 0); s != ok {
+				t.Errorf("write: status %d", s)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if syncs != want {
+			t.Errorf("features %#x: %d syncs after two writes, want %d", features, syncs, want)
 		}
 	}
 }
@@ -243,15 +276,22 @@ func TestOpenFileExplains(t *testing.T) {
 		}
 		return path
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
+		pipe:                         "neither a file nor a block device",
 		filepath.Join(dir, "absent"): "no such file",
-		dir:                          "is a directory",
+		dir:                          "share it",
 		write("empty", 0):            "truncate -s",
 		write("odd", 1000):           "truncate -s %512",
 		"/dev/null":                  "neither a file nor a block device",
 	} {
-		if _, err := blk.OpenFile(path, true); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q in it", path, err, want)
+		for _, readOnly := range []bool{true, false} {
+			if _, err := blk.OpenFile(path, readOnly); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, read-only %v: %v, want %q in it", path, readOnly, err, want)
+			}
 		}
 	}
 }

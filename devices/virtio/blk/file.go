@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // File is a disk in a file of the host.
@@ -19,14 +20,17 @@ func (f *File) Size() int64 { return f.size }
 
 // OpenFile opens a raw image or a block device. It must be whole sectors.
 func OpenFile(path string, readOnly bool) (*File, error) {
-	flag := os.O_RDWR
+	// Without O_NONBLOCK a named pipe would be waited for; files and disks ignore it.
+	flag := os.O_RDWR | syscall.O_NONBLOCK
 	if readOnly {
-		flag = os.O_RDONLY
+		flag = os.O_RDONLY | syscall.O_NONBLOCK
 	}
 	f, err := os.OpenFile(path, flag, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission) && !readOnly:
 		return nil, fmt.Errorf("disk: %w (for a disk that is only read, add :ro)", err)
+	case errors.Is(err, syscall.EISDIR):
+		return nil, fmt.Errorf("disk %s: %w", path, errDirectory)
 	case err != nil:
 		return nil, fmt.Errorf("disk: %w", err)
 	}
@@ -37,6 +41,8 @@ func OpenFile(path string, readOnly bool) (*File, error) {
 	return &File{f, size}, nil
 }
 
+var errDirectory = errors.New("is a directory; to give a guest a directory, share it")
+
 // diskSize is the size in bytes of the image or device f.
 func diskSize(f *os.File) (int64, error) {
 	st, err := f.Stat()
@@ -46,7 +52,7 @@ func diskSize(f *os.File) (int64, error) {
 	isDevice := st.Mode()&fs.ModeDevice != 0 && st.Mode()&fs.ModeCharDevice == 0
 	switch {
 	case st.IsDir():
-		return 0, errors.New("is a directory; to give a guest a directory, share it")
+		return 0, errDirectory
 	case !st.Mode().IsRegular() && !isDevice:
 		return 0, errors.New("is neither a file nor a block device")
 	}
