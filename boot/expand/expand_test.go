@@ -7,10 +7,12 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 
 	"warder/boot/expand"
+	"warder/internal/oracle"
 	"warder/internal/testkernel"
 )
 
@@ -34,6 +36,46 @@ func TestCopy(t *testing.T) {
 		if _, err := expand.Copy(io.Discard, m, bytes.NewReader(packed[:len(packed)/2]), int64(len(data))); err == nil {
 			t.Errorf("%s cut short: no error", m)
 		}
+	}
+}
+
+// TestBuildCommands reads what the kernel's build makes with its own commands
+// (scripts/Makefile.lib, scripts/xz_wrap.sh), each followed by the length as in a
+// bzImage.
+func TestBuildCommands(t *testing.T) {
+	data := bytes.Repeat([]byte("\xe8\x10\x20\x00\x00 some text of a kernel, "), 20000)
+	for _, c := range []struct {
+		method expand.Method
+		pkg    string
+		args   []string
+	}{
+		{expand.Gzip, "gzip", []string{"gzip", "-n", "-f", "-9"}},
+		{expand.Bzip2, "bzip2", []string{"bzip2", "-9"}},
+		{expand.LZMA, "xz-utils", []string{"lzma", "-9"}},
+		{expand.XZ, "xz-utils", []string{"xz", "--check=crc32", "--x86", "--lzma2=dict=32MiB"}},
+		{expand.LZ4, "lz4", []string{"lz4", "-l", "-9", "-", "-"}},
+		{expand.Zstd, "zstd", []string{"zstd", "-22", "--ultra"}},
+	} {
+		cmd := exec.CommandContext(t.Context(), oracle.Command(t, c.args[0], c.pkg), c.args[1:]...)
+		cmd.Stdin = bytes.NewReader(data)
+		packed, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%q: %v", c.args, err)
+		}
+		if m := expand.Detect(packed); m != c.method {
+			t.Errorf("%q: detected as %q", c.args, m)
+		}
+		packed = binary.LittleEndian.AppendUint32(packed, uint32(len(data)))
+		z, err := expand.NewReader(c.method, bytes.NewReader(packed))
+		if err != nil {
+			t.Errorf("%q: %v", c.args, err)
+			continue
+		}
+		got := make([]byte, len(data))
+		if _, err := io.ReadFull(z, got); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%q: %v", c.args, err)
+		}
+		z.Close()
 	}
 }
 
