@@ -9,6 +9,10 @@ RACY     := ./devices/... ./secmon/... ./guestinit/...
 HOSTARCH := $(shell $(GO) env GOHOSTARCH)
 BINARIES := $(ARCHES:%=bin/warder-%)
 
+# The same for everything, so that everything shares what is compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
+
 .DELETE_ON_ERROR:
 .PHONY: all deps packages build generate check test fuzz clean FORCE
 
@@ -35,7 +39,7 @@ bin/warder: $(BINARIES)
 	@ln -f bin/warder-$(HOSTARCH) $@
 
 bin/warder-%: FORCE | generate
-	@CGO_ENABLED=0 GOARCH=$* $(GO) build -trimpath -ldflags='-s -w' -o $@ ./cmd/warder
+	@GOARCH=$* $(GO) build -ldflags='-s -w' -o $@ ./cmd/warder
 
 ## check: what can be said without a machine: vet, staticcheck, the project's own
 ## rules (gofmt is one), races; both architectures
@@ -50,7 +54,7 @@ check: generate
 
 ## test: every test, those that need KVM in the lab on both architectures
 test: deps
-	@$(GO) run ./lab/gotest $(TESTFLAGS)
+	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
 
 ## fuzz: every fuzz target for FUZZTIME each
 fuzz:
