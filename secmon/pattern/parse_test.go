@@ -3,6 +3,8 @@ package pattern
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -49,6 +51,27 @@ func TestParse(t *testing.T) {
 	}
 	if len(r.Splice.Regexps) != 1 {
 		t.Errorf("%d regexps", len(r.Splice.Regexps))
+	}
+}
+
+// The rule that the documentation explains is the one that is shipped, and the
+// fault that it shows is reported as it says.
+func TestDocumentedRule(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/patterns.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "```yaml\n")
+	src, rest, _ := strings.Cut(rest, "```")
+	got, want := parseOne(t, src), parseOne(t, shippedSource(t))
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b *regexp.Regexp) bool { return a.String() == b.String() })); d != "" {
+		t.Errorf("rule (-shipped +documented):\n%s", d)
+	}
+	_, rest, _ = strings.Cut(rest, "```text\n")
+	fault, _, _ := strings.Cut(rest, "```")
+	_, err = Parse("rules/mine.yaml", []byte(strings.Replace(src, "gte: 2", "gte: 1", 1)))
+	if err == nil || err.Error() != strings.TrimSpace(fault) {
+		t.Errorf("the fault is reported as\n%v\ndocumented as\n%s", err, fault)
 	}
 }
 

@@ -172,13 +172,23 @@ func (d *decoder) pwrite() {
 		// Linux appends even so (pwrite(2), BUGS).
 		d.offset(f)
 		if !c.Append {
-			c.Offset = int64(c.Args[3])
-			if d.site.abi == introspect.Compat {
-				c.Offset |= int64(c.Args[4]) << 32
-			}
+			c.Offset = d.wide(3)
 		}
 	}
 	d.payload([]vector{{c.Args[1], c.Args[2]}})
+}
+
+// wide is a 64-bit argument, which 32-bit programs pass in two halves: on arm
+// in a pair of registers of which the first is even.
+func (d *decoder) wide(n int) int64 {
+	args := &d.event.Call.Args
+	if d.site.abi == introspect.Native {
+		return int64(args[n])
+	}
+	if d.guest.Arch() == "arm64" {
+		n += n % 2
+	}
+	return int64(args[n] | args[n+1]<<32)
 }
 
 // maxVectors is how many pieces of a writev are read; Linux takes 1024.

@@ -187,7 +187,7 @@ var handlers = map[string][]struct {
 	abi    introspect.ABI
 }{
 	"amd64": {{"__x64_sys_", introspect.Native}, {"__ia32_sys_", introspect.Compat}, {"__ia32_compat_sys_", introspect.Compat}},
-	"arm64": {{"__arm64_sys_", introspect.Native}, {"__arm64_compat_sys_", introspect.Compat}},
+	"arm64": {{"__arm64_sys_", introspect.Native}, {"__arm64_compat_sys_", introspect.Compat}, {"__arm64_compat_sys_aarch32_", introspect.Compat}},
 }
 
 // writeCode replaces instructions and sees to it that CPUs fetch the new ones.
