@@ -39,16 +39,17 @@ func New() (*Eventfd, error) {
 // FD is the file descriptor, for the kernel. It stays non-blocking.
 func (e *Eventfd) FD() int { return e.fd }
 
+// one is what Signal adds.
+var one = binary.NativeEndian.AppendUint64(nil, 1)
+
 // Signal adds one to the counter.
 func (e *Eventfd) Signal() error {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
 	// The raw descriptor is used so that a deadline of Wait does not apply, but
 	// through Control, so that it is not somebody else's after Close.
 	var err error
 	closed := e.raw.Control(func(fd uintptr) {
 		for {
-			if _, err = unix.Write(int(fd), one[:]); err != unix.EINTR {
+			if _, err = unix.Write(int(fd), one); err != unix.EINTR {
 				return
 			}
 		}

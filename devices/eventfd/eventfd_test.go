@@ -110,3 +110,13 @@ func TestSignalAfterClose(t *testing.T) {
 		t.Errorf("the next eventfd of that number was signalled: %v", err)
 	}
 }
+
+func BenchmarkSignalWait(b *testing.B) {
+	e := newEventfd(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := errors.Join(e.Signal(), e.Wait(b.Context())); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

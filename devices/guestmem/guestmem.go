@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
@@ -52,7 +53,9 @@ func Allocate(name string, ranges ...Range) (*Memory, error) {
 		if r.Size == 0 || r.Size%pageSize != 0 || uint64(r.Base)%pageSize != 0 {
 			return nil, fmt.Errorf("guestmem: range %#x+%#x is not whole pages", r.Base, r.Size)
 		}
-		total += r.Size
+		if total += r.Size; total < r.Size || total > math.MaxInt64 {
+			return nil, fmt.Errorf("guestmem: range %#x+%#x makes more memory than a file holds", r.Base, r.Size)
+		}
 	}
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {

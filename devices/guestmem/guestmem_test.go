@@ -124,6 +124,7 @@ func TestAllocateRefuses(t *testing.T) {
 	for _, rs := range [][]Range{
 		{{0, 0}}, {{1, page}}, {{0, page + 1}}, {{0, 2 * page}, {Addr(page), page}},
 		{{Addr(-int64(page)), 2 * page}},
+		{{0, 1 << 63}}, {{0, 1 << 63}, {1 << 63, 1<<63 - page}},
 	} {
 		if m, err := Allocate("guestmem-test", rs...); err == nil {
 			m.Close()

@@ -155,9 +155,9 @@ func (w *Writer) CopyAt(r io.ReaderAt, off int64, n int) (int, error) {
 	return n, err
 }
 
-// Fill has read fill the rest of the room piece by piece until it gives less
-// than a piece or an error, and returns how much that was: for sources that are
-// read once, as a socket is.
+// Fill reads once from r, into the next piece of the room, and returns how much
+// came: for a source that gives what it has, as a socket does. Without room it
+// returns 0 and does not read.
 func (w *Writer) Fill(r io.Reader) (int, error) {
 	p := w.next(w.left)
 	if p == nil {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -176,6 +178,66 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("Wait: %v", err)
 			}
 		})
+	}
+}
+
+// TestOverlappingBuffers has one request stand for more bytes than there is
+// memory, and for more than a request may.
+func TestOverlappingBuffers(t *testing.T) {
+	const most = 1<<32/virtqtest.MemorySize - 1 // one more is 2^32 bytes
+	for n, ok := range map[uint16]bool{most: true, most + 1: false} {
+		r, q, _, _ := pair(t, 8192)
+		for i := range n {
+			d := virtqtest.Desc{Addr: virtqtest.Base, Len: virtqtest.MemorySize, Flags: virtqtest.Next, Next: i + 1}
+			if i >= n/2 {
+				d.Flags |= virtqtest.Write
+			}
+			if i == n-1 {
+				d.Flags &^= virtqtest.Next
+			}
+			r.PutDesc(r.Desc(), i, d)
+		}
+		r.PutAvail(0)
+		c, err := q.Pop()
+		if !ok {
+			if !errors.Is(err, virtq.ErrMalformed) {
+				t.Errorf("%d buffers: %v", n, err)
+			}
+			continue
+		}
+		if err != nil || c.Reader.Len()+c.Writer.Len() != most*virtqtest.MemorySize {
+			t.Errorf("%d buffers: %v, %v", n, c, err)
+		}
+	}
+}
+
+func TestFillReadsOnce(t *testing.T) {
+	r, q, _, _ := pair(t, 8)
+	r.Add(virtqtest.Buffer{Room: 4}, virtqtest.Buffer{Room: 4})
+	c, err := q.Pop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := strings.NewReader("abcdefg")
+	for _, want := range []int{4, 3} {
+		if n, err := c.Writer.Fill(source); n != want || err != nil {
+			t.Errorf("filled %d (%v), want %d", n, err, want)
+		}
+	}
+	if n, err := c.Writer.Fill(source); n != 0 || !errors.Is(err, io.EOF) || c.Writer.Len() != 1 {
+		t.Errorf("filled %d (%v) at the end, room for %d left", n, err, c.Writer.Len())
+	}
+	if _, err := c.Writer.Write([]byte("h")); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Writer.Fill(source); n != 0 || err != nil {
+		t.Errorf("filled %d (%v) where there is no room", n, err)
+	}
+	if err := q.Push(c, uint32(c.Writer.Written())); err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := r.Take(); string(a.Room) != "abcdefgh" {
+		t.Errorf("the room holds %q", a.Room)
 	}
 }
 
@@ -448,19 +510,28 @@ func FuzzQueue(f *testing.F) {
 	})
 }
 
+// BenchmarkPopPush is what a chain of two buffers costs the device. The driver's
+// part of it is two atomic stores.
 func BenchmarkPopPush(b *testing.B) {
-	r, q, _, _ := pair(b, 256)
-	r.PutNoInterrupt(true)
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Add(virtqtest.Buffer{Data: []byte{1}}, virtqtest.Buffer{Room: 8})
-		c, err := q.Pop()
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := q.Push(c, 8); err != nil {
-			b.Fatal(err)
-		}
-		r.Take()
+	for _, eventIdx := range []bool{false, true} {
+		b.Run(fmt.Sprintf("EventIdx=%v", eventIdx), func(b *testing.B) {
+			r := virtqtest.NewRing(virtqtest.NewMemory(b), 256, 0, virtqtest.MemorySize)
+			r.EventIdx = eventIdx
+			q, _ := r.Queue(b, func() error { b.Error("interrupted"); return nil })
+			r.PutNoInterrupt(true)
+			head := r.Add(virtqtest.Buffer{Data: []byte{1}}, virtqtest.Buffer{Room: 8})
+			b.ReportAllocs()
+			for i := uint16(1); b.Loop(); i++ {
+				c, err := q.Pop()
+				if err != nil {
+					b.Fatal(err)
+				}
+				r.PutUsedEvent(i + 100)
+				if err := q.Push(c, 8); err != nil {
+					b.Fatal(err)
+				}
+				r.PutAvail(head)
+			}
+		})
 	}
 }
