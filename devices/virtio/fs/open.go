@@ -1,0 +1,130 @@
+package fs
+
+import "golang.org/x/sys/unix"
+
+// openFlags are the flags of the guest that reach the host. O_APPEND is given with
+// each write, since the guest can change it later; O_DIRECT is about the guest's cache.
+const openFlags = unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC
+
+// openNode opens a regular file that the guest knows.
+func (s *session) openNode(n *node, flags uint32) (*handle, error) {
+	switch n.kind {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, unix.EISDIR
+	case unix.S_IFLNK:
+		return nil, unix.ELOOP
+	default:
+		return nil, unix.ENXIO
+	}
+	write := writesTo(flags)
+	if write {
+		if s.readOnly {
+			return nil, unix.EROFS
+		}
+		if err := s.root.dropSetID(n.fd); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := s.root.reopen(n.fd, int(flags&openFlags))
+	if err != nil {
+		return nil, err
+	}
+	return &handle{node: n, fd: fd, write: write}, nil
+}
+
+func writesTo(flags uint32) bool {
+	return flags&unix.O_ACCMODE != unix.O_RDONLY || flags&unix.O_TRUNC != 0
+}
+
+// opened is struct fuse_open_out. Without FOPEN_KEEP_CACHE the guest drops what it
+// had of the file, so that it reads what other guests wrote.
+func (s *session) opened(e *encoder, h *handle) error {
+	id, err := s.handles.add(h)
+	if err != nil {
+		return err
+	}
+	e.u64(id)
+	e.u32(0) // flags
+	e.u32(0)
+	return nil
+}
+
+// open is FUSE_OPEN.
+func (s *session) open(c *call) error {
+	flags := c.args.u32()
+	if err := c.args.end(); err != nil {
+		return err
+	}
+	if flags&unix.O_ACCMODE == unix.O_ACCMODE {
+		return unix.EINVAL
+	}
+	n, err := s.nodes.get(c.header.node)
+	if err != nil {
+		return err
+	}
+	defer s.nodes.put(n)
+	h, err := s.openNode(n, flags)
+	if err != nil {
+		return err
+	}
+	return s.opened(&c.reply, h)
+}
+
+// create is FUSE_CREATE: what is there is opened like any other node, so that a FIFO
+// or a device of that name is not touched.
+func (s *session) create(c *call) error {
+	flags, mode := c.args.u32(), c.args.u32()
+	c.args.u64() // umask: applied by the guest; open_flags
+	name, err := c.args.name()
+	if err != nil {
+		return err
+	}
+	if flags&unix.O_ACCMODE == unix.O_ACCMODE {
+		return unix.EINVAL
+	}
+	dir, err := s.dir(c.header.node)
+	if err != nil {
+		return err
+	}
+	defer s.nodes.put(dir)
+	if s.nodes.full() || s.handles.full() {
+		return unix.ENFILE
+	}
+
+	var n *node
+	var st *unix.Stat_t
+	var h *handle
+	fd, err := openBeneath(dir.fd, name, int(flags&openFlags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOCTTY, mode&0o777)
+	switch {
+	case err == nil:
+		h = &handle{fd: fd, write: writesTo(flags)}
+		var pinned int
+		if pinned, err = s.root.reopen(fd, unix.O_PATH); err == nil {
+			n, st, err = s.adopt(pinned, place{dir.id, name})
+		}
+		if err != nil {
+			unix.Close(fd)
+			return err
+		}
+		defer s.nodes.put(n)
+		h.node = n
+	case err == unix.EEXIST && flags&unix.O_EXCL == 0:
+		if n, st, err = s.find(dir, name); err != nil {
+			return err
+		}
+		defer s.nodes.put(n)
+		if h, err = s.openNode(n, flags); err != nil {
+			s.nodes.forget(n.id, 1) // the guest does not learn of it
+			return err
+		}
+	default:
+		return err
+	}
+	s.entry(&c.reply, n, st)
+	if err := s.opened(&c.reply, h); err != nil {
+		s.nodes.forget(n.id, 1)
+		return err
+	}
+	return nil
+}
