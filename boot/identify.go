@@ -109,12 +109,11 @@ func identifyPE(head []byte) *NotKernelError {
 	if sub := le.Uint16(head[pe+92:]); sub < efiFirst || sub > efiLast {
 		return &NotKernelError{Is: "a Windows program", Instead: giveKernel}
 	}
-	is := "an EFI application (PE)"
 	if bytes.Contains(head, []byte(".linux\x00")) {
 		return &NotKernelError{Is: "a unified kernel image (EFI application)",
 			Instead: "give the kernel inside: objcopy -O binary --only-section=.linux FILE vmlinuz"}
 	}
-	return &NotKernelError{Is: is, Instead: giveKernel}
+	return &NotKernelError{Is: "an EFI application (PE)", Instead: giveKernel}
 }
 
 func allZero(p []byte) bool { return len(bytes.Trim(p, "\x00")) == 0 }

@@ -133,11 +133,9 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: error is %v, want %v", name, err, ErrFormat)
 		}
 	}
-	p := parse(t, good)
 	damaged := bytes.Clone(good)
 	copy(damaged[len(good)-20:], "xxxxxxxxxx")
-	p = parse(t, damaged)
-	if err := p.Unpack(t.TempDir(), nil); err == nil {
+	if err := parse(t, damaged).Unpack(t.TempDir(), nil); err == nil {
 		t.Error("damaged data is unpacked")
 	}
 }

@@ -26,8 +26,8 @@ type apt struct {
 	suite string // one more than the machine has, or empty
 }
 
-// newApt writes the configuration.
-func newApt(ctx context.Context, cfg Config) (apt, error) {
+// newApt says where the state is; setUp has to make it.
+func newApt(cfg Config) (apt, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return apt{}, errors.New("apt-get is missing: this machine is not a Debian one")
 	}
@@ -45,22 +45,26 @@ func newApt(ctx context.Context, cfg Config) (apt, error) {
 	if err != nil {
 		return apt{}, err
 	}
-	a := apt{dir: dir, conf: filepath.Join(dir, "apt.conf"), arch: cfg.Arch, suite: suite}
+	return apt{dir: dir, conf: filepath.Join(dir, "apt.conf"), arch: cfg.Arch, suite: suite}, os.MkdirAll(dir, 0o755)
+}
+
+// setUp writes the configuration.
+func (a apt) setUp(ctx context.Context) error {
 	for _, d := range []string{"lists/partial", "cache/archives/partial", "sources"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-			return apt{}, err
+		if err := os.MkdirAll(filepath.Join(a.dir, d), 0o755); err != nil {
+			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "status"), nil, 0o644); err != nil {
-		return apt{}, err
+	if err := os.WriteFile(filepath.Join(a.dir, "status"), nil, 0o644); err != nil {
+		return err
 	}
 	if err := os.WriteFile(a.conf, []byte(a.configuration()), 0o644); err != nil {
-		return apt{}, err
+		return err
 	}
-	if suite == "" {
-		return a, nil
+	if a.suite == "" {
+		return nil
 	}
-	return a, a.linkSources(ctx)
+	return a.linkSources(ctx)
 }
 
 // configuration is read behind the machine's own, and goes before it. The

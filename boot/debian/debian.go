@@ -95,18 +95,33 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(Progress) {}
 	}
-	apt, err := newApt(ctx, cfg)
+	apt, err := newApt(cfg)
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := lock(ctx, filepath.Join(apt.dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := apt.setUp(ctx); err != nil {
+		return nil, err
+	}
 	a := &Archive{apt: apt, progress: cfg.Progress}
-	if err := a.update(ctx); err != nil || apt.suite == "" {
-		return a, err
+	if err := a.update(ctx); err != nil {
+		return nil, err
 	}
-	if added, err := apt.addSuite(ctx); err != nil || !added {
-		return a, err
+	if apt.suite == "" {
+		return a, nil
 	}
-	return a, a.update(ctx)
+	added, err := apt.addSuite(ctx)
+	if err == nil && added {
+		err = a.update(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func (a *Archive) update(ctx context.Context) error {

@@ -1,12 +1,14 @@
 package debian
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -177,6 +179,33 @@ func TestSuite(t *testing.T) {
 		if d := cmp.Diff([]string{"one_2.0_amd64.deb", "two_1.0_amd64.deb"}, names); d != "" {
 			t.Error(d)
 		}
+	}
+}
+
+// TestOpenTogether has several open the same state at once.
+func TestOpenTogether(t *testing.T) {
+	a := machine(t, "bookworm")
+	a.add(t, "bookworm", "amd64", "one", "1.0", "")
+	a.add(t, "bookworm-backports", "amd64", "one", "2.0", "")
+	state := t.TempDir()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := Open(t.Context(), Config{Arch: "amd64", Suite: "bookworm-backports", StateDir: state}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	unlock, err := lock(t.Context(), filepath.Join(state, "amd64-bookworm-backports", "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, Config{Arch: "amd64", Suite: "bookworm-backports", StateDir: state}); !errors.Is(err, context.Canceled) {
+		t.Errorf("opened while another has it: %v", err)
 	}
 }
 
