@@ -115,6 +115,10 @@ func (vm *ServiceVM) boot(ctx context.Context, spec Spec, setup proto.Setup) err
 		err = guest.Setup(booting, setup)
 	}
 	if err == nil {
+		go func() { // a device whose machine has ended resets no connection
+			<-vm.machine.Done()
+			guest.Close()
+		}()
 		return nil
 	}
 	if guest != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -113,9 +114,9 @@ func run(ctx context.Context, f runFlags) error {
 	}
 	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {
 		fmt.Fprintf(os.Stderr, "warder: this machine cannot run a VM: %s\n", k.Reason)
-		advice := "run it on an emulated machine: warder run --lab ..."
-		if k.Todo != "" {
-			advice += "; or: " + k.Todo
+		advice := k.Todo
+		if !strings.Contains(advice, "--lab") {
+			advice = strings.TrimPrefix(advice+"; or run it on an emulated machine: warder run --lab", "; ")
 		}
 		fmt.Fprintln(os.Stderr, "warder:", advice)
 		return exitStatus(statusFailed)

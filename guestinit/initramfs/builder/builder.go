@@ -27,7 +27,7 @@ import (
 // memory in each guest.
 var core = strings.Fields(`
 	base64 basename cat chmod chroot cmp comm cp date dd df dirname dmesg du
-	echo false find free grep gzip head hexdump hostname id insmod ip kill ln
+	echo false find free grep gzip head hexdump hostname id insmod ip ln
 	losetup ls lsmod md5sum mkdir mkfifo mknod mktemp more mount mv nohup pidof
 	ping poweroff printenv ps pwd readlink realpath rm rmmod seq shasum shutdown
 	sleep sort strings stty sync tail tar tee time timeout touch tr true truncate
@@ -36,6 +36,7 @@ var core = strings.Fields(`
 // own are ours, where u-root has none.
 var own = []string{
 	"warder/guestinit/initramfs/cmds/env",
+	"warder/guestinit/initramfs/cmds/kill",
 	"warder/guestinit/initramfs/cmds/sh",
 }
 

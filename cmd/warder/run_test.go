@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/internal/testkvm"
+)
+
+// asWarder makes this test binary the command itself.
+const asWarder = "WARDER_TEST_AS_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWarder) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// patience is for a VM inside an emulated machine that others use too.
+const patience = 2 * time.Minute
+
+type result struct {
+	status         int
+	stdout, stderr string
+}
+
+func warderCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), asWarder+"=1")
+	return cmd
+}
+
+func finish(t *testing.T, cmd *exec.Cmd, err error) int {
+	t.Helper()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatal(err)
+	} else if ok && !exit.Exited() {
+		t.Fatalf("warder died: %v", exit)
+	}
+	return cmd.ProcessState.ExitCode()
+}
+
+func warder(t *testing.T, stdin io.Reader, args ...string) result {
+	t.Helper()
+	cmd := warderCommand(t, args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	err := cmd.Run()
+	return result{finish(t, cmd, err), stdout.String(), stderr.String()}
+}
+
+func (r result) check(t *testing.T, status int, stdout string, stderr ...string) {
+	t.Helper()
+	if r.status != status || r.stdout != stdout {
+		t.Errorf("status %d, output %q; want %d, %q\nstderr: %s", r.status, r.stdout, status, stdout, r.stderr)
+	}
+	for _, want := range stderr {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("stderr %q lacks %q", r.stderr, want)
+		}
+	}
+	if len(stderr) == 0 && r.stderr != "" {
+		t.Errorf("stderr %q, want none", r.stderr)
+	}
+}
+
+func TestRunUsage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no command":     {nil, "give it after --"},
+		"unknown flag":   {[]string{"--no-such-flag", "true"}, "--no-such-flag"},
+		"memory":         {[]string{"--memory", "much", "true"}, "as in 512M"},
+		"share":          {[]string{"--share", "/tmp", "true"}, "HOST:GUEST"},
+		"share's host":   {[]string{"--share", "/no/such:/x", "true"}, "/no/such"},
+		"share's guest":  {[]string{"--share", "/tmp:relative", "true"}, ""},
+		"disk":           {[]string{"--disk", ":ro", "true"}, "PATH"},
+		"terminal input": {[]string{"-it", "true"}, "not a terminal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if r := warder(t, nil, append([]string{"run"}, tt.args...)...); r.status != statusFailed || !strings.Contains(r.stderr, tt.want) {
+				t.Errorf("status %d, stderr %q; want %d, %q", r.status, r.stderr, statusFailed, tt.want)
+			}
+		})
+	}
+}
+
+func TestRunCommand(t *testing.T) {
+	testkvm.Need(t)
+	r := warder(t, nil, "run", "--", "sh", "-c", "uname -s; head -n 1 /proc/cpuinfo > /dev/null && echo err >&2; exit 7")
+	r.check(t, 7, "Linux\n", "err\n")
+}
+
+func TestRunInput(t *testing.T) {
+	testkvm.Need(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "here"), []byte("shared\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := warder(t, strings.NewReader("hi\n"), "run", "-i", "--share", dir+":/x/y", "-w", "/x", "-e", "A=b c", "--",
+		"sh", "-c", `cat; cat y/here; pwd; echo "$A"; echo back > y/there`)
+	r.check(t, 0, "hi\nshared\n/x\nb c\n")
+	if b, err := os.ReadFile(filepath.Join(dir, "there")); err != nil || string(b) != "back\n" {
+		t.Errorf("the guest's file holds %q, error %v", b, err)
+	}
+}
+
+func TestRunNotThere(t *testing.T) {
+	testkvm.Need(t)
+	warder(t, nil, "run", "--", "no-such-command").check(t, statusNotFound, "", "no-such-command: not found")
+	warder(t, nil, "run", "--", "/etc/passwd").check(t, statusNotExecutable, "", "/etc/passwd: permission denied")
+}
+
+func TestRunGuestPanics(t *testing.T) {
+	testkvm.Need(t)
+	r := warder(t, nil, "run", "--", "sh", "-c", "echo c > /proc/sysrq-trigger")
+	r.check(t, statusFailed, "", "the guest kernel panicked: sysrq triggered crash")
+}
+
+func TestRunGuestOutOfMemory(t *testing.T) {
+	testkvm.Need(t)
+	r := warder(t, nil, "run", "--memory", "192M", "--", "sh", "-c", "x=$(cat /dev/zero)")
+	r.check(t, 137, "", "the guest ran out of memory")
+}
+
+func TestRunReadOnlyDisk(t *testing.T) {
+	testkvm.Need(t)
+	image := filepath.Join(t.TempDir(), "disk")
+	content := bytes.Repeat([]byte("warder"), 1<<20)
+	if err := os.WriteFile(image, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := warder(t, nil, "run", "--disk", image+":ro", "--", "sh", "-c",
+		"head -c 6 /dev/vda; dd if=/dev/zero of=/dev/vda bs=4096 count=1 2>/dev/null || exit 3")
+	r.check(t, 3, "warder")
+	if b, err := os.ReadFile(image); err != nil || !bytes.Equal(b, content) {
+		t.Errorf("the image was changed (error %v)", err)
+	}
+}
+
+// TestRunFullHostDisk has a disk image on a file system that fills up.
+func TestRunFullHostDisk(t *testing.T) {
+	testkvm.Need(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1M"); err != nil {
+		testkvm.Missing(t, "a file system of a size of its own: "+err.Error())
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	image := filepath.Join(dir, "disk")
+	if err := os.WriteFile(image, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 16<<20); err != nil {
+		t.Fatal(err)
+	}
+	r := warder(t, nil, "run", "--disk", image, "--", "sh", "-c",
+		"dd if=/dev/zero of=/dev/vda bs=65536 count=64 2>/dev/null; sync; dd if=/dev/vda of=/dev/null bs=4096 count=1 2>/dev/null && echo still here")
+	r.check(t, 0, "still here\n", "no space left on device")
+}
+
+func TestRunKernelOfZeros(t *testing.T) {
+	testkvm.Need(t)
+	kernel := filepath.Join(t.TempDir(), "kernel")
+	if err := os.WriteFile(kernel, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	warder(t, nil, "run", "--kernel", kernel, "--", "true").check(t, statusFailed, "", kernel, "zero")
+}
+
+func TestRunTimeout(t *testing.T) {
+	testkvm.Need(t)
+	// The time includes the boot: long enough for that would be too long here.
+	r := warder(t, nil, "run", "--timeout", "100ms", "--", "sleep", "1000")
+	r.check(t, statusTimeout, "", "killed after its timeout of 100ms")
+}
+
+// TestRunInterrupted sends the signals of an impatient person.
+func TestRunInterrupted(t *testing.T) {
+	testkvm.Need(t)
+	for name, tt := range map[string]struct {
+		signals []syscall.Signal
+		script  string
+		want    int
+	}{
+		"the command ends by the first":       {[]syscall.Signal{syscall.SIGTERM}, "echo ready; sleep 1000", 128 + 15},
+		"the second ends what ignores it all": {[]syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, "echo ready; nohup sleep 1000", 128 + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := warderCommand(t, "run", "--", "sh", "-c", tt.script)
+			cmd.Stderr = os.Stderr
+			stdout, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range tt.signals {
+				if err := cmd.Process.Signal(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			io.Copy(io.Discard, stdout)
+			if status := finish(t, cmd, cmd.Wait()); status != tt.want {
+				t.Errorf("status %d, want %d", status, tt.want)
+			}
+		})
+	}
+}
+
+// TestRunOutputGone is warder run -- yes | head -n 1.
+func TestRunOutputGone(t *testing.T) {
+	testkvm.Need(t)
+	cmd := warderCommand(t, "run", "--", "yes")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := io.ReadFull(r, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if status := finish(t, cmd, cmd.Wait()); status != 128+int(syscall.SIGPIPE) || stderr.Len() > 0 {
+		t.Errorf("status %d, stderr %q", status, stderr.String())
+	}
+}
