@@ -39,11 +39,8 @@ func (m *Machine) Run(ctx context.Context, c Command) (Exit, error) {
 	go m.sendInput(running, c.Stdin, credit)
 	go m.sendEvents(running, c)
 	stop := context.AfterFunc(ctx, func() {
+		// A broken stream is seen by the reader.
 		_ = m.w.WriteJSON(wire.Signal, wire.Count{N: int(unix.SIGKILL)})
-		select {
-		case <-m.ended:
-		case <-running.Done():
-		}
 	})
 	defer stop()
 	return m.follow(ctx, c, credit)
@@ -151,7 +148,7 @@ func (m *Machine) sendInput(ctx context.Context, r io.Reader, credit <-chan int)
 			}
 		}
 	}
-	_ = m.w.Write(wire.StdinEnd, nil) // a broken stream is seen by the reader
+	_ = m.w.Write(wire.StdinEnd, nil)
 }
 
 // sendEvents passes signals and terminal sizes on.

@@ -42,7 +42,8 @@ type Config struct {
 	warder bool     // Init is warder, to be had as a command too
 
 	// ICount makes the machine count instructions: it has one CPU, and its
-	// clock advances by exactly one nanosecond an instruction.
+	// clock advances by one nanosecond an instruction, as its kernel calibrates
+	// that (within one in 100,000).
 	ICount bool
 
 	BootTimeout time.Duration // until the machine must be up, default 4 min

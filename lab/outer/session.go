@@ -40,8 +40,9 @@ type session struct {
 	stdin *input
 
 	mu       sync.Mutex
-	pid      int      // 0 until started and after its end
-	terminal *os.File // the host's end of its pseudo-terminal, or nil
+	pid      int           // 0 until started and after its end
+	early    []unix.Signal // came before it was started
+	terminal *os.File      // the host's end of its pseudo-terminal, or nil
 }
 
 func newSession(info wire.StartInfo, w *wire.Writer) *session {
@@ -92,15 +93,11 @@ func (s *session) wait(cmd *exec.Cmd, feed func()) wire.ExitInfo {
 		exit.Status, exit.Err = statusNotExecutable, err.Error()
 		return exit
 	}
-	s.mu.Lock()
-	s.pid = cmd.Process.Pid
-	s.mu.Unlock()
+	s.started(cmd.Process.Pid)
 	go feed()
 	err := cmd.Wait()
 	exit.End = monotonic()
-	s.mu.Lock()
-	s.pid = 0
-	s.mu.Unlock()
+	s.ended()
 	s.stdin.end()
 	killRest()
 	exit.Status = status(cmd.ProcessState)
@@ -145,18 +142,41 @@ func (s *session) feed(to io.Writer) {
 	}
 }
 
-// signal sends sig to the command's process group. SIGKILL goes to every
-// process of the machine but this one, so that nothing can escape it.
+// signal sends sig to the command's process group, at once or when it has
+// been started.
 func (s *session) signal(sig unix.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.pid == 0:
-	case sig == unix.SIGKILL:
-		_ = unix.Kill(-1, sig)
-	default:
-		_ = unix.Kill(-s.pid, sig)
+	if s.pid == 0 {
+		s.early = append(s.early[:0], sig) // the last one is enough
+		return
 	}
+	s.send(sig)
+}
+
+// send sends sig. SIGKILL goes to every process of the machine but this one,
+// so that nothing can escape it. The caller holds the lock.
+func (s *session) send(sig unix.Signal) {
+	to := -s.pid
+	if sig == unix.SIGKILL {
+		to = -1
+	}
+	_ = unix.Kill(to, sig) // a process that is gone already is as good
+}
+
+func (s *session) started(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid = pid
+	for _, sig := range s.early {
+		s.send(sig)
+	}
+}
+
+func (s *session) ended() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pid = 0
 }
 
 func lookPath(name string, env []string) (string, error) {
