@@ -140,7 +140,7 @@ func (d *Driver) Start(features uint64) {
 	share := MemorySize / max(len(queues), 1) &^ 0xfff
 	for i, size := range queues {
 		r := NewRing(d.Mem, min(size, 64), i*share, (i+1)*share)
-		must(d.Mem.WriteAt(make([]byte, share), r.start))
+		must(d.Mem.WriteAt(make([]byte, r.free-r.start), r.start))
 		r.EventIdx = features&virtio.FEventIdx != 0
 		d.SetQueue(i, r)
 		d.Rings = append(d.Rings, r)
