@@ -3,6 +3,7 @@ package vmm
 import (
 	"crypto/rand"
 	"fmt"
+	"sync"
 	"time"
 
 	"warder/boot"
@@ -23,9 +24,20 @@ const machineType = 0
 type archMachine struct {
 	ports bus.Bus
 	ged   *power.GED
+
+	hookOnce sync.Once // guards what follows
+	pastOut  bool      // KVM leaves RIP behind an OUT
+	hookErr  error
 }
 
 func (m *Machine) archCreate() error {
+	// Without this an instruction of the guest's user mode that KVM can't
+	// emulate would be an undefined one to the guest, and nobody would know.
+	if ok, err := m.vm.Check(kvm.CapExitOnEmulationFailure); err == nil && ok > 0 {
+		if err := m.vm.EnableCap(kvm.CapExitOnEmulationFailure, 0, 1); err != nil {
+			return err
+		}
+	}
 	if err := m.vm.SetIdentityMapAddr(identityMapBase); err != nil {
 		return fmt.Errorf("identity map: %w", err)
 	}
@@ -144,7 +156,18 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return layout.Segments, m.vcpus[0].enterAt(layout.CPU)
+	segments := append(layout.Segments, boot.Segment{Addr: resetVector, Data: resetCode})
+	return segments, m.vcpus[0].enterAt(layout.CPU)
+}
+
+// resetCode is all there is of a BIOS. Linux takes reduced ACPI hardware for a
+// machine with EFI, finds none, and at last jumps to where a BIOS would reset
+// the machine; other systems start there.
+var resetCode = []byte{
+	0xba, power.ResetPort & 0xff, power.ResetPort >> 8, // mov $ResetPort, %dx
+	0xb0, power.ResetValue, // mov $ResetValue, %al
+	0xee, // out %al, (%dx)
+	0xf4, // hlt
 }
 
 // enterAt puts the vCPU into the state that the kernel's entry asks for.

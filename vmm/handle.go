@@ -56,7 +56,7 @@ func (v *VCPU) handleSystemEvent(s kvm.SystemEvent) *Exit {
 
 // crash is the end of a machine at vCPU v, with what is known of v.
 func (v *VCPU) crash(err error) *Exit {
-	return &Exit{Reason: Crashed, Err: err, Report: v.report()}
+	return &Exit{Reason: Crashed, Err: err, Report: v.Report()}
 }
 
 func internalError(e kvm.InternalError) error {

@@ -50,8 +50,8 @@ func (v *VCPU) Register(name string) (uint64, error) {
 	return 0, fmt.Errorf("vmm: no register %q", name)
 }
 
-// report is what is known of v; what can't be read any more is left out.
-func (v *VCPU) report() *Report {
+// Report is what is known of v; what can't be read any more is left out.
+func (v *VCPU) Report() *Report {
 	r := &Report{VCPU: v.id}
 	r.Registers, _ = v.registers()
 	if in, err := v.instruction(); err == nil {

@@ -75,8 +75,29 @@ func (v *VCPU) SyscallEntry() (uint64, error) {
 	return e[0].Data, nil
 }
 
-// hookLength is the bytes of a hook: it takes the place of a 5-byte NOP.
+// A hook is these two bytes, out %al, $trapPort, at the start of five that
+// were a NOP.
+var hookOut = [2]byte{0xe6, trapPort}
+
 const hookLength = 5
+
+// atHook moves RIP back to the start of the hook if KVM has left it behind the
+// OUT: KVM on hardware leaves it at the OUT, one that emulates the guest's
+// kernel mode leaves it behind. One look tells which, for all that follow.
+func (v *VCPU) atHook() error {
+	v.m.arch.hookOnce.Do(func() {
+		var code [2]byte
+		if err := v.ReadVirtual(v.regs().RIP, code[:]); err != nil {
+			v.m.arch.hookErr = fmt.Errorf("code of the hook: %w", err)
+			return
+		}
+		v.m.arch.pastOut = code != hookOut
+	})
+	if v.m.arch.pastOut {
+		v.regs().RIP -= uint64(len(hookOut))
+	}
+	return v.m.arch.hookErr
+}
 
 // passTrap goes to the end of the hook at once. Were the OUT left to KVM, the
 // vCPU could be interrupted behind it and the task put aside with an address

@@ -64,6 +64,9 @@ func (v *VCPU) KernelBase() (uint64, error) { return v.fd.GetOneReg(kvm.RegSPEL0
 // entered (VBAR_EL1), 0 while it has set none.
 func (v *VCPU) SyscallEntry() (uint64, error) { return v.fd.GetOneReg(kvm.RegVBAREL1) }
 
+// atHook has nothing to do: the vCPU stands at the BRK.
+func (v *VCPU) atHook() error { return nil }
+
 // passTrap steps over the BRK, which stands in place of a NOP.
 func (v *VCPU) passTrap() error { return v.fd.SetOneReg(kvm.RegPC, v.PC()+4) }
 

@@ -9,12 +9,15 @@ const (
 	holeStart = 3 * gib // RAM stops here ...
 	holeEnd   = 4 * gib // ... and goes on here
 
-	acpiBase   = 0xe0000 // RSDP first: a guest that scans finds it on a 16-byte boundary
-	acpiSize   = 0x20000
-	virtioBase = 0xd000_0000
-	gedBase    = 0xd010_0000
-	ioapicBase = 0xfec0_0000
-	lapicBase  = 0xfee0_0000
+	acpiBase = 0xe0000 // RSDP first: a guest that scans finds it on a 16-byte boundary
+	acpiSize = 0x20000
+	// resetVector is where a PC starts, in the last 16 bytes of what is kept
+	// for firmware.
+	resetVector = 0xffff0
+	virtioBase  = 0xd000_0000
+	gedBase     = 0xd010_0000
+	ioapicBase  = 0xfec0_0000
+	lapicBase   = 0xfee0_0000
 
 	// KVM on Intel needs four pages below 4 GiB that are nobody's RAM: an
 	// identity map and a TSS for real mode.

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"strings"
+	"testing"
+
+	"warder/vmm"
 )
 
 // rawBase is where a raw kernel's code is loaded, as Linux' is.
@@ -41,11 +45,15 @@ var (
 	}
 
 	// No handlers are set: an undefined instruction faults three times.
+	codeTripleFault = []byte{0x0f, 0x0b} // ud2
+
+	// A store of 512 bytes where no memory is, which KVM can't emulate.
 	codeCrash = []byte{
-		0x48, 0xb8, 0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0, // movabs $0xdeadbeef, %rax
-		0x0f, 0x0b, // ud2
+		0xb8, 0xef, 0xbe, 0xad, 0xde, // mov $0xdeadbeef, %eax
+		0xbb, 0x00, 0x00, 0x80, 0xd0, // mov $0xd0800000, %ebx
+		0x0f, 0xae, 0x03, // fxsave (%rbx)
 	}
-	crashInstruction = "ud2"
+	crashInstruction = "fxsave"
 	crashRegister    = "rax    00000000deadbeef"
 
 	codeSpin = []byte{0xeb, 0xfe}
@@ -73,3 +81,11 @@ var codeTrap = func() []byte {
 	emit(0xc3)                         // ret
 	return c
 }()
+
+// TestTripleFault expects no registers: on AMD, KVM has reset them by then.
+func TestTripleFault(t *testing.T) {
+	e := ended(t, raw(t, codeTripleFault))
+	if e.Reason != vmm.Crashed || e.Report == nil || !strings.Contains(e.String(), "triple fault") {
+		t.Errorf("ended by %v", e)
+	}
+}

@@ -37,6 +37,9 @@ func (m *Machine) SetTrap(f TrapFunc) error {
 
 // trapped runs the trap function on v and carries out what it says.
 func (v *VCPU) trapped() error {
+	if err := v.atHook(); err != nil {
+		return err
+	}
 	f := v.m.trap.Load()
 	if f == nil {
 		return v.passTrap()

@@ -26,6 +26,9 @@ func (g *Guest) Report(name string, v any) {
 		g.Fatal(err)
 	}
 	fmt.Fprintf(g.out, "\n%s%s\n", mark, line)
+	// The kernel prints past what waits in the terminal: see it out first.
+	// Before the terminal is there, the console has no queue.
+	_ = unix.IoctlSetInt(int(g.out.Fd()), unix.TCSBRK, 1)
 }
 
 // Fatal ends the guest's half; the host's fails with the message.

@@ -82,7 +82,7 @@ const (
 
 // patience is how long a guest may take for its next event: many times what
 // the slowest lab needs to boot.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 // Run is a guest that runs.
 type Run struct {
@@ -138,7 +138,7 @@ func (r *Run) Event(name string) json.RawMessage {
 	case e := <-r.serial.events:
 		return r.check(e, name)
 	case <-time.After(patience):
-		r.t.Fatalf("no %q from the guest in %v", name, patience)
+		r.t.Fatalf("no %q from the guest in %v\n%s", name, patience, r.where())
 	case <-r.Done():
 		// What it said before it ended counts.
 		select {
@@ -173,11 +173,34 @@ func Get[T any](r *Run, name string) (v T) {
 	return v
 }
 
+// End waits for the machine to end.
+func (r *Run) End() vmm.Exit {
+	r.t.Helper()
+	select {
+	case <-r.Done():
+	case <-time.After(patience):
+		r.t.Fatalf("the machine did not end in %v\n%s", patience, r.where())
+	}
+	return r.Wait()
+}
+
+// where tells what the machine's first vCPU is at.
+func (r *Run) where() (text string) {
+	err := r.Do(func(v *vmm.VCPU) error {
+		text = v.Report().String()
+		return nil
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s\n%+v", text, r.Stats())
+}
+
 // Finish waits for the guest's "done" and for its machine to be switched off.
 func (r *Run) Finish() {
 	r.t.Helper()
 	r.Event(done)
-	if e := r.Wait(); e.Reason != vmm.PowerOff {
+	if e := r.End(); e.Reason != vmm.PowerOff {
 		r.t.Fatalf("the machine ended by %v, want power off\n%v", e, e.Report)
 	}
 }
