@@ -141,9 +141,6 @@ func (m *Machine) serialOut() io.Writer {
 	return m.cfg.Serial.Out
 }
 
-// guestEnds is the callback of the registers by which a guest ends its machine.
-func (m *Machine) guestEnds(r Reason) func() { return func() { m.end(Exit{Reason: r}) } }
-
 // startDevices starts what feeds the devices from the host. The virtio devices
 // start when the guest's drivers do.
 func (m *Machine) startDevices() {

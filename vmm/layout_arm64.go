@@ -1,6 +1,10 @@
 package vmm
 
-import "warder/devices/guestmem"
+import (
+	"math"
+
+	"warder/devices/guestmem"
+)
 
 // The guest-physical map of an arm64 machine. docs/memory-map.md shows it as a
 // table, and a test holds the two together.
@@ -32,5 +36,5 @@ const (
 
 func ram(size uint64) []guestmem.Range {
 	// No hole: RAM goes on for as long as the guest-physical space does.
-	return []guestmem.Range{{Base: ramBase, Size: size}}
+	return ramRanges(size, ramBase, math.MaxUint64, 0)
 }
