@@ -297,13 +297,16 @@ func TestOpenFileExplains(t *testing.T) {
 }
 
 func FuzzDevice(f *testing.F) {
-	request := func(kind, room byte) []byte {
+	play := func(kind, room byte) []byte {
 		return append([]byte{0, 0, 1, 16, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 2, room, 1)
 	}
-	f.Add(request(in, 64))
-	f.Add(append(request(out, 0), request(getID, 3)...))
+	f.Add(play(in, 64))
+	f.Add(append(play(out, 0), play(getID, 3)...))
 	f.Fuzz(func(t *testing.T, program []byte) {
-		virtqtest.Play(t, blk.New(blk.Config{Disk: memory(make([]byte, 64<<10)), Log: quiet}), program)
+		d := virtqtest.Play(t, blk.New(blk.Config{Disk: memory(make([]byte, 64<<10)), Log: quiet}), program)
+		if s, _, n := request(d, in, 127, nil, 512); s != ok || n != 513 {
+			t.Errorf("afterwards a read has status %d, %d bytes", s, n)
+		}
 	})
 }
 

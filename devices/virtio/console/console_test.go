@@ -145,8 +145,14 @@ func TestSize(t *testing.T) {
 func FuzzDevice(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 5, 'h', 'e', 'l', 'l', 'o', 0, 0, 0, 0, 1, 8})
 	f.Fuzz(func(t *testing.T, program []byte) {
-		dev := console.New(strings.NewReader(strings.Repeat("typed", 100)), io.Discard)
+		var out screen
+		dev := console.New(strings.NewReader(strings.Repeat("typed", 100)), &out)
 		defer dev.Close()
-		virtqtest.Play(t, dev, program)
+		d := virtqtest.Play(t, dev, program)
+		d.Rings[transmit].Add(virtqtest.Buffer{Data: []byte("the end")})
+		d.Answer(transmit)
+		if !strings.HasSuffix(out.String(), "the end") {
+			t.Error("afterwards it prints nothing")
+		}
 	})
 }

@@ -246,9 +246,15 @@ func FuzzTransport(f *testing.F) {
 	f.Add([]byte{8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 0, 0, 13, 1, 0, 0, 1, 3, 'x', 'y', 'z'})
 	f.Fuzz(func(t *testing.T, program []byte) {
 		dev := &echo{}
-		virtqtest.Play(t, dev, program)
+		d := virtqtest.Play(t, dev, program)
+		if got := ask(d, 'o', 'k'); got != "ok" {
+			t.Errorf("afterwards it answers %q", got)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 		if n := dev.running.Load(); n != 0 {
-			t.Fatalf("%d workers run after the end", n)
+			t.Errorf("%d workers run after the end", n)
 		}
 	})
 }

@@ -39,5 +39,11 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("no randomness")
 
 func FuzzDevice(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 8, 0x80, 0, 0, 2, 8, 9})
-	f.Fuzz(func(t *testing.T, program []byte) { virtqtest.Play(t, rng.New(rand.Reader), program) })
+	f.Fuzz(func(t *testing.T, program []byte) {
+		d := virtqtest.Play(t, rng.New(rand.Reader), program)
+		d.Rings[0].Add(virtqtest.Buffer{Room: 16})
+		if a := d.Answer(0); a.Written != 16 {
+			t.Errorf("afterwards it gives %d bytes", a.Written)
+		}
+	})
 }

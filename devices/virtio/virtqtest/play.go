@@ -11,9 +11,10 @@ import (
 // Play drives dev by program, as a driver that is mostly right: chains of
 // valid buffers, indirect ones, and now and then a wild descriptor, index or
 // register, a reset in the middle, a doorbell for nothing. The device must take
-// all of it, and must stop when it is told to. After it, it must still work: the
-// caller's business.
-func Play(t testing.TB, dev virtio.Device, program []byte) {
+// all of it, and must stop when it is told to. Then it is started once more, and
+// the driver returned: the caller tries whether the device still works.
+func Play(t testing.TB, dev virtio.Device, program []byte) *Driver {
+	t.Helper()
 	d := NewDriver(t, dev)
 	p := player{Driver: d, program: program}
 	d.Start(virtio.FEventIdx | virtio.FIndirectDesc)
@@ -27,6 +28,8 @@ func Play(t testing.TB, dev virtio.Device, program []byte) {
 	case <-time.After(patience):
 		t.Fatal("the device does not stop when it is reset")
 	}
+	d.Start(0)
+	return d
 }
 
 type player struct {
