@@ -71,8 +71,8 @@ func (s *session) open(c *call) error {
 	return s.opened(&c.reply, h)
 }
 
-// create is FUSE_CREATE: what is there is opened like any other node, so that a FIFO
-// or a device of that name is not touched.
+// create is FUSE_CREATE: what has the name already is opened like any other node, so
+// that a FIFO or a device is not touched.
 func (s *session) create(c *call) error {
 	flags, mode := c.args.u32(), c.args.u32()
 	c.args.u64() // umask: applied by the guest; open_flags
@@ -91,40 +91,58 @@ func (s *session) create(c *call) error {
 	if s.nodes.full() || s.handles.full() {
 		return unix.ENFILE
 	}
+	h, err := s.createIn(dir, name, flags, mode)
+	if err == unix.EEXIST && flags&unix.O_EXCL == 0 {
+		h, err = s.openIn(dir, name, flags)
+	}
+	if err != nil {
+		return err
+	}
+	defer s.nodes.put(h.node)
+	var st unix.Stat_t
+	if err = unix.Fstat(h.fd, &st); err != nil {
+		unix.Close(h.fd)
+	} else {
+		s.entry(&c.reply, h.node, &st)
+		err = s.opened(&c.reply, h)
+	}
+	if err != nil {
+		s.nodes.forget(h.node.id, 1) // the guest does not learn of it
+	}
+	return err
+}
 
-	var n *node
-	var st *unix.Stat_t
-	var h *handle
-	fd, err := openBeneath(dir.fd, name, int(flags&openFlags)|unix.O_CREAT|unix.O_EXCL|unix.O_NOCTTY, mode&0o777)
-	switch {
-	case err == nil:
-		h = &handle{fd: fd, write: writesTo(flags)}
-		var pinned int
-		if pinned, err = s.root.reopen(fd, unix.O_PATH); err == nil {
-			n, st, err = s.adopt(pinned, place{dir.id, name})
-		}
-		if err != nil {
-			unix.Close(fd)
-			return err
-		}
-		defer s.nodes.put(n)
-		h.node = n
-	case err == unix.EEXIST && flags&unix.O_EXCL == 0:
-		if n, st, err = s.find(dir, name); err != nil {
-			return err
-		}
-		defer s.nodes.put(n)
-		if h, err = s.openNode(n, flags); err != nil {
-			s.nodes.forget(n.id, 1) // the guest does not learn of it
-			return err
-		}
-	default:
-		return err
+// createIn makes a regular file and opens it. Its node is in use by the caller.
+func (s *session) createIn(dir *node, name string, flags, mode uint32) (*handle, error) {
+	how := int(flags&openFlags) | unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY
+	fd, err := openBeneath(dir.fd, name, how, mode&0o777)
+	if err != nil {
+		return nil, err
 	}
-	s.entry(&c.reply, n, st)
-	if err := s.opened(&c.reply, h); err != nil {
+	pinned, err := s.root.reopen(fd, unix.O_PATH)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	n, _, err := s.adopt(pinned, place{dir.id, name})
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &handle{node: n, fd: fd, write: writesTo(flags)}, nil
+}
+
+// openIn opens a regular file by name. Its node is in use by the caller.
+func (s *session) openIn(dir *node, name string, flags uint32) (*handle, error) {
+	n, _, err := s.find(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.openNode(n, flags)
+	if err != nil {
 		s.nodes.forget(n.id, 1)
-		return err
+		s.nodes.put(n)
+		return nil, err
 	}
-	return nil
+	return h, nil
 }

@@ -90,6 +90,33 @@ func TestFileRoundTrip(t *testing.T) {
 	}
 }
 
+// TestCreateOfWhatIsThere opens it, and tells what it is afterwards.
+func TestCreateOfWhatIsThere(t *testing.T) {
+	share, _ := tree(t)
+	put(t, filepath.Join(share, "file"), "content")
+	g := mount(t, Config{Dir: share})
+	known := g.find(rootID, "file")
+	e, h, errno := g.create(rootID, "file", unix.O_RDWR, 0o600)
+	if errno != 0 || e != known {
+		t.Fatalf("create: %+v, %v; want %+v", e, errno, known)
+	}
+	if got, errno := g.read(e.node, h, 0, 100); got != "content" || errno != 0 {
+		t.Errorf("read: %q, %v", got, errno)
+	}
+	if e, _, errno := g.create(rootID, "file", unix.O_WRONLY|unix.O_TRUNC, 0o600); errno != 0 || e.size != 0 || e.node != known.node {
+		t.Errorf("create with O_TRUNC: %+v, %v", e, errno)
+	}
+	if _, _, errno := g.create(rootID, "file", unix.O_RDWR|unix.O_EXCL, 0o600); errno != unix.EEXIST {
+		t.Errorf("create with O_EXCL: %v", errno)
+	}
+	if _, _, errno := g.create(rootID, "file", unix.O_ACCMODE, 0o600); errno != unix.EINVAL {
+		t.Errorf("create with no access mode: %v", errno)
+	}
+	if _, errno := g.open(known.node, unix.O_ACCMODE); errno != unix.EINVAL {
+		t.Errorf("open with no access mode: %v", errno)
+	}
+}
+
 func TestCopyFileRange(t *testing.T) {
 	share, _ := tree(t)
 	put(t, filepath.Join(share, "from"), "0123456789")

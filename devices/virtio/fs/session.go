@@ -117,7 +117,7 @@ var operations = map[opcode]operation{
 func (s *session) serve(c *call, in source, head, data sink) (int, error) {
 	c.in, c.head, c.data, c.direct = in, head, data, 0
 	c.reply.b = c.replyBuf[:0]
-	err, silent := s.run(c)
+	silent, err := s.run(c)
 	c.replyBuf = c.reply.b[:0]
 	if silent || !c.answerable() {
 		return 0, nil
@@ -139,41 +139,40 @@ func (s *session) serve(c *call, in source, head, data sink) (int, error) {
 // answerable reports whether there is room for a reply.
 func (c *call) answerable() bool { return c.head.Len() == replyHeaderSize }
 
-// run takes the request apart and does it.
-func (s *session) run(c *call) (err error, silent bool) {
-	var b [requestHeaderSize]byte
+// run takes the request apart and does it, and reports whether it has no reply.
+func (s *session) run(c *call) (silent bool, err error) {
 	c.header = requestHeader{}
+	var b [requestHeaderSize]byte
 	if _, err := io.ReadFull(c.in, b[:]); err != nil {
-		return unix.EINVAL, false
+		return false, unix.EINVAL
 	}
 	h := parseRequestHeader(&b)
 	c.header = h
 	o, known := operations[h.op]
-	rest := uint64(c.in.Len())
 	switch {
 	case !known:
-		return unix.ENOSYS, false
-	case uint64(h.size) < requestHeaderSize || uint64(h.size)-requestHeaderSize > rest:
-		return unix.EINVAL, o.silent
+		return false, unix.ENOSYS
+	case h.size < requestHeaderSize || uint64(h.size-requestHeaderSize) > uint64(c.in.Len()):
+		return o.silent, unix.EINVAL
 	case h.op != opInit && !s.mounted.Load():
-		return unix.ENOTCONN, o.silent
+		return o.silent, unix.ENOTCONN
 	case !o.silent && (!c.answerable() || c.data.Len() < o.reply):
-		return unix.EIO, false // do nothing that the guest would not learn of
+		return false, unix.EIO // do nothing that the guest would not learn of
 	case o.writes && s.readOnly:
-		return unix.EROFS, false
+		return false, unix.EROFS
 	}
 	n := h.size - requestHeaderSize
 	if h.op == opWrite {
 		n = min(n, writeArguments)
 	}
 	if n > maxArguments {
-		return unix.EINVAL, o.silent
+		return o.silent, unix.EINVAL
 	}
 	if _, err := io.ReadFull(c.in, c.argBuf[:n]); err != nil {
-		return unix.EINVAL, o.silent
+		return o.silent, unix.EINVAL
 	}
 	c.args = decoder{b: c.argBuf[:n]}
-	return o.run(s, c), o.silent
+	return o.silent, o.run(s, c)
 }
 
 // errnoOf is what the guest is told of an error. Running out of the process's

@@ -55,49 +55,47 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, maxPayload)
 	var room *virtq.Chain // a buffer of the guest that waits for a packet
 	for {
-		select {
-		case <-d.output:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		for {
-			if room == nil && !d.hasOutput() {
-				break
-			}
-			if room == nil {
-				var err error
-				if room, err = q.Next(ctx); err != nil {
-					return err
-				}
-			}
-			size := room.Writer.Len() - headerSize
-			if size <= 0 {
-				// Of no use, and not an error that concerns a connection.
-				d.dropped.Add(1)
-				if err := q.Push(room, 0); err != nil {
-					return err
-				}
-				room = nil
+		if !d.hasOutput() {
+			select {
+			case <-d.output:
 				continue
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
+		}
+		if room == nil {
+			var err error
+			if room, err = q.Next(ctx); err != nil {
+				return err
+			}
+		}
+		size := room.Writer.Len() - headerSize
+		if size <= 0 {
+			d.dropped.Add(1) // of no use, which is no connection's fault
+		} else {
 			h, n, ok := d.next(buf[:min(size, len(buf))])
 			if !ok {
-				break
+				continue
 			}
-			var b [headerSize]byte
-			h.encode(&b)
-			if _, err := room.Writer.Write(b[:]); err != nil {
+			if err := writePacket(room.Writer, h, buf[:n]); err != nil {
 				return err
 			}
-			if _, err := room.Writer.Write(buf[:n]); err != nil {
-				return err
-			}
-			if err := q.Push(room, uint32(headerSize+n)); err != nil {
-				return err
-			}
-			room = nil
 		}
+		if err := q.Push(room, uint32(room.Writer.Written())); err != nil {
+			return err
+		}
+		room = nil
 	}
+}
+
+func writePacket(w io.Writer, h header, payload []byte) error {
+	var b [headerSize]byte
+	h.encode(&b)
+	if _, err := w.Write(b[:]); err != nil {
+		return err
+	}
+	_, err := w.Write(payload)
+	return err
 }
 
 // hasOutput reports whether next is likely to have something.
