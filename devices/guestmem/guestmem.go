@@ -33,7 +33,7 @@ type Range struct {
 // A Region is a piece of RAM with its bytes.
 type Region struct {
 	Base  Addr
-	Bytes []byte // page aligned
+	Bytes []byte // whole words of 8 bytes, aligned to them
 }
 
 // Memory is the RAM of one guest. Its methods may be called from any

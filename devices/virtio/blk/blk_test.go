@@ -318,3 +318,14 @@ func (m memory) Size() int64 { return int64(len(m)) }
 func (m memory) ReadAt(p []byte, off int64) (int, error) { return copy(p, m[off:]), nil }
 
 func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+
+func BenchmarkRead4K(b *testing.B) {
+	d := virtqtest.NewDriver(b, blk.New(blk.Config{Disk: make(memory, 64<<10), Log: quiet}))
+	d.Start(0)
+	b.SetBytes(4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Rings[0].Add(virtqtest.Buffer{Data: header(in, 0)}, virtqtest.Buffer{Room: 4096}, virtqtest.Buffer{Room: 1})
+		d.Answer(0)
+	}
+}

@@ -62,8 +62,12 @@ func TestNothingStartsAfterClose(t *testing.T) {
 	d.SetQueue(0, virtqtest.NewRing(d.Mem, 16, 0, 0x8000))
 	d.Kick(0)
 	d.Put(virtqtest.RegStatus, 0xf)
+	dev.changed()
 	if n := dev.runs.Load(); n != 0 {
 		t.Errorf("%d workers were started after Close", n)
+	}
+	if n := d.Stats().Interrupts; n != 0 {
+		t.Errorf("%d interrupts after Close", n)
 	}
 }
 

@@ -222,6 +222,10 @@ func TestReadyQueueKeepsItsPlace(t *testing.T) {
 func TestConfigChange(t *testing.T) {
 	dev := &echo{}
 	d := virtqtest.NewDriver(t, dev)
+	dev.changed()
+	if got := d.Stats().Interrupts; got != 0 {
+		t.Errorf("%d interrupts before there is a driver", got)
+	}
 	d.Start(0)
 	before := d.Get(virtqtest.RegGeneration)
 	binary.LittleEndian.PutUint32(dev.config[4:], 7)

@@ -56,6 +56,7 @@ type Transport struct {
 	worker         sync.WaitGroup
 
 	// What the worker changes too, which reset waits for with mu held.
+	live       atomic.Bool // between DRIVER_OK and the reset
 	needsReset atomic.Bool
 	interrupts atomic.Uint32 // InterruptStatus
 	config     config
@@ -119,6 +120,7 @@ func (t *Transport) Close() error {
 func (t *Transport) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.stop = cancel
+	t.live.Store(true)
 	queues := make([]*virtq.Queue, len(t.queues))
 	for i, q := range t.queues {
 		queues[i] = q.queue
@@ -156,6 +158,7 @@ func (t *Transport) reset() {
 	t.join()
 	clear(t.queues)
 	t.deviceSel, t.driverSel, t.driverFeatures, t.status, t.queueSel = 0, 0, 0, 0, 0
+	t.live.Store(false)
 	t.needsReset.Store(false)
 	t.interrupts.Store(0)
 	t.stats.resets.Add(1)
@@ -177,9 +180,13 @@ func (t *Transport) interrupt(cause uint32) {
 	}
 }
 
+// configChanged is the device's word that its configuration did. A driver that is
+// not there yet reads it when it comes.
 func (t *Transport) configChanged() {
 	t.config.load(t.dev)
-	t.interrupt(interruptConfig)
+	if t.live.Load() {
+		t.interrupt(interruptConfig)
+	}
 }
 
 // ready takes queue i into service, with the addresses that the driver has set.
