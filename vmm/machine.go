@@ -66,6 +66,7 @@ func New(cfg Config) (_ *Machine, err error) {
 			return nil, err
 		}
 	}
+	go m.reap()
 	return m, nil
 }
 
@@ -115,6 +116,9 @@ func (m *Machine) createVCPUs() error {
 func (m *Machine) Start() error {
 	m.life.Lock()
 	defer m.life.Unlock()
+	if m.hasEnded() {
+		return errEnded
+	}
 	if !m.started.CompareAndSwap(false, true) {
 		return fmt.Errorf("vmm: %s: started already", m.cfg.Name)
 	}
@@ -122,7 +126,6 @@ func (m *Machine) Start() error {
 	for _, v := range m.vcpus {
 		go v.loop()
 	}
-	go m.reap()
 	return nil
 }
 
@@ -138,11 +141,17 @@ func (m *Machine) end(e Exit) {
 // guest runs on, then the devices, so that nothing writes to guest memory.
 func (m *Machine) reap() {
 	<-m.ending
-	for _, v := range m.vcpus {
-		v.kick()
-		<-v.done
+	// From here on no start can succeed; one that is under way is waited for.
+	m.life.Lock()
+	started := m.started.Load()
+	m.life.Unlock()
+	if started {
+		for _, v := range m.vcpus {
+			v.kick()
+			<-v.done
+		}
+		m.stopDevices()
 	}
-	m.stopDevices()
 	m.log.Info("machine ended", "reason", m.exit.Reason, "err", m.exit.Err)
 	close(m.ended)
 }
@@ -162,6 +171,10 @@ func (m *Machine) Kill() { m.end(Exit{Reason: Killed}) }
 // Stop presses the power button and waits for the guest to switch off. When
 // ctx ends first, it kills the machine. The error says that it had to.
 func (m *Machine) Stop(ctx context.Context) error {
+	if !m.started.Load() {
+		m.Kill()
+		return nil
+	}
 	if err := m.PowerButton(); err != nil {
 		m.Kill()
 		return err
@@ -176,15 +189,13 @@ func (m *Machine) Stop(ctx context.Context) error {
 	}
 }
 
-// Close kills the machine if it runs and gives back all that it held, guest
-// memory last.
+// Close kills the machine unless it has ended, and gives back all that it
+// held, guest memory last.
 func (m *Machine) Close() error {
+	m.Kill()
+	<-m.ended
 	m.life.Lock()
 	defer m.life.Unlock()
-	if m.started.Load() {
-		m.Kill()
-		<-m.ended
-	}
 	return m.release()
 }
 

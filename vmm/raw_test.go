@@ -128,6 +128,27 @@ func TestKillFromPause(t *testing.T) {
 	}
 }
 
+// TestNeverStarted ends machines that no guest ran in.
+func TestNeverStarted(t *testing.T) {
+	m := raw(t, codeSpin)
+	if err := m.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if e := m.Wait(); e.Reason != vmm.Killed {
+		t.Errorf("ended by %v", e)
+	}
+	if err := m.Start(); err == nil {
+		t.Error("a machine that has ended could be started")
+	}
+	m = raw(t, codeSpin)
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := m.Start(); err == nil {
+		t.Error("a closed machine could be started")
+	}
+}
+
 // TestNothingLeaks makes and ends machines and counts what this process holds.
 func TestNothingLeaks(t *testing.T) {
 	round := func() {
