@@ -6,110 +6,104 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"sync/atomic"
 	"testing"
-	"testing/iotest"
 )
 
-// peer is a connection from which the bytes of an attacker come.
-type peer struct {
-	io.Reader
-	written bytes.Buffer // by one writer at a time, under Conn's lock
-	closed  atomic.Bool
-}
+// hostile is a connection that has said all that it will and takes anything.
+type hostile struct{ io.Reader }
 
-func (p *peer) Write(b []byte) (int, error) {
-	if p.closed.Load() {
-		return 0, io.ErrClosedPipe
+func (hostile) Write(p []byte) (int, error) { return len(p), nil }
+func (hostile) Close() error                { return nil }
+
+func frames(messages ...string) []byte {
+	var b bytes.Buffer
+	for _, m := range messages {
+		WriteFrame(&b, []byte(m))
 	}
-	return p.written.Write(b)
+	return b.Bytes()
 }
 
-func (p *peer) Close() error {
-	p.closed.Store(true)
-	return nil
-}
-
-// FuzzConn serves a peer that sends anything: handlers in flight stay below the
-// limit, Serve ends, and what was answered is frames of JSON.
+// FuzzConn feeds an end whatever bytes: it must come back, having called the
+// handler at most once a frame, and never with a reply's method.
 func FuzzConn(f *testing.F) {
-	frame := func(texts ...string) []byte {
-		var b bytes.Buffer
-		for _, t := range texts {
-			if err := WriteFrame(&b, []byte(t)); err != nil {
-				f.Fatal(err)
-			}
-		}
-		return b.Bytes()
-	}
-	f.Add(frame(`{"id":1,"method":"info"}`, `{"method":"exited","body":{"id":3}}`, `{"id":7}`))
-	f.Add(frame(`{"id":1,"method":"info"}`)[:9])
-	f.Add([]byte{0, 0, 0, 0})
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
-	const limit = 2
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		p := &peer{Reader: iotest.HalfReader(bytes.NewReader(sent))}
-		var busy atomic.Int32
-		c := NewConn(p, limit, func(_ context.Context, method string, body json.RawMessage) (any, error) {
-			if n := busy.Add(1); n > limit {
-				t.Errorf("%d handlers at once, limit %d", n, limit)
-			}
-			defer busy.Add(-1)
-			if method == "fail" {
-				return nil, Errorf(CodeInternal, "asked to")
-			}
-			return body, nil
+	f.Add(frames(`{"id":1,"method":"start","body":{"id":1}}`))
+	f.Add(frames(`{"method":"exited","body":{"id":1,"status":{"code":7}}}`, `{"id":1}`, `{"id":2,"error":{"code":"busy"}}`))
+	f.Add(frames(`{"id":18446744073709551615,"method":"x"}`, `{}`, `null`))
+	f.Add(append(frames(`{"id":1,"method":"x"}`), 0xff, 0xff, 0xff, 0xff))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		called := make(chan string, len(b)+1)
+		c := NewConn(hostile{bytes.NewReader(b)}, 2, func(_ context.Context, method string, _ json.RawMessage) (any, error) {
+			called <- method
+			return method, nil
 		})
-		_ = c.Serve(t.Context()) // any error will do
-		if busy.Load() != 0 {
-			t.Error("Serve returned before its handlers")
-		}
-		if err := c.Call(t.Context(), "late", nil, nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("a call after the end: %v", err)
-		}
-		for r := &p.written; r.Len() > 0; {
-			reply, err := ReadFrame(r)
-			if err != nil || !json.Valid(reply) {
-				t.Fatalf("answered %q, %v", reply, err)
+		c.Serve(t.Context())
+		close(called)
+		n := 0
+		for method := range called {
+			if n++; method == "" {
+				t.Error("the handler got a reply")
 			}
+		}
+		if most := len(b) / (frameHeader + 2); n > most {
+			t.Errorf("%d calls in %d bytes", n, len(b))
 		}
 	})
 }
 
-// FuzzOpening reads what a stranger begins a connection with.
+// FuzzOpening feeds the host's side of the opening whatever bytes. What it
+// accepts, it accepts again when written by our own side.
 func FuzzOpening(f *testing.F) {
 	var b bytes.Buffer
-	if err := WritePreamble(&b, Preamble{Role: Stdout, Token: Token{1, 2, 3}}); err != nil {
-		f.Fatal(err)
-	}
+	WritePreamble(&b, Preamble{Role: Stdout, Token: Token{1, 2, 3}})
 	f.Add(b.Bytes())
 	b.Reset()
-	if err := Greet(struct {
-		io.Reader
-		io.Writer
-	}{bytes.NewReader(nil), &b}, Hello{Kernel: "6.12"}); err == nil {
-		f.Fatal("greeted nobody")
-	}
+	WritePreamble(&b, Preamble{})
+	b.Write(frames(`{"version":1,"kernel":"6.12","arch":"amd64","uptime_ns":5,"warnings":["a"]}`))
 	f.Add(b.Bytes())
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		r := bytes.NewReader(sent)
+	f.Add(frames(`{"version":2}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bytes.NewReader(in)
 		p, err := ReadPreamble(r)
 		if err != nil {
 			return
 		}
-		if p.Role >= roles {
-			t.Fatalf("role %d", p.Role)
-		}
-		var again bytes.Buffer
-		if err := WritePreamble(&again, p); err != nil || !bytes.Equal(again.Bytes(), sent[:PreambleSize]) {
-			t.Errorf("% x reads as %+v, which is % x", sent[:PreambleSize], p, again.Bytes())
+		var b bytes.Buffer
+		WritePreamble(&b, p)
+		if again, err := ReadPreamble(&b); err != nil || again != p {
+			t.Errorf("%+v came back as %+v, error %v", p, again, err)
 		}
 		hello, err := Welcome(struct {
 			io.Reader
 			io.Writer
 		}{r, io.Discard})
-		if err == nil && hello.Version != Version {
-			t.Errorf("welcomed version %d", hello.Version)
+		if err != nil {
+			return
+		}
+		if hello.Version != Version {
+			t.Errorf("version %d accepted", hello.Version)
+		}
+	})
+}
+
+// FuzzReadFrame holds that a frame is as long as it says, and bounded.
+func FuzzReadFrame(f *testing.F) {
+	f.Add(frames("a", "bc"))
+	f.Add([]byte{0, 0, 0, 0})
+	f.Add([]byte{0x7f, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bytes.NewReader(in)
+		for {
+			before := r.Len()
+			p, err := ReadFrame(r)
+			if err != nil {
+				if errors.Is(err, io.EOF) && before != 0 {
+					t.Errorf("io.EOF with %d bytes left", before)
+				}
+				return
+			}
+			if used := before - r.Len(); used != frameHeader+len(p) || len(p) > MaxFrame {
+				t.Errorf("a frame of %d bytes took %d", len(p), used)
+			}
 		}
 	})
 }
