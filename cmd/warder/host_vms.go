@@ -119,7 +119,8 @@ func (h *host) read(out *printer) {
 
 // stop stops all VMs in good order and prints what is left to print.
 func (h *host) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	// They stop at once and share the host's CPUs.
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime*time.Duration(1+len(h.vms)))
 	defer cancel()
 	var mu sync.Mutex
 	var errs []error

@@ -177,7 +177,7 @@ func (l *line) addCall(e Event) {
 		l.Event.Category, l.Event.Type = []string{"process"}, []string{"start"}
 	case "openat":
 		l.Event.Category, l.Event.Type = []string{"file"}, []string{"access"}
-	case "write", "pwrite64", "writev":
+	case "write", "pwrite64", "writev", "pwritev", "pwritev2":
 		l.Event.Category, l.Event.Type = []string{"file"}, []string{"change"}
 	}
 	if c.Denied != 0 {

@@ -45,6 +45,9 @@ func (g *Guest) Current(v View, base uint64) (*Task, error) {
 	return &Task{g, v, addr}, nil
 }
 
+// Addr is the address of the task's structure, which is its own while it lives.
+func (t *Task) Addr() uint64 { return t.addr }
+
 // Process reads who the task is.
 func (t *Task) Process() (Process, error) {
 	r, l := t.guest.reader(t.view), t.guest.layout
@@ -159,6 +162,31 @@ func (t *Task) File(fd int32) (File, error) {
 		return File{}, fmt.Errorf("fd %d: %w", fd, err)
 	}
 	return f, nil
+}
+
+// Program reads which file the kernel has opened to execute it, and the path
+// that it did so by, from a struct linux_binprm.
+func (t *Task) Program(binprm uint64) (loc Location, name string, err error) {
+	r, l := t.guest.reader(t.view), t.guest.layout
+	file, err := r.follow(binprm, l.programFile)
+	if err != nil {
+		return Location{}, "", fmt.Errorf("program: %w", err)
+	}
+	at, err := r.place(file + l.filePath.off)
+	if err == nil {
+		loc, err = r.locate(at)
+	}
+	if err != nil {
+		return Location{}, "", fmt.Errorf("program: %w", err)
+	}
+	path, err := r.follow(binprm, l.programName)
+	if err == nil {
+		name, err = r.cstring(path, maxPath)
+	}
+	if err != nil {
+		return Location{}, "", fmt.Errorf("program: %w", err)
+	}
+	return loc, name, nil
 }
 
 // file gives the address of the struct file of a descriptor.

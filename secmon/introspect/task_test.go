@@ -48,6 +48,28 @@ func TestFile(t *testing.T) {
 	}
 }
 
+func TestProgram(t *testing.T) {
+	n := newTown()
+	binprm := n.alloc(64)
+	n.set(binprm, n.layout.programFile, n.open(place{n.share.mount, n.tool}, 0, 0, 0))
+	n.set(binprm, n.layout.programName, n.str("./tool"))
+	loc, name, err := n.current(t).Program(binprm)
+	want := Location{Path: "/mnt/share/tool", FS: "virtiofs", Source: "files", Inner: "/tool", Inode: n.number(n.tool), Exists: true}
+	if err != nil || name != "./tool" {
+		t.Errorf("name %q, %v", name, err)
+	}
+	if d := cmp.Diff(want, loc); d != "" {
+		t.Errorf("program (-want +got):\n%s", d)
+	}
+	n.set(binprm, n.layout.programFile, 0)
+	if _, _, err := n.current(t).Program(binprm); !errors.Is(err, ErrWalk) {
+		t.Errorf("no file: %v", err)
+	}
+	if _, _, err := n.current(t).Program(unmapped); !errors.Is(err, ErrNotResident) {
+		t.Errorf("a wild structure: %v", err)
+	}
+}
+
 func TestSystemCall(t *testing.T) {
 	n := newTown()
 	regs := n.alloc(1024)

@@ -116,6 +116,8 @@ type layout struct {
 
 	bucketFirst, nodeNext field // hlist_bl_head, hlist_bl_node
 
+	programFile, programName field // struct linux_binprm
+
 	currentTask field        // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
 	calls       [2]registers // by ABI
 }
@@ -184,6 +186,8 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		{&l.inodeLink, "inode", "i_link"},
 		{&l.bucketFirst, "hlist_bl_head", "first"},
 		{&l.nodeNext, "hlist_bl_node", "next"},
+		{&l.programFile, "linux_binprm", "file"},
+		{&l.programName, "linux_binprm", "filename"},
 	}
 	add := func(to *field, path string) {
 		want = append(want, struct {

@@ -63,6 +63,7 @@ func testLayout() *layout {
 	structure(func() { take(8, &l.superType) })
 	structure(func() { take(8, &l.fsTypeName) })
 	structure(func() { take(2, &l.inodeMode); take(8, &l.inodeNumber, &l.inodeSize, &l.inodeLink) })
+	structure(func() { take(8, &l.programFile, &l.programName) })
 	l.bucketFirst, l.nodeNext = field{0, 8}, field{0, 8}
 	for abi := range l.calls {
 		structure(func() {

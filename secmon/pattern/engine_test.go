@@ -266,7 +266,7 @@ func TestResponseAlertOnly(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	want := Needs{Syscalls: []string{"execve", "execveat", "openat", "pwrite64", "write", "writev"}, Payload: maxPayload}
+	want := Needs{Syscalls: []string{"execve", "execveat", "openat", "pwrite64", "pwritev", "pwritev2", "write", "writev"}, Payload: maxPayload}
 	if d := cmp.Diff(want, shippedEngine(t).Needs()); d != "" {
 		t.Errorf("needs (-want +got):\n%s", d)
 	}

@@ -29,7 +29,7 @@ const (
 var (
 	levels       = []string{"informational", "low", "medium", "high", "critical"}
 	statuses     = []string{"stable", "test", "experimental", "deprecated", "unsupported"}
-	partCalls    = []string{"write", "pwrite64", "writev"}
+	partCalls    = []string{"write", "pwrite64", "writev", "pwritev", "pwritev2"}
 	triggerCalls = []string{"execve", "execveat"}
 )
 

@@ -41,7 +41,7 @@ func TestParse(t *testing.T) {
 	want := Rule{
 		ID: "6f2d3c1e-0b57-4b0e-9a44-3f6d3f3a7c10", Title: got.Title, Status: "experimental", Level: "critical",
 		Splice: Splice{
-			Timespan: 10 * time.Minute, VMs: 2, Parts: []string{"write", "pwrite64", "writev"}, Join: ByOffset,
+			Timespan: 10 * time.Minute, VMs: 2, Parts: []string{"write", "pwrite64", "writev", "pwritev", "pwritev2"}, Join: ByOffset,
 			Triggers: []string{"execve", "execveat"}, Other: true,
 		},
 		Response: Block, Origin: "test.yaml",

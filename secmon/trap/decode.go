@@ -15,17 +15,20 @@ var le = binary.LittleEndian
 
 // call is a system call that can be trapped and how its arguments are read.
 type call struct {
-	name string
-	read func(*decoder)
+	name    string
+	read    func(*decoder)
+	program bool // it executes a file, see programCheck
 }
 
 var known = []call{
-	{"execve", func(d *decoder) { d.path(introspect.CurrentDir, 0, true) }},
-	{"execveat", (*decoder).execveat},
-	{"openat", (*decoder).openat},
-	{"write", (*decoder).write},
-	{"pwrite64", (*decoder).pwrite},
-	{"writev", (*decoder).writev},
+	{"execve", func(d *decoder) { d.path(introspect.CurrentDir, 0, true) }, true},
+	{"execveat", (*decoder).execveat, true},
+	{"openat", (*decoder).openat, false},
+	{"write", (*decoder).write, false},
+	{"pwrite64", (*decoder).pwrite, false},
+	{"writev", (*decoder).writev, false},
+	{"pwritev", (*decoder).pwritev, false},
+	{"pwritev2", (*decoder).pwritev, false},
 }
 
 // decoder makes the event of one hit. What cannot be read is left out and
@@ -41,28 +44,37 @@ type decoder struct {
 
 func (d *decoder) missing(what event.Missing) { d.event.Call.Missing |= what }
 
-func (d *decoder) decode() {
+// decode reads what there is to say of the hit. It gives false when that has
+// been said before.
+func (d *decoder) decode() bool {
 	d.event = event.Event{
-		Time: time.Now().UnixNano(), Seq: d.t.seq.Add(1), Kind: event.Syscall,
+		Time: time.Now().UnixNano(), Kind: event.Syscall,
 		VM: d.t.cfg.VM, VCPU: int32(d.cpu.ID()),
 		Call: event.Call{Name: d.site.call.name, FD: -1, Offset: -1},
 	}
 	c := &d.event.Call
 	if !d.findTask() {
 		d.missing(event.MissingProcess | event.MissingArgs | event.MissingPath | event.MissingFile)
-		return
+		return true
 	}
 	if p, err := d.task.Process(); err == nil {
 		d.event.Process = event.Process{PID: p.TGID, TID: p.PID, Parent: p.Parent, UID: p.UID, EUID: p.EUID, Name: p.Comm}
 	} else {
 		d.missing(event.MissingProcess)
 	}
+	if d.site.check {
+		return d.program()
+	}
 	var err error
 	if c.Number, c.Args, err = d.task.SystemCall(d.cpu.Arg(0), d.site.abi); err != nil {
 		d.missing(event.MissingArgs | event.MissingPath | event.MissingFile)
-		return
+		return true
 	}
 	d.site.call.read(d)
+	if d.site.call.program {
+		d.t.programs.remember(d.task.Addr(), c.File)
+	}
+	return true
 }
 
 func (d *decoder) findTask() bool {
@@ -195,10 +207,38 @@ func (d *decoder) wide(n int) int64 {
 const maxVectors = 1024
 
 func (d *decoder) writev() {
-	c := &d.event.Call
 	if f, ok := d.descriptor(); ok {
 		d.offset(f)
 	}
+	d.vectors()
+}
+
+func (d *decoder) pwritev() {
+	const appends = 0x10 // RWF_APPEND
+	c := &d.event.Call
+	// The offset comes in two halves, of which a 64-bit kernel needs one.
+	at, flags := int64(c.Args[3]), uint64(0)
+	if d.site.abi == introspect.Compat {
+		at |= int64(c.Args[4]) << 32
+	}
+	if c.Name == "pwritev2" {
+		flags = c.Args[5]
+	}
+	if f, ok := d.descriptor(); ok {
+		if flags&appends != 0 {
+			f.Flags |= unix.O_APPEND
+		}
+		// -1 is the file's own offset.
+		if d.offset(f); !c.Append && (c.Name == "pwritev" || at != -1) {
+			c.Offset = at
+		}
+	}
+	d.vectors()
+}
+
+// vectors reads where a call takes its bytes from, and the bytes.
+func (d *decoder) vectors() {
+	c := &d.event.Call
 	n, size := min(c.Args[2], maxVectors), uint64(16)
 	if d.site.abi == introspect.Compat {
 		size = 8

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -119,6 +120,15 @@ var acts = testguest.Register("acts", func(g *testguest.Guest) {
 	_, err = unix.Writev(fd, [][]byte{[]byte("in "), {}, []byte("pieces")})
 	g.Check(err)
 	g.Check(unix.Close(fd))
+	fd, err = unix.Open("/mnt/share/tool", unix.O_WRONLY, 0)
+	g.Check(err)
+	_, err = unix.Pwritev(fd, [][]byte{[]byte("pw"), []byte("v")}, 7)
+	g.Check(err)
+	_, err = unix.Pwritev2(fd, [][]byte{[]byte("v2")}, -1, 0)
+	g.Check(err)
+	_, err = unix.Pwritev2(fd, [][]byte{[]byte("end")}, 0, 0x10)
+	g.Check(err)
+	g.Check(unix.Close(fd))
 	dir, err := unix.Open("/mnt/share", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	g.Check(err)
 	fd, err = unix.Openat(dir, "new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o755)
@@ -144,6 +154,17 @@ var acts = testguest.Register("acts", func(g *testguest.Guest) {
 		g.Check(err)
 		return result(execve(p))
 	}
+	// A path on a page that nobody has touched, one behind a link whose target
+	// is too long to be kept in its inode.
+	path := make([]byte, os.Getpagesize())
+	copy(path, "/mnt/share/tool")
+	g.Check(os.WriteFile("/tmp/path", path, 0o644))
+	far, err := os.Open("/tmp/path")
+	g.Check(err)
+	untouched, err := unix.Mmap(int(far.Fd()), 0, len(path), unix.PROT_READ, unix.MAP_PRIVATE)
+	g.Check(err)
+	g.Check(os.Symlink(strings.Repeat("/.", 100)+"/mnt/share/tool", "/tmp/long"))
+	g.Report("hidden", []string{result(execve(&untouched[0])), exec("/tmp/long")})
 	g.Report("execs", []string{exec("/tmp/link"), exec("rel/tool"), exec("/mnt/share/inner-link"), exec("/mnt/share/absent"), exec("")})
 	pause(g, "executed")
 	fd, err = unix.Open("/mnt/share/tool", unix.O_RDONLY, 0)
@@ -213,7 +234,7 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 		}
 		return 0
 	}
-	calls := []string{"execve", "execveat", "openat", "write", "pwrite64", "writev"}
+	calls := []string{"execve", "execveat", "openat", "write", "pwrite64", "writev", "pwritev", "pwritev2"}
 	tr, err := trap.Arm(t.Context(), trap.Of(r.Machine), trap.Config{
 		VM: "vm", Kernel: k, Calls: calls, Payload: 10000, Shares: shares, Sink: rec.sink,
 	})
@@ -244,6 +265,10 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 		`vm write "" -> /mnt/share/tool share /tool 8 bytes at 10 append true "appended"`,
 		`vm pwrite64 "" -> /mnt/share/tool share /tool 6 bytes at 18 append true "placed"`,
 		`vm writev "" -> /mnt/share/tool share /tool 9 bytes at 24 append true "in pieces"`,
+		`vm openat "/mnt/share/tool" -> /mnt/share/tool share /tool`,
+		`vm pwritev "" -> /mnt/share/tool share /tool 3 bytes at 7 append false "pwv"`,
+		`vm pwritev2 "" -> /mnt/share/tool share /tool 2 bytes at 0 append false "v2"`,
+		`vm pwritev2 "" -> /mnt/share/tool share /tool 3 bytes at 33 append true "end"`,
 		`vm openat "/mnt/share" -> /mnt/share share /`,
 		`vm openat "new" -> /mnt/share/new share /new absent`,
 		`vm write "" -> /mnt/share/new share /new 16384 bytes at 0 append false "0123456789abcdef0123"`,
@@ -268,6 +293,9 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 	}
 
 	file("wrote", "")
+	if d := cmp.Diff([]string{"EPERM", "EPERM"}, testguest.Get[[]string](r, "hidden")); d != "" {
+		t.Errorf("what execve of hidden paths gave the guest (-want +got):\n%s", d)
+	}
 	if d := cmp.Diff([]string{"EPERM", "EPERM", "EPERM", "ENOENT", "ENOENT"}, testguest.Get[[]string](r, "execs")); d != "" {
 		t.Errorf("what execve gave the guest (-want +got):\n%s", d)
 	}
@@ -279,6 +307,10 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 		}
 	}
 	want = []string{
+		`vm execve "" ->  missing [path file]`,
+		`vm execve "/mnt/share/tool" -> /mnt/share/tool share /tool missing [args]`,
+		`vm execve "/tmp/long" ->  missing [file]`,
+		`vm execve "/tmp/long" -> /mnt/share/tool share /tool missing [args]`,
 		`vm execve "/tmp/link" -> /mnt/share/tool share /tool`,
 		`vm execve "rel/tool" -> /mnt/share/tool share /tool`,
 		`vm execve "/mnt/share/inner-link" -> /mnt/share/tool share /tool`,
@@ -288,7 +320,7 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 	if d := cmp.Diff(want, briefs(execs)); d != "" {
 		t.Errorf("execs (-want +got):\n%s", d)
 	}
-	if s := tr.Stats(); s.Denied != 3 || s.Hits == 0 || s.Strays != 0 || s.Undecoded != 0 {
+	if s := tr.Stats(); s.Denied != 5 || s.Hits == 0 || s.Strays != 0 || s.Undecoded != 2 {
 		t.Errorf("stats %+v", s)
 	}
 

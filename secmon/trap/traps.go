@@ -50,6 +50,8 @@ type Traps struct {
 	armed bool
 	found atomic.Pointer[found]
 
+	programs programs
+
 	seq, hits, denied, strays, undecoded atomic.Uint64
 }
 
@@ -175,6 +177,14 @@ func findSites(v view, g *introspect.Guest, calls []string) (map[uint64]*site, e
 		if !found {
 			return nil, fmt.Errorf("the kernel has no handler of the system call %q", name)
 		}
+		if _, ok := g.Symbols().Lookup(programCheck); ok && known[i].program {
+			s, err := newSite(v, g, programCheck)
+			if err != nil {
+				return nil, err
+			}
+			s.call, s.check = &program, true
+			sites[s.at] = s
+		}
 	}
 	return sites, nil
 }
@@ -276,8 +286,11 @@ func (t *Traps) hook(cpu CPU) unix.Errno {
 	}
 	t.hits.Add(1)
 	d := decoder{t: t, guest: f.guest, cpu: cpu, site: f.sites[cpu.PC()]}
-	d.decode()
-	if d.event.Call.Missing != 0 {
+	if !d.decode() {
+		return 0
+	}
+	d.event.Seq = t.seq.Add(1)
+	if d.event.Call.Missing != 0 && !d.site.check {
 		t.undecoded.Add(1)
 	}
 	errno := t.cfg.Sink(d.event)
