@@ -1,6 +1,7 @@
 package vsock
 
 import (
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -213,6 +214,11 @@ func (c *Conn) end(err error) {
 	c.owe = 0
 	c.send.drop()
 	delete(c.d.conns, c.ports)
+	if c.queued {
+		// Or a guest that takes no packets could leave any number of them in line.
+		c.d.ready = slices.DeleteFunc(c.d.ready, func(r *Conn) bool { return r == c })
+		c.queued = false
+	}
 	if c.linger != nil {
 		c.linger.Stop()
 	}

@@ -291,6 +291,23 @@ func TestResetStormIsBounded(t *testing.T) {
 	}
 }
 
+// TestGuestThatTakesNothing opens and resets connections without room for answers.
+func TestGuestThatTakesNothing(t *testing.T) {
+	p := peer{t, newDevice(t, Config{})}
+	l, err := p.d.Listen(9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint32(1000) {
+		p.send(p.packet(opRequest, i, 9), "")
+		p.send(p.packet(opReset, i, 9), "")
+		accept(t, l).Close()
+	}
+	if p.d.held != 0 || len(p.d.ready) != 0 {
+		t.Errorf("%d connections held, %d in line", p.d.held, len(p.d.ready))
+	}
+}
+
 // TestResetOfAnEarlierConnection: a reset that waits for the ports' last user does
 // not reach the next.
 func TestResetOfAnEarlierConnection(t *testing.T) {

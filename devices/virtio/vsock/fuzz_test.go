@@ -191,7 +191,7 @@ func (r *fuzzRun) take(room int) {
 
 func (r *fuzzRun) check(maxConns int) {
 	d := r.d
-	if len(d.conns) > d.held || d.held > maxConns || len(d.refusals) > maxRefusals || len(d.ready) > maxConns+len(r.conns) {
+	if len(d.conns) > d.held || d.held > maxConns || len(d.refusals) > maxRefusals || len(d.ready) > len(d.conns) {
 		r.t.Fatalf("%d connections of %d held, %d refusals, %d ready", len(d.conns), d.held, len(d.refusals), len(d.ready))
 	}
 	for p, c := range d.conns {
