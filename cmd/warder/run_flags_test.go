@@ -1,0 +1,97 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warder/supervisor"
+	"warder/vmm"
+)
+
+func TestSize(t *testing.T) {
+	for in, want := range map[string]size{
+		"1": 1 << 20, "512M": 512 << 20, "512m": 512 << 20, "512MiB": 512 << 20, "512mb": 512 << 20,
+		"2G": 2 << 30, "64k": 64 << 10, "1T": 1 << 40,
+	} {
+		var got size
+		if err := got.Set(in); err != nil || got != want {
+			t.Errorf("%s: %d, error %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0", "M", "-1", "1.5G", "5X", "99999999999T", "1 G"} {
+		var got size
+		if err := got.Set(in); err == nil {
+			t.Errorf("%q: %d", in, got)
+		}
+	}
+}
+
+func TestParseShareAndDisk(t *testing.T) {
+	dir := t.TempDir()
+	for in, want := range map[string]supervisor.Share{
+		dir + ":/x":    {Host: dir, Guest: "/x"},
+		dir + ":/x:ro": {Host: dir, Guest: "/x", ReadOnly: true},
+		dir + ":/x:rw": {Host: dir, Guest: "/x"},
+	} {
+		if got, err := parseShare(in); err != nil || got != want {
+			t.Errorf("%s: %+v, error %v", in, got, err)
+		}
+	}
+	for in, want := range map[string]vmm.Disk{
+		"/d":      {Path: "/d"},
+		"/d:ro":   {Path: "/d", ReadOnly: true},
+		"/d:rw":   {Path: "/d"},
+		"/a:b":    {Path: "/a:b"},
+		"/a:b:ro": {Path: "/a:b", ReadOnly: true},
+	} {
+		if got, err := parseDisk(in); err != nil || got != want {
+			t.Errorf("%s: %+v, error %v", in, got, err)
+		}
+	}
+}
+
+// TestInLab parses what inLab makes by the command's own flags: the same VM
+// comes out.
+func TestInLab(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	t.Setenv("PASSED", "on")
+	t.Setenv("TERM", "vt100")
+	f := runFlags{
+		name: "n", cpus: 2, memory: 512 << 20, kernel: "k", initrd: "i",
+		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"},
+		env: []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
+		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
+	}
+	args, files, err := f.inLab()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFiles := []string{filepath.Join(dir, "k"), filepath.Join(dir, "i"), filepath.Join(dir, "d"), filepath.Join(dir, "e"), dir}
+	if diff := cmp.Diff(wantFiles, files); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if args[0] != "run" {
+		t.Fatalf("args %q", args)
+	}
+	cmd := runCommand()
+	if err := cmd.ParseFlags(args[1:]); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(f.args, cmd.Flags().Args()); diff != "" {
+		t.Errorf("command (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"name": "n", "cpus": "2", "memory": "512M", "kernel": wantFiles[0], "initrd": wantFiles[1],
+		"disk":  "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
+		"share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
+		"timeout": "1m0s", "console": "true", "tty": "true", "interactive": "true", "lab": "",
+	} {
+		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s %q, want %q", name, got, want)
+		}
+	}
+}
