@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate check test fuzz clean FORCE
+.PHONY: all deps packages build generate check test demo fuzz clean FORCE
 
 all: build
 
@@ -55,6 +55,20 @@ check: generate
 ## test: every test, those that need KVM in the lab on both architectures
 test: deps
 	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
+
+# What the demonstration runs: make demo CMD='ls -l /'.
+CMD ?= sh -c 'uname -a; head /proc/cpuinfo'
+
+## demo: a command of yours in a VM of each architecture, then an attack by three
+## VMs; on this machine's KVM where there is one, else in the lab
+demo: deps
+	@for arch in $(ARCHES); do \
+		where=--lab=$$arch; \
+		[ $$arch = $(HOSTARCH) ] && bin/warder doctor >/dev/null && where=; \
+		printf '\n== %s: warder run %s\n' $$arch "$$where" && bin/warder run $$where -- $(CMD) || exit 1; \
+	done
+	@warder='bin/warder lab --memory 3072 -- warder'; bin/warder doctor >/dev/null && warder=bin/warder; \
+	printf '\n== warder host --demo\n' && $$warder host --demo
 
 ## fuzz: every fuzz target for FUZZTIME each
 # (Devices have goroutines, so that coverage varies: the search for a smaller
