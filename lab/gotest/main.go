@@ -43,7 +43,7 @@ func main() {
 	flag.BoolVar(&o.parallel, "parallel", true, "run the architectures at the same time")
 	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
 	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
-	flag.DurationVar(&o.timeout, "timeout", 6*time.Minute, "time for the tests of one package")
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
 	flag.DurationVar(&o.overall, "overall", 25*time.Minute, "time for everything")
 	flag.Uint64Var(&o.memory, "memory", 2048, "memory of an outer machine in MiB")
 	flag.Parse()
