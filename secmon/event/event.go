@@ -89,6 +89,9 @@ type File struct {
 	Inner  string // absolute, inside the share or the file system
 	Device uint64 // of the share on the host, 0 elsewhere
 	Inode  uint64 // 0 where not known
+	// Size is the length in bytes, by the host, of a file on a share; -1 where
+	// that is not known.
+	Size int64
 	// Absent says that nothing had that name when the call was made.
 	Absent bool
 }

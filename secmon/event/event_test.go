@@ -14,7 +14,7 @@ func samples() []Event {
 		Process: Process{PID: 41, TID: 42, Parent: 1, UID: 1000, EUID: 0, Name: "sh"},
 		Call: Call{
 			Name: "write", Number: 1, Args: [6]uint64{3, 1 << 63, 9}, FD: 3,
-			File:  File{Path: "/mnt/x", FS: "virtiofs", Share: "/srv/share", Inner: "/x", Device: 9, Inode: 1<<64 - 1},
+			File:  File{Path: "/mnt/x", FS: "virtiofs", Share: "/srv/share", Inner: "/x", Device: 9, Inode: 1<<64 - 1, Size: 77},
 			Flags: 0o2001, Offset: -1, Append: true, Size: 9, Payload: []byte("\x00\xffabc"),
 			Missing: MissingPayload, Denied: 1,
 		},
@@ -70,7 +70,7 @@ func TestJSONNames(t *testing.T) {
 		"host":    map[string]any{"name": "a", "type": "vm"},
 		"process": map[string]any{"pid": 41.0, "name": "sh", "thread": map[string]any{"id": 42.0}, "parent": map[string]any{"pid": 1.0}},
 		"user":    map[string]any{"id": "1000", "effective": map[string]any{"id": "0"}},
-		"file":    map[string]any{"path": "/mnt/x", "inode": "18446744073709551615"},
+		"file":    map[string]any{"path": "/mnt/x", "inode": "18446744073709551615", "size": 77.0},
 		"warder": map[string]any{
 			"vcpu": 1.0, "filesystem": "virtiofs", "inner_path": "/x",
 			"share": map[string]any{"directory": "/srv/share", "device": 9.0},

@@ -90,6 +90,7 @@ type ecsUser struct {
 type ecsFile struct {
 	Path  string `json:"path"`
 	Inode string `json:"inode,omitempty"`
+	Size  int64  `json:"size,omitempty"`
 }
 
 type ecsRule struct {
@@ -189,7 +190,7 @@ func (l *line) addCall(e Event) {
 		l.User = &ecsUser{ID: id(p.UID), Effective: &ecsUser{ID: id(p.EUID)}}
 	}
 	if f := c.File; f != (File{}) {
-		l.File = &ecsFile{Path: f.Path}
+		l.File = &ecsFile{Path: f.Path, Size: f.Size}
 		if f.Inode != 0 {
 			l.File.Inode = strconv.FormatUint(f.Inode, 10)
 		}
@@ -270,7 +271,7 @@ func (l *line) call(e *Event) error {
 		e.Process.UID, e.Process.EUID = uint32(uid), uint32(euid)
 	}
 	if f := l.File; f != nil {
-		e.Call.File = File{Path: f.Path, FS: l.Warder.FS, Inner: l.Warder.Inner, Absent: l.Warder.Absent}
+		e.Call.File = File{Path: f.Path, Size: f.Size, FS: l.Warder.FS, Inner: l.Warder.Inner, Absent: l.Warder.Absent}
 		if l.Warder.Share != nil {
 			e.Call.File.Share, e.Call.File.Device = l.Warder.Share.Directory, l.Warder.Share.Device
 		}

@@ -57,9 +57,9 @@ type Engine struct {
 	stats Stats
 }
 
-// resetCalls are those that can empty or create a file; they are needed to
-// know when earlier parts are gone.
-var resetCalls = []string{"openat"}
+// nameCalls are those that can give a name to a new file; they are needed to
+// tell it from the one that had the name before.
+var nameCalls = []string{"openat"}
 
 // New makes an engine for rules, within limits.
 func New(rules []*Rule, limits Limits) (*Engine, error) {
@@ -81,7 +81,7 @@ func New(rules []*Rule, limits Limits) (*Engine, error) {
 
 // Needs tells which system calls have to be reported for the rules to work.
 func (e *Engine) Needs() Needs {
-	calls := slices.Clone(resetCalls)
+	calls := slices.Clone(nameCalls)
 	for call := range e.parts {
 		calls = append(calls, call)
 	}
@@ -112,25 +112,15 @@ func (e *Engine) Observe(ev event.Event) (Verdict, []event.Event) {
 		return Pass, nil
 	}
 	switch {
-	case e.parts[c.Name] && c.Size > 0:
+	case e.parts[c.Name] && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY:
 		o := e.store.add(c.File)
 		e.store.expire(o, ev.Time-int64(e.span))
 		e.store.contribute(o, ev)
 		e.stats.Parts++
-	case slices.Contains(resetCalls, c.Name):
-		e.reset(c)
+	case slices.Contains(nameCalls, c.Name) && c.Flags&unix.O_CREAT != 0 && c.File.Absent:
+		e.store.unname(c.File)
 	}
 	return Pass, nil
-}
-
-// reset forgets the parts of a file that a call empties or makes anew.
-func (e *Engine) reset(c *event.Call) {
-	switch {
-	case c.Flags&unix.O_TRUNC != 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY, c.Flags&unix.O_CREAT != 0 && c.File.Absent:
-		if o := e.store.find(c.File); o != nil {
-			e.store.drop(o)
-		}
-	}
 }
 
 // trigger evaluates the rules that an act could complete.
@@ -193,7 +183,7 @@ func (r *Rule) evaluate(o *object, ev event.Event) *event.Finding {
 	if len(parts) < s.VMs {
 		return nil
 	}
-	m := s.find(parts)
+	m := s.find(parts, ev.Call.File.Size)
 	if m == nil {
 		return nil
 	}

@@ -32,18 +32,30 @@ func shippedEngine(t testing.TB) *Engine {
 	return e
 }
 
-var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Device: 1, Inode: 7}
+var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Device: 1, Inode: 7, Size: -1}
 
 func write(vm string, at int64, data string) event.Event {
 	return event.Event{
 		Time: at, Kind: event.Syscall, VM: vm, Process: event.Process{Name: "sh"},
-		Call: event.Call{Name: "write", File: tool, Offset: -1, Append: true, Size: uint64(len(data)), Payload: []byte(data)},
+		Call: event.Call{Name: "write", File: tool, Offset: -1, Append: true, Flags: unix.O_WRONLY | unix.O_APPEND, Size: uint64(len(data)), Payload: []byte(data)},
 	}
 }
 
 func writeAt(vm string, at, offset int64, data string) event.Event {
 	e := write(vm, at, data)
 	e.Call.Append, e.Call.Offset = false, offset
+	return e
+}
+
+func appendAt(vm string, at, size int64, data string) event.Event {
+	e := write(vm, at, data)
+	e.Call.Offset = size
+	return e
+}
+
+func execOf(vm string, at int64, size int) event.Event {
+	e := exec(vm, at)
+	e.Call.File.Size = int64(size)
 	return e
 }
 
@@ -108,7 +120,7 @@ func TestSpliceNamesEveryVMAndIsBlocked(t *testing.T) {
 
 // What is not an attack of several VMs, or not any more.
 func TestNoAlert(t *testing.T) {
-	elsewhere := event.File{Path: "/mnt/other", Share: "/srv", Inner: "/other", Device: 1, Inode: 8}
+	elsewhere := event.File{Path: "/mnt/other", Share: "/srv", Inner: "/other", Device: 1, Inode: 8, Size: -1}
 	for name, events := range map[string][]event.Event{
 		"without a":          {write("b", 2, second), exec("c", 3)},
 		"without b":          {write("a", 1, first), exec("c", 3)},
@@ -131,13 +143,22 @@ func TestNoAlert(t *testing.T) {
 			with(exec("c", 3), func(e *event.Event) { e.Call.File.Share = "" })},
 		"another share": {
 			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Share, e.Call.File.Device = "/elsewhere", 2 }), write("b", 2, second), exec("c", 3)},
-		"a gap between": {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first))+1, second), exec("c", 3)},
-		"overwritten":   {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first)), second), writeAt("b", 3, 0, "# "), exec("c", 4)},
-		"emptied":       {write("a", 1, first), open("b", 2, unix.O_WRONLY|unix.O_TRUNC), write("b", 3, second), exec("c", 4)},
+		"a gap between":           {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first))+1, second), exec("c", 3)},
+		"overwritten":             {writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first)), second), writeAt("b", 3, 0, "# "), exec("c", 4)},
+		"emptied":                 {appendAt("a", 1, 0, first), appendAt("b", 3, 0, second), execOf("c", 4, len(second))},
+		"emptied and grown again": {appendAt("a", 1, 0, first), appendAt("b", 3, 0, second+second), execOf("c", 4, 2*len(second))},
+		"cut short":               {appendAt("a", 1, 0, first), appendAt("b", 3, int64(len(first)), second), execOf("c", 4, len(first))},
 		"deleted and made again": {
-			write("a", 1, first),
+			with(write("a", 1, first), func(e *event.Event) { e.Call.File.Inode = 0 }),
 			with(open("b", 2, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),
 			write("b", 3, second), exec("c", 4)},
+		"another file under the name": {
+			write("a", 1, first),
+			with(open("b", 2, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),
+			with(write("b", 3, second), func(e *event.Event) { e.Call.File.Inode = 8 }),
+			with(exec("c", 4), func(e *event.Event) { e.Call.File.Inode = 8 })},
+		"not open for writing": {
+			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.Flags = unix.O_RDONLY }), exec("c", 3)},
 		"first part cut off": {
 			with(write("a", 1, first), func(e *event.Event) { e.Call.Size += 10 }), write("b", 2, second), exec("c", 3)},
 		"only read": {
@@ -160,11 +181,18 @@ func TestStillFound(t *testing.T) {
 	nested := tool
 	nested.Path, nested.Share, nested.Inner = "/mnt/srv/tool", "/", "/srv/tool"
 	for name, events := range map[string][]event.Event{
-		"by offset, in any order":   {writeAt("b", 1, int64(len(first)), second), writeAt("a", 2, 0, first), exec("c", 3)},
-		"behind what was there":     {writeAt("a", 1, 100, first), write("b", 2, second), exec("c", 3)},
-		"opened without truncation": {write("a", 1, first), open("b", 2, unix.O_WRONLY|unix.O_APPEND), write("b", 3, second), exec("c", 4)},
-		"opened to read": {
-			write("a", 1, first), write("b", 2, second), open("c", 3, unix.O_RDONLY|unix.O_TRUNC), exec("c", 4)},
+		"by offset, in any order": {writeAt("b", 1, int64(len(first)), second), writeAt("a", 2, 0, first), exec("c", 3)},
+		"behind what was there":   {writeAt("a", 1, 100, first), write("b", 2, second), exec("c", 3)},
+		"a truncation that fails": {write("a", 1, first), open("d", 2, unix.O_WRONLY|unix.O_TRUNC), write("b", 3, second), exec("c", 4)},
+		"appended at once":        {appendAt("a", 1, 0, first), appendAt("b", 2, 0, second), execOf("c", 3, len(first+second))},
+		"grown since":             {appendAt("a", 1, 0, first), appendAt("b", 2, int64(len(first)), second), execOf("c", 3, 1000)},
+		"a write of what is not there, over a part": {
+			writeAt("a", 1, 0, first), with(writeAt("d", 2, 0, first), func(e *event.Event) { e.Call.Payload = nil }),
+			writeAt("b", 3, int64(len(first)), second), exec("c", 4)},
+		"moved away, another file under the name": {
+			write("a", 1, first), write("b", 2, second),
+			with(open("d", 3, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),
+			with(exec("c", 4), func(e *event.Event) { e.Call.File = renamed })},
 		"renamed between": {
 			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.File = renamed }),
 			with(exec("c", 3), func(e *event.Event) { e.Call.File = renamed })},

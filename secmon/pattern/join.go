@@ -28,32 +28,79 @@ func (s span) cut(from, to int64) span {
 	return c
 }
 
-// join puts parts together, in the order of their times, as the rule says. The
-// spans are sorted and do not overlap.
-func join(how Join, parts []part) []span {
+// join puts parts together, in the order of their times, as the rule says, to
+// an object of that size; -1 stands for any. The spans are sorted and do not
+// overlap.
+//
+// A part that was appended lies where the object ended when the call was made.
+// With atEnd it lies behind all parts before it: the same, unless another
+// call was under way then, or the object has been emptied.
+func join(how Join, parts []part, size int64, atEnd bool) []span {
 	var spans []span
 	end := int64(0)
 	for i := range parts {
 		c := &parts[i].event.Call
 		known := int64(len(c.Payload))
-		size := max(known, int64(min(c.Size, 1<<62)))
+		length := max(known, int64(min(c.Size, maxPlace)))
 		at := end
 		switch {
-		case how == ByTime:
-		case c.Append:
-			at = max(end, c.Offset)
-		case c.Offset >= 0:
+		case how == ByTime || c.Offset < 0 || c.Append && atEnd && end > c.Offset:
+		default:
 			at = c.Offset
 		}
-		if size == 0 || at > 1<<62 { // nothing, or beyond what any file can hold
+		if length == 0 || at > maxPlace { // nothing, or beyond what any file can hold
 			continue
 		}
-		for _, s := range []span{{at, known, c.Payload, i}, {at + known, size - known, nil, i}} {
-			if s.size > 0 {
-				spans = overlay(spans, s)
-			}
+		end = max(end, at+length)
+		if known > 0 {
+			spans = overlay(spans, span{at, known, c.Payload, i})
 		}
-		end = max(end, at+size)
+		// Of the rest it is not even known whether it could be written.
+		for _, gap := range gaps(spans, at+known, at+length) {
+			gap.part = i
+			spans = overlay(spans, gap)
+		}
+	}
+	if how == ByOffset && size >= 0 {
+		spans = clip(spans, size)
+	}
+	return spans
+}
+
+// maxPlace is more than any file can hold.
+const maxPlace = 1 << 62
+
+// gaps gives what no span covers of a stretch, as spans without bytes.
+func gaps(spans []span, from, to int64) []span {
+	var out []span
+	for _, s := range spans {
+		if s.end() <= from {
+			continue
+		}
+		if s.at >= to {
+			break
+		}
+		if s.at > from {
+			out = append(out, span{at: from, size: s.at - from})
+		}
+		from = s.end()
+	}
+	if from < to {
+		out = append(out, span{at: from, size: to - from})
+	}
+	return out
+}
+
+// clip cuts off what lies beyond the end.
+func clip(spans []span, size int64) []span {
+	for i, s := range spans {
+		switch {
+		case s.at >= size:
+			return spans[:i]
+		case s.end() > size:
+			spans[i] = s.cut(s.at, size)
+			return spans[:i+1]
+		}
 	}
 	return spans
 }
@@ -117,10 +164,18 @@ type match struct {
 	parts map[int][][2]int // part -> stretches of its payload that were matched
 }
 
-// find looks for all of the rule's patterns in the joined parts. It gives nil
-// when one is missing.
-func (s *Splice) find(parts []part) *match {
-	joined := runs(join(s.Join, parts))
+// find looks for all of the rule's patterns in the joined parts of an object of
+// that size. It gives nil when one is missing.
+func (s *Splice) find(parts []part, size int64) *match {
+	for _, atEnd := range []bool{false, true} {
+		if m := s.findIn(runs(join(s.Join, parts, size, atEnd))); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+func (s *Splice) findIn(joined []run) *match {
 	m := &match{parts: make(map[int][][2]int)}
 	for _, str := range s.Strings {
 		if !m.look(joined, func(data []byte, n int) [][]int { return indexes(data, []byte(str), n) }) {

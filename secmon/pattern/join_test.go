@@ -38,6 +38,7 @@ func joinRandom(t *testing.T, choose func(n int) int) {
 		owner[i] = -1
 	}
 	end := 0
+	atEnd := choose(2) == 0
 	var parts []part
 	for i := range choose(12) {
 		known, hidden := choose(12), choose(4)
@@ -46,7 +47,7 @@ func joinRandom(t *testing.T, choose func(n int) int) {
 			c.Payload[j] = byte(i*16 + j)
 		}
 		at := int(c.Offset)
-		if c.Append = choose(3) == 0; c.Append {
+		if c.Append = choose(3) == 0; c.Append && atEnd {
 			at = max(end, at)
 		}
 		parts = append(parts, part{event.Event{Call: c}})
@@ -54,19 +55,25 @@ func joinRandom(t *testing.T, choose func(n int) int) {
 			continue
 		}
 		for j := range known + hidden {
-			owner[at+j] = -1
 			if j < known {
 				owner[at+j], data[at+j] = i, c.Payload[j]
 			}
 		}
 		end = max(end, at+known+hidden)
 	}
+	long := int64(-1)
+	if choose(2) == 0 {
+		long = int64(choose(size))
+		for i := long; i < size; i++ {
+			owner[i] = -1
+		}
+	}
 	gotOwner := [size]int{}
 	for i := range gotOwner {
 		gotOwner[i] = -1
 	}
 	last := int64(0)
-	for _, s := range join(ByOffset, parts) {
+	for _, s := range join(ByOffset, parts, long, atEnd) {
 		if s.at < last || s.size <= 0 {
 			t.Fatalf("span at %d of %d bytes after %d", s.at, s.size, last)
 		}
@@ -85,7 +92,7 @@ func joinRandom(t *testing.T, choose func(n int) int) {
 		t.Fatalf("owners %v\nwant   %v", gotOwner, owner)
 	}
 	n := 0
-	for _, run := range runs(join(ByOffset, parts)) {
+	for _, run := range runs(join(ByOffset, parts, long, atEnd)) {
 		n += len(run.data)
 	}
 	for _, o := range owner {

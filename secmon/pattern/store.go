@@ -132,6 +132,20 @@ func (s *store) rename(o *object, name string) {
 	s.byPath[name] = o
 }
 
+// unname takes a name off an object, which is about to be another file's. One
+// that is known by nothing else is forgotten.
+func (s *store) unname(f event.File) {
+	name := hostPath(f)
+	o := s.byPath[name]
+	switch {
+	case o == nil:
+	case o.inode == 0:
+		s.drop(o)
+	default:
+		delete(s.byPath, name)
+	}
+}
+
 // drop forgets an object.
 func (s *store) drop(o *object) {
 	if s.byInode[inodeKey{o.device, o.inode}] == o {

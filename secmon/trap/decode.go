@@ -120,9 +120,13 @@ func (d *decoder) shares() introspect.Shares {
 // file names a file as events do: on a share by the host's directory.
 func (d *decoder) file(loc introspect.Location) event.File {
 	f := event.File{Path: loc.Path, FS: loc.FS, Inner: loc.Inner, Inode: loc.Inode, Absent: !loc.Exists}
-	if d.t.cfg.Shares != nil && loc.FS == introspect.ShareFS {
-		if sh := d.t.cfg.Shares.byTag[loc.Source]; sh != nil {
-			f.Share, f.Device = sh.dir, sh.device
+	if d.t.cfg.Shares == nil || loc.FS != introspect.ShareFS {
+		return f
+	}
+	if sh := d.t.cfg.Shares.byTag[loc.Source]; sh != nil {
+		f.Share, f.Device, f.Size = sh.dir, sh.device, -1
+		if e, err := d.t.cfg.Shares.Lstat(loc.Source, loc.Inner); err == nil && e.Inode == loc.Inode {
+			f.Size = e.Size
 		}
 	}
 	return f
@@ -268,11 +272,8 @@ func (d *decoder) offset(f introspect.File) {
 		return
 	}
 	// The guest's idea of a share's file can be out of date, the host's is not.
-	c.Offset = f.Size
-	if sh := d.t.cfg.Shares; c.File.Share != "" && sh != nil {
-		if e, err := sh.Lstat(f.Source, f.Inner); err == nil && e.Inode == f.Inode {
-			c.Offset = e.Size
-		}
+	if c.Offset = f.Size; c.File.Share != "" && c.File.Size >= 0 {
+		c.Offset = c.File.Size
 	}
 }
 

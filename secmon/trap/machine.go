@@ -35,10 +35,14 @@ type Machine interface {
 	CPUs() []CPU
 	// WithPaused runs f while all vCPUs stand still.
 	WithPaused(f func() error) error
-	// SetHook sets what a vCPU does at a hook, nil for nothing: with an error
-	// number the hooked function fails with it at once, with 0 it runs.
-	SetHook(f func(CPU) unix.Errno) error
+	// SetHook sets what a vCPU does at a hook, nil for nothing.
+	SetHook(f HookFunc) error
 }
+
+// A HookFunc decides at a hook: with an error number the hooked function fails
+// with it at once, with 0 it runs. What looks like a hook but is not ours does
+// what the guest means by it.
+type HookFunc func(CPU) (errno unix.Errno, ours bool)
 
 // Of makes traps work on a machine of package vmm.
 func Of(m *vmm.Machine) Machine { return machine{m} }
@@ -60,12 +64,15 @@ func (m machine) CPUs() []CPU {
 	}
 }
 
-func (m machine) SetHook(f func(CPU) unix.Errno) error {
+func (m machine) SetHook(f HookFunc) error {
 	if f == nil {
 		return m.m.SetTrap(nil)
 	}
 	return m.m.SetTrap(func(v *vmm.VCPU) vmm.TrapAction {
-		if errno := f(v); errno != 0 {
+		switch errno, ours := f(v); {
+		case !ours:
+			return vmm.Decline
+		case errno != 0:
 			return vmm.Return(-int64(errno))
 		}
 		return vmm.Pass

@@ -278,24 +278,23 @@ func (t *Traps) Stats() Stats {
 }
 
 // hook is what a vCPU does when it runs into one.
-func (t *Traps) hook(cpu CPU) unix.Errno {
+func (t *Traps) hook(cpu CPU) (errno unix.Errno, ours bool) {
 	f := t.found.Load()
 	if f == nil || f.sites[cpu.PC()] == nil {
 		t.strays.Add(1)
-		return 0
+		return 0, false
 	}
 	t.hits.Add(1)
 	d := decoder{t: t, guest: f.guest, cpu: cpu, site: f.sites[cpu.PC()]}
 	if !d.decode() {
-		return 0
+		return 0, true
 	}
 	d.event.Seq = t.seq.Add(1)
 	if d.event.Call.Missing != 0 && !d.site.check {
 		t.undecoded.Add(1)
 	}
-	errno := t.cfg.Sink(d.event)
-	if errno != 0 {
+	if errno = t.cfg.Sink(d.event); errno != 0 {
 		t.denied.Add(1)
 	}
-	return errno
+	return errno, true
 }

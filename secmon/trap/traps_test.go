@@ -29,14 +29,14 @@ type fake struct {
 	kernel *introspect.Kernel
 	anchor uint64
 	pc     uint64
-	hook   func(CPU) unix.Errno
+	hook   HookFunc
 	hooks  []bool // each call of SetHook: with a function or without
 }
 
 func (f *fake) Memory() Memory                   { return f.mem }
 func (f *fake) CPUs() []CPU                      { return []CPU{f} }
 func (f *fake) WithPaused(do func() error) error { return do() }
-func (f *fake) SetHook(h func(CPU) unix.Errno) error {
+func (f *fake) SetHook(h HookFunc) error {
 	f.hook, f.hooks = h, append(f.hooks, h != nil)
 	return nil
 }
@@ -280,7 +280,7 @@ func TestHitWithoutATask(t *testing.T) {
 				f.pc = at
 			}
 		}
-		if errno := f.hook(f); errno != unix.EACCES {
+		if errno, ours := f.hook(f); errno != unix.EACCES || !ours {
 			t.Errorf("the hook gave %v", errno)
 		}
 		if len(got) != 1 {
@@ -292,7 +292,7 @@ func TestHitWithoutATask(t *testing.T) {
 			t.Errorf("event %+v", e)
 		}
 		f.pc++
-		if errno := f.hook(f); errno != 0 {
+		if errno, ours := f.hook(f); errno != 0 || ours {
 			t.Errorf("a stray hit gave %v", errno)
 		}
 		if s := tr.Stats(); s != (Stats{Hits: 1, Denied: 1, Strays: 1, Undecoded: 1}) {
