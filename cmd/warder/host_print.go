@@ -190,12 +190,19 @@ func (p *printer) summary(s watch.Stats) {
 		return
 	}
 	e := s.Engine
-	p.write(fmt.Sprintf("%s %d events, %d writes to shares kept, %d executions of programs checked, %d alerts\n",
-		p.paint(bold, "summary:"), e.Events, e.Parts, e.Triggers, e.Alerts))
+	p.write(fmt.Sprintf("%s %s, %s to shares kept, %s checked, %s\n", p.paint(bold, "summary:"),
+		count(e.Events, "event"), count(e.Parts, "write"), count(e.Triggers, "execution"), count(e.Alerts, "alert")))
 	if e.EvictedParts+e.EvictedObjects+e.Undecided+s.LostEvents+s.LostAlerts > 0 {
 		p.write(p.paint(yellow, fmt.Sprintf("         not seen whole: %d parts and %d files pushed out, %d executions of unknown files, %d events and %d alerts not printed\n",
 			e.EvictedParts, e.EvictedObjects, e.Undecided, s.LostEvents, s.LostAlerts)))
 	}
+}
+
+func count(n uint64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // maxOutputLine bounds what is held back of a line that a guest does not end.

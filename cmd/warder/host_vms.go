@@ -93,6 +93,9 @@ func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time
 	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: kernel, Shares: vm.Shares()})
 }
 
+// alertDelay is how long an alert may wait for events to be printed before it.
+const alertDelay = 100 * time.Millisecond
+
 // read hands out what the watch reports until the host stops.
 func (h *host) read(out *printer) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -112,6 +115,10 @@ func (h *host) read(out *printer) {
 			if err != nil {
 				return
 			}
+			// The events that led to it come first, unless there are too many.
+			soon, cancel := context.WithTimeout(ctx, alertDelay)
+			h.watch.Events.Drained(soon)
+			cancel()
 			out.alert(e)
 		}
 	})
@@ -128,6 +135,7 @@ func (h *host) stop() error {
 	for name, vm := range h.vms {
 		all.Go(func() {
 			err := vm.Stop(ctx, leftoverGrace)
+			h.watch.Forget(name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

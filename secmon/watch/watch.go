@@ -89,7 +89,7 @@ func (w *Watch) Attach(ctx context.Context, t Target) error {
 	traps := m.traps.Load()
 	w.Events.Put(event.Event{
 		Time: time.Now().UnixNano(), Kind: event.Lifecycle, VM: t.Name,
-		Message: fmt.Sprintf("%d kernel functions hooked, kernel moved by %#x", len(traps.Functions()), traps.Guest().Slide()),
+		Message: fmt.Sprintf("watched: %d functions of its kernel are hooked", len(traps.Functions())),
 	})
 	return nil
 }
