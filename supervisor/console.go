@@ -4,7 +4,8 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"unicode"
+
+	"warder/guestinit/proto"
 )
 
 // tailSize is how much of a guest's serial output is kept.
@@ -52,15 +53,7 @@ const maxLine = 200
 func lines(serial []byte) []string {
 	var out []string
 	for l := range strings.Lines(string(serial)) {
-		l = strings.TrimSpace(strings.Map(func(r rune) rune {
-			if r == '\t' {
-				return ' '
-			}
-			if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
-				return -1
-			}
-			return r
-		}, l))
+		l = strings.TrimSpace(proto.Printable(l))
 		if stamp, rest, ok := strings.Cut(l, "] "); ok && strings.HasPrefix(stamp, "[") && strings.Trim(stamp, "[ .0123456789") == "" {
 			l = rest
 		}

@@ -109,7 +109,7 @@ func cmdline(s Spec) string {
 	if s.Console != nil {
 		verbosity = "loglevel=7"
 	}
-	line := "console=ttyS0 " + verbosity + " panic=-1 cryptomgr.notests random.trust_cpu=on"
+	line := "console=ttyS0 " + verbosity + " panic=-1 8250.nr_uarts=1 cryptomgr.notests random.trust_cpu=on"
 	if s.Cmdline != "" {
 		line += " " + s.Cmdline
 	}

@@ -54,6 +54,7 @@ func output(t *testing.T, vm *ServiceVM, script string) string {
 
 func TestServiceVM(t *testing.T) {
 	testkvm.Need(t)
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("of the host"), 0o644); err != nil {
 		t.Fatal(err)
@@ -217,6 +218,8 @@ func TestServiceVM(t *testing.T) {
 }
 
 func TestPowerButton(t *testing.T) {
+	testkvm.Need(t)
+	t.Parallel()
 	vm := start(t, Spec{Name: "button"})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -228,18 +231,10 @@ func TestPowerButton(t *testing.T) {
 	}
 }
 
-func TestGuestPanics(t *testing.T) {
-	vm := start(t, Spec{Name: "panics"})
-	_, err := vm.Run(t.Context(), proto.Command{Args: []string{"sh", "-c", "echo c > /proc/sysrq-trigger"}}, control.Stdio{})
-	g, ok := errors.AsType[*GuestError](err)
-	if !ok || !g.Panicked || !strings.Contains(g.Cause, "sysrq triggered crash") {
-		t.Errorf("error %v", err)
-	}
-}
-
-// TestGuestSilent starts a kernel without an initramfs it could talk from.
+// TestGuestWithoutInit starts a kernel that is told of a PID 1 that is not there.
 func TestGuestWithoutInit(t *testing.T) {
 	testkvm.Need(t)
+	t.Parallel()
 	_, err := StartVM(t.Context(), Spec{Name: "headless", Cmdline: "rdinit=/no/such", Log: slog.New(slog.DiscardHandler)})
 	g, ok := errors.AsType[*GuestError](err)
 	if !ok || !g.Panicked || !strings.Contains(g.Cause, "found no PID 1") {
@@ -249,8 +244,9 @@ func TestGuestWithoutInit(t *testing.T) {
 
 func TestGuestStuck(t *testing.T) {
 	testkvm.Need(t)
-	// A shell as PID 1 waits for input that never comes.
-	_, err := StartVM(t.Context(), Spec{Name: "stuck", Cmdline: "rdinit=/bin/cat", BootTimeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	t.Parallel()
+	// This PID 1 waits for input that never comes.
+	_, err := StartVM(t.Context(), Spec{Name: "stuck", Cmdline: "rdinit=/bin/cat", BootTimeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
 	if _, ok := errors.AsType[*GuestError](err); !ok {
 		t.Errorf("error %v", err)
 	}

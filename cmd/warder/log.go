@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
+
+	"warder/guestinit/proto"
 )
 
 // lineLog is a slog.Handler for a person at a terminal: one line a record,
@@ -51,7 +52,7 @@ func (l *lineLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (l *lineLog) WithGroup(string) slog.Handler { return l }
 
 func add(attrs string, a slog.Attr) string {
-	s := a.Key + " " + strings.ReplaceAll(a.Value.Resolve().String(), "\n", " ")
+	s := a.Key + " " + proto.Printable(a.Value.Resolve().String())
 	if attrs == "" {
 		return s
 	}

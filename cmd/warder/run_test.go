@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,21 +16,40 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
 	"warder/internal/testkvm"
+	"warder/supervisor"
 )
 
 // asWarder makes this test binary the command itself.
 const asWarder = "WARDER_TEST_AS_COMMAND"
 
+// withoutKVM hides /dev before.
+const withoutKVM = "WARDER_TEST_WITHOUT_KVM"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asWarder) != "" {
+		if os.Getenv(withoutKVM) != "" {
+			if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, ""); err != nil {
+				panic(err)
+			}
+		}
 		main()
 	}
 	os.Exit(m.Run())
 }
 
 // patience is for a VM inside an emulated machine that others use too.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
+
+// inVM is for a test that starts a VM: two of those at a time keep the lab's
+// processors busy.
+func inVM(t *testing.T) {
+	t.Helper()
+	testkvm.Need(t)
+	t.Parallel()
+}
 
 type result struct {
 	status         int
@@ -105,14 +125,32 @@ func TestRunUsage(t *testing.T) {
 	}
 }
 
+// TestRunWithoutKVM has /dev/kvm away, in a mount namespace of its own.
+func TestRunWithoutKVM(t *testing.T) {
+	if os.Getuid() != 0 {
+		testkvm.Missing(t, "root, to take /dev/kvm away")
+	}
+	cmd := warderCommand(t, "run", "--", "true")
+	cmd.Env = append(cmd.Env, withoutKVM+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if status := finish(t, cmd, cmd.Run()); status != statusFailed {
+		t.Errorf("status %d", status)
+	}
+	if lines := strings.Split(strings.TrimSpace(stderr.String()), "\n"); len(lines) != 2 || !strings.Contains(lines[1], "--lab") {
+		t.Errorf("not two lines that say what to do:\n%s", stderr.String())
+	}
+}
+
 func TestRunCommand(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	r := warder(t, nil, "run", "--", "sh", "-c", "uname -s; head -n 1 /proc/cpuinfo > /dev/null && echo err >&2; exit 7")
 	r.check(t, 7, "Linux\n", "err\n")
 }
 
 func TestRunInput(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "here"), []byte("shared\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -125,61 +163,85 @@ func TestRunInput(t *testing.T) {
 	}
 }
 
-func TestRunNotThere(t *testing.T) {
-	testkvm.Need(t)
+func TestRunNotFound(t *testing.T) {
+	inVM(t)
 	warder(t, nil, "run", "--", "no-such-command").check(t, statusNotFound, "", "no-such-command: not found")
-	warder(t, nil, "run", "--", "/etc/passwd").check(t, statusNotExecutable, "", "/etc/passwd: permission denied")
+}
+
+// TestExplain has the statuses that take no VM to come about.
+func TestExplain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		want exitStatus
+	}{
+		"not found":      {proto.Errorf(proto.CodeNotFound, "x"), statusNotFound},
+		"not executable": {proto.Errorf(proto.CodeNotExecutable, "x"), statusNotExecutable},
+		"busy":           {proto.Errorf(proto.CodeBusy, "x"), statusFailed},
+		"guest gone":     {&supervisor.GuestError{Cause: "x"}, statusFailed},
+		"output gone":    {&control.OutputError{Err: syscall.EPIPE}, 128 + 13},
+		"output full":    {&control.OutputError{Err: syscall.ENOSPC}, statusFailed},
+		"other":          {errors.New("x"), statusFailed},
+	} {
+		s := &session{ctx: t.Context()}
+		if got := s.explain(fmt.Errorf("wrapped: %w", tt.err), runFlags{}); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+	for cause, want := range map[error]exitStatus{interrupted(syscall.SIGTERM): 128 + 15, errTimeout: statusTimeout} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		if got := (&session{ctx: ctx}).explain(ctx.Err(), runFlags{}); got != want {
+			t.Errorf("%v: %v, want %v", cause, got, want)
+		}
+	}
 }
 
 func TestRunGuestPanics(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	r := warder(t, nil, "run", "--", "sh", "-c", "echo c > /proc/sysrq-trigger")
 	r.check(t, statusFailed, "", "the guest kernel panicked: sysrq triggered crash")
 }
 
 func TestRunGuestOutOfMemory(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	r := warder(t, nil, "run", "--memory", "192M", "--", "sh", "-c", "x=$(cat /dev/zero)")
 	r.check(t, 137, "", "the guest ran out of memory")
 }
 
-func TestRunReadOnlyDisk(t *testing.T) {
-	testkvm.Need(t)
-	image := filepath.Join(t.TempDir(), "disk")
+// TestRunDisks has a read-only disk, and one whose image is on a file system
+// that fills up.
+func TestRunDisks(t *testing.T) {
+	inVM(t)
+	readOnly := filepath.Join(t.TempDir(), "disk")
 	content := bytes.Repeat([]byte("warder"), 1<<20)
-	if err := os.WriteFile(image, content, 0o644); err != nil {
+	if err := os.WriteFile(readOnly, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r := warder(t, nil, "run", "--disk", image+":ro", "--", "sh", "-c",
-		"head -c 6 /dev/vda; dd if=/dev/zero of=/dev/vda bs=4096 count=1 2>/dev/null || exit 3")
-	r.check(t, 3, "warder")
-	if b, err := os.ReadFile(image); err != nil || !bytes.Equal(b, content) {
-		t.Errorf("the image was changed (error %v)", err)
-	}
-}
-
-// TestRunFullHostDisk has a disk image on a file system that fills up.
-func TestRunFullHostDisk(t *testing.T) {
-	testkvm.Need(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1M"); err != nil {
 		testkvm.Missing(t, "a file system of a size of its own: "+err.Error())
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
-	image := filepath.Join(dir, "disk")
-	if err := os.WriteFile(image, nil, 0o644); err != nil {
+	full := filepath.Join(dir, "disk")
+	if err := os.WriteFile(full, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(image, 16<<20); err != nil {
+	if err := os.Truncate(full, 16<<20); err != nil {
 		t.Fatal(err)
 	}
-	r := warder(t, nil, "run", "--disk", image, "--", "sh", "-c",
-		"dd if=/dev/zero of=/dev/vda bs=65536 count=64 2>/dev/null; sync; dd if=/dev/vda of=/dev/null bs=4096 count=1 2>/dev/null && echo still here")
-	r.check(t, 0, "still here\n", "no space left on device")
+	r := warder(t, nil, "run", "--disk", readOnly+":ro", "--disk", full, "--", "sh", "-c", `
+		head -c 6 /dev/vda
+		dd if=/dev/zero of=/dev/vda bs=4096 count=1 2>/dev/null || echo refused
+		dd if=/dev/zero of=/dev/vdb bs=65536 count=64 2>/dev/null; sync
+		dd if=/dev/vdb of=/dev/null bs=4096 count=1 2>/dev/null && echo alive`)
+	r.check(t, 0, "warderrefused\nalive\n", "no space left on device")
+	if b, err := os.ReadFile(readOnly); err != nil || !bytes.Equal(b, content) {
+		t.Errorf("the read-only image was changed (error %v)", err)
+	}
 }
 
 func TestRunKernelOfZeros(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	kernel := filepath.Join(t.TempDir(), "kernel")
 	if err := os.WriteFile(kernel, make([]byte, 1<<20), 0o644); err != nil {
 		t.Fatal(err)
@@ -188,7 +250,7 @@ func TestRunKernelOfZeros(t *testing.T) {
 }
 
 func TestRunTimeout(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	// The time includes the boot: long enough for that would be too long here.
 	r := warder(t, nil, "run", "--timeout", "100ms", "--", "sleep", "1000")
 	r.check(t, statusTimeout, "", "killed after its timeout of 100ms")
@@ -196,7 +258,7 @@ func TestRunTimeout(t *testing.T) {
 
 // TestRunInterrupted sends the signals of an impatient person.
 func TestRunInterrupted(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	for name, tt := range map[string]struct {
 		signals []syscall.Signal
 		script  string
@@ -233,7 +295,7 @@ func TestRunInterrupted(t *testing.T) {
 
 // TestRunOutputGone is warder run -- yes | head -n 1.
 func TestRunOutputGone(t *testing.T) {
-	testkvm.Need(t)
+	inVM(t)
 	cmd := warderCommand(t, "run", "--", "yes")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

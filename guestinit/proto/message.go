@@ -2,7 +2,9 @@ package proto
 
 import (
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Methods that the host calls in the guest, with the types of their arguments
@@ -169,7 +171,26 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-func (e *Error) Error() string { return e.Message }
+// Error is the message, fit to be shown: from a hostile peer it may be
+// anything.
+func (e *Error) Error() string { return Printable(e.Message) }
+
+// maxPrintable bounds a peer's text that is shown, in bytes.
+const maxPrintable = 1 << 10
+
+// Printable takes out of a peer's text what a terminal would obey, and cuts it
+// to length.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, s[:min(len(s), maxPrintable)])
+}
 
 // Errorf gives an Error; the message is for a person.
 func Errorf(code Code, format string, args ...any) *Error {

@@ -271,3 +271,10 @@ func TestExitCode(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorIsPrintable(t *testing.T) {
+	e := Error{Message: "a\x1b[2J\nb\xff\u202e" + strings.Repeat("x", 1<<20)}
+	if got := e.Error(); !strings.HasPrefix(got, "a[2J bxxx") || len(got) > maxPrintable {
+		t.Errorf("%d bytes, %.40q", len(got), got)
+	}
+}
