@@ -101,7 +101,7 @@ func isVersion(err error) bool {
 }
 
 func TestTokensDiffer(t *testing.T) {
-	if NewToken() == NewToken() {
+	if a, b := NewToken(), NewToken(); a == b {
 		t.Error("two tokens are the same")
 	}
 }
