@@ -26,8 +26,10 @@ type printer struct {
 	colour  bool
 
 	mu     sync.Mutex
-	alerts []event.Event // all that came
+	alerts []event.Event // the first that came, at most maxKept
 }
+
+const maxKept = 64
 
 const (
 	bold   = "\x1b[1m"
@@ -145,7 +147,7 @@ func shown(s string) string {
 // alert prints an alert and keeps it.
 func (p *printer) alert(e event.Event) {
 	p.mu.Lock()
-	if e.Kind == event.Alert {
+	if e.Kind == event.Alert && len(p.alerts) < maxKept {
 		p.alerts = append(p.alerts, e)
 	}
 	p.mu.Unlock()
@@ -178,7 +180,7 @@ func (p *printer) alert(e event.Event) {
 	p.write(b.String())
 }
 
-// found gives the alerts so far.
+// found gives the first alerts.
 func (p *printer) found() []event.Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()

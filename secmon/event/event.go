@@ -130,8 +130,9 @@ type Finding struct {
 	Level     string // of the rule: informational, low, medium, high, critical
 	// VMs lists each VM that took part once, in the order of its first act.
 	VMs []string
-	// Acts are the contributing events in the order of their times, the one
-	// that completed the pattern last. Their payloads are cut to what matched.
+	// Acts are contributing events in the order of their times, the one that
+	// completed the pattern last. Their payloads are cut to what matched. Of
+	// very many, those in the middle are left out.
 	Acts []Event
 	// Matched is what the rule found in the joined parts, one line a pattern.
 	Matched []string

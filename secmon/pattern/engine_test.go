@@ -270,6 +270,33 @@ func TestManyVMs(t *testing.T) {
 	}
 }
 
+// An alert about very many parts is of bounded size.
+func TestAlertIsBounded(t *testing.T) {
+	rule := parseOne(t, strings.Replace(shippedSource(t), "regexps:", "strings: [END]\n        regexps:", 1))
+	rule.Splice.Regexps = nil
+	rule.Splice.Strings = []string{strings.Repeat("x", 3000) + "END"}
+	e, err := New([]*Rule{rule}, DefaultLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []event.Event
+	for i := range 100 {
+		events = append(events, write(fmt.Sprintf("vm%d", i), int64(i+1), strings.Repeat("x", 10)))
+	}
+	events = append(events, write("big", 101, strings.Repeat("x", 2000)+"END"), exec("c", 102))
+	_, alerts := observe(e, events...)
+	if len(alerts) != 1 {
+		t.Fatalf("%d alerts", len(alerts))
+	}
+	acts := alerts[0].Finding.Acts
+	if len(acts) != maxActs+1 || acts[0].VM != "vm0" || acts[maxActs-1].VM != "big" || acts[maxActs].VM != "c" || !slices.IsSortedFunc(acts, order) {
+		t.Errorf("%d acts, first %s, last %s", len(acts), acts[0].VM, acts[len(acts)-1].VM)
+	}
+	if n := len(acts[maxActs-1].Call.Payload); n != maxActPayload {
+		t.Errorf("%d bytes of payload", n)
+	}
+}
+
 func TestJoinByTime(t *testing.T) {
 	rule := parseOne(t, strings.Replace(shippedSource(t), "join: offset", "join: time", 1))
 	e, err := New([]*Rule{rule}, DefaultLimits)

@@ -243,21 +243,31 @@ func (m *match) vms(parts []part) []string {
 	return vms
 }
 
+// Bounds on what an alert repeats of the acts that led to it.
+const (
+	maxActs       = 64
+	maxActPayload = 1024
+)
+
 // acts gives the contributing events, their payloads cut to what was matched:
-// from the first byte of it to the last.
+// from the first byte of it to the last. When there are too many, those in the
+// middle are left out.
 func (m *match) acts(parts []part) []event.Event {
 	var acts []event.Event
 	for i := range parts {
 		if m.parts[i] == nil {
 			continue
 		}
-		lo, hi := len(parts[i].event.Call.Payload), 0
+		e := parts[i].event
+		lo, hi := len(e.Call.Payload), 0
 		for _, r := range m.parts[i] {
 			lo, hi = min(lo, r[0]), max(hi, r[1])
 		}
-		e := parts[i].event
-		e.Call.Payload = e.Call.Payload[min(lo, hi):hi]
+		e.Call.Payload = bytes.Clone(e.Call.Payload[min(lo, hi):min(hi, lo+maxActPayload)])
 		acts = append(acts, e)
+	}
+	if extra := len(acts) - maxActs; extra > 0 {
+		acts = slices.Delete(acts, maxActs/2, maxActs/2+extra)
 	}
 	return acts
 }

@@ -25,23 +25,26 @@ const maxPrograms = 4096
 // programs remembers by task what the latest execve was seen to name.
 type programs struct {
 	mu    sync.Mutex
-	named map[uint64]event.File
+	named map[uint64]fileID
+}
+
+type fileID struct {
+	device, inode uint64 // inode 0 for none
 }
 
 func (p *programs) remember(task uint64, f event.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.named == nil || len(p.named) >= maxPrograms {
-		p.named = make(map[uint64]event.File)
+		p.named = make(map[uint64]fileID)
 	}
-	p.named[task] = f
+	p.named[task] = fileID{f.Device, f.Inode}
 }
 
 func (p *programs) isNamed(task uint64, f event.File) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	named := p.named[task]
-	return named.Device == f.Device && named.Inode == f.Inode && named.Inode != 0
+	return f.Inode != 0 && p.named[task] == fileID{f.Device, f.Inode}
 }
 
 // program reads the file that the kernel is about to execute. It gives false

@@ -4,6 +4,7 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,11 @@ import (
 // How many events and alerts may wait for a reader. Alerts have a queue of
 // their own, so that no flood of events pushes one out.
 const (
-	eventQueue = 16384
-	alertQueue = 4096
+	eventQueue = 8192
+	alertQueue = 1024
+	// maxQueued is how much of a payload goes into the queue. The engine has
+	// seen all of it by then.
+	maxQueued = 1024
 )
 
 // Watch is one engine and the machines that it sees. It is safe for concurrent
@@ -176,6 +180,9 @@ func (w *Watch) kernel(path string) (*introspect.Kernel, error) {
 func (w *Watch) observe(e event.Event) unix.Errno {
 	verdict, alerts := w.engine.Observe(e)
 	e.Call.Denied = uint16(verdict.Errno)
+	if len(e.Call.Payload) > maxQueued {
+		e.Call.Payload = bytes.Clone(e.Call.Payload[:maxQueued])
+	}
 	w.Events.Put(e)
 	for _, a := range alerts {
 		w.Alerts.Put(a)
