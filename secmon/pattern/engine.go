@@ -105,20 +105,17 @@ func (e *Engine) Observe(ev event.Event) (Verdict, []event.Event) {
 		return Pass, nil
 	}
 	c := &ev.Call
-	if rules := e.triggers[c.Name]; rules != nil {
+	if slices.Contains(nameCalls, c.Name) && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
+		e.store.unname(c.File)
+	}
+	if rules := e.triggers[c.Name]; rules != nil && !(c.Name == "openat" && c.Flags&unix.O_ACCMODE == unix.O_WRONLY) {
 		return e.trigger(ev, rules)
 	}
-	if c.File.Share == "" {
-		return Pass, nil
-	}
-	switch {
-	case e.parts[c.Name] && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY:
+	if e.parts[c.Name] && c.File.Share != "" && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY {
 		o := e.store.add(c.File)
 		e.store.expire(o, ev.Time-int64(e.span))
 		e.store.contribute(o, ev)
 		e.stats.Parts++
-	case slices.Contains(nameCalls, c.Name) && c.Flags&unix.O_CREAT != 0 && c.File.Absent:
-		e.store.unname(c.File)
 	}
 	return Pass, nil
 }

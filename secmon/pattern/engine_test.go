@@ -308,6 +308,21 @@ func TestJoinByTime(t *testing.T) {
 	}
 }
 
+// A rule can be about whoever reads the object, as an interpreter does.
+func TestTriggerByReading(t *testing.T) {
+	rule := parseOne(t, strings.Replace(shippedSource(t), "[execve, execveat]", "[openat]", 1))
+	for flags, want := range map[uint32]int{unix.O_RDONLY: 1, unix.O_RDWR: 1, unix.O_WRONLY: 0} {
+		e, err := New([]*Rule{rule}, DefaultLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, alerts := observe(e, write("a", 1, first), write("b", 2, second), open("c", 3, flags))
+		if len(alerts) != want || (v.Errno == unix.EPERM) != (want > 0) {
+			t.Errorf("flags %#x: verdict %v, %d alerts, want %d", flags, v, len(alerts), want)
+		}
+	}
+}
+
 func TestResponseAlertOnly(t *testing.T) {
 	rule := parseOne(t, strings.Replace(shippedSource(t), "response: block", "response: alert", 1))
 	e, err := New([]*Rule{rule}, DefaultLimits)

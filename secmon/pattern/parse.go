@@ -30,7 +30,7 @@ var (
 	levels       = []string{"informational", "low", "medium", "high", "critical"}
 	statuses     = []string{"stable", "test", "experimental", "deprecated", "unsupported"}
 	partCalls    = []string{"write", "pwrite64", "writev", "pwritev", "pwritev2"}
-	triggerCalls = []string{"execve", "execveat"}
+	triggerCalls = []string{"execve", "execveat", "openat"}
 )
 
 // document is a rule as it is written: Sigma's fields, then ours.
