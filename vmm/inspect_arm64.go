@@ -70,6 +70,11 @@ func (v *VCPU) atHook() error { return nil }
 // passTrap steps over the BRK, which stands in place of a NOP.
 func (v *VCPU) passTrap() error { return v.fd.SetOneReg(kvm.RegPC, v.PC()+4) }
 
+// declineTrap gives the guest the exception of its BRK.
+func (v *VCPU) declineTrap() error {
+	return v.giveBack(classBRK<<classShift | lengthBit | trapImmediate)
+}
+
 // returnFromTrap does what the function's RET would do: before its prologue
 // the return address is in the link register.
 func (v *VCPU) returnFromTrap(value uint64) error {
@@ -87,6 +92,7 @@ func (v *VCPU) returnFromTrap(value uint64) error {
 const (
 	classShift   = 26
 	classBRK     = 0x3c
+	lengthBit    = 1 << 25 // a 32-bit instruction
 	brkImmediate = 0xffff
 )
 

@@ -82,6 +82,10 @@ var codeTrap = func() []byte {
 	return c
 }()
 
+// declined is how codeTrap ends when its hook is no hook: the write to the port
+// has no effect.
+const declined = vmm.PowerOff
+
 // TestTripleFault expects no registers: on AMD, KVM has reset them by then.
 func TestTripleFault(t *testing.T) {
 	e := ended(t, raw(t, codeTripleFault))

@@ -1,6 +1,10 @@
 package vmm_test
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"warder/vmm"
+)
 
 // rawKernel is code as an arm64 Image (Documentation/arch/arm64/booting.rst).
 func rawKernel(code []byte) []byte {
@@ -19,6 +23,10 @@ func a64(words ...uint32) (code []byte) {
 	}
 	return code
 }
+
+// declined is how codeTrap ends when its hook is no hook: the BRK is the guest's,
+// whose vector is there for it, and resets the machine.
+const declined = vmm.Reset
 
 const (
 	movW0Off   = 0x5280_0100 // mov w0, #8: SYSTEM_OFF
@@ -44,8 +52,10 @@ var (
 	codeSpin = a64(spin)
 
 	// codeTrap calls a function that has a hook at its start and returns 1. If
-	// it did, the guest powers off, else it resets.
-	codeTrap = a64(
+	// it did, the guest powers off, else it resets; it also resets on an exception.
+	codeTrap = withVectors(
+		0x1000_3e01, // adr x1, vectors
+		0xd518_c001, // msr vbar_el1, x1
 		0xd282_4680, // mov x0, #0x1234
 		0x9400_0008, // bl function
 		0xf100_041f, // cmp x0, #1
@@ -58,3 +68,12 @@ var (
 		0xd65f_03c0, // ret
 	)
 )
+
+// withVectors is instructions with exception vectors behind them, 2 KiB into the
+// image, of which the one for EL1 resets the machine.
+func withVectors(words ...uint32) []byte {
+	const header, vectors, synchronous = 64, 0x800, 0x200
+	code := make([]byte, vectors+synchronous-header)
+	copy(code, a64(words...))
+	return append(code, a64(movW0Reset, movkW0PSCI, hvc, spin)...)
+}

@@ -72,8 +72,9 @@ func TestTrapDecides(t *testing.T) {
 		action vmm.TrapAction
 		want   vmm.Reason
 	}{
-		"pass":   {vmm.Pass, vmm.PowerOff},    // the function returns 1
-		"return": {vmm.Return(-1), vmm.Reset}, // the hook returns -1
+		"pass":    {vmm.Pass, vmm.PowerOff},    // the function returns 1
+		"return":  {vmm.Return(-1), vmm.Reset}, // the hook returns -1
+		"decline": {vmm.Decline, declined},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := raw(t, codeTrap)

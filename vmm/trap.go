@@ -7,21 +7,34 @@ package vmm
 // It must not wait for another vCPU: see [Machine.WithPaused].
 type TrapFunc func(*VCPU) TrapAction
 
-// TrapAction is what becomes of a trapped call: [Pass] or [Return].
+// TrapAction is what becomes of a trapped call: [Pass], [Return] or [Decline].
 type TrapAction struct {
-	skip  bool
+	kind  trapKind
 	value uint64
 }
+
+type trapKind int
+
+const (
+	pass trapKind = iota
+	skip
+	decline
+)
 
 // Pass lets the trapped function run.
 var Pass = TrapAction{}
 
+// Decline says that there is no hook at this address: a guest may write to the
+// port, or have that BRK, of its own accord. It gets what it would without traps:
+// a write to a port where nothing is, an exception.
+var Decline = TrapAction{kind: decline}
+
 // Return has the trapped function return v to its caller at once. Linux'
 // system-call handlers return an error as its negated number.
-func Return(v int64) TrapAction { return TrapAction{skip: true, value: uint64(v)} }
+func Return(v int64) TrapAction { return TrapAction{kind: skip, value: uint64(v)} }
 
-// SetTrap sets the function that hooks run into, or with nil takes it away. A
-// hook that is hit while there is no function is passed.
+// SetTrap sets the function that hooks run into, or with nil takes it away:
+// first the hooks, then the function.
 //
 // On arm64 the guest's own BRK instructions (BUG, WARN, kprobes, a debugger
 // inside) exit as well while a function is set; they are given back to the
@@ -40,13 +53,16 @@ func (v *VCPU) trapped() error {
 	if err := v.atHook(); err != nil {
 		return err
 	}
-	f := v.m.trap.Load()
-	if f == nil {
-		return v.passTrap()
+	action := Decline
+	if f := v.m.trap.Load(); f != nil {
+		v.stats.traps.Add(1)
+		action = (*f)(v)
 	}
-	v.stats.traps.Add(1)
-	if a := (*f)(v); a.skip {
-		return v.returnFromTrap(a.value)
+	switch action.kind {
+	case skip:
+		return v.returnFromTrap(action.value)
+	case decline:
+		return v.declineTrap()
 	}
 	return v.passTrap()
 }
