@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -140,6 +142,9 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 		total.skipped += c.skipped
 	}
 	t.Flush()
+	for _, line := range slowest(runs, 8) {
+		fmt.Fprintln(r.w, line)
+	}
 	for i, run := range runs {
 		for _, id := range bad[i] {
 			fmt.Fprintf(r.w, "FAILED %s: %v\n", run.Place, id)
@@ -151,6 +156,30 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 	total.failed += len(missing)
 	fmt.Fprintf(r.w, "\nafter %s:\n%d passed, %d failed\n", r.elapsed(), total.passed, total.failed)
 	return total.failed == 0
+}
+
+// slowest describes the n top-level tests that took longest, of those that
+// took seconds.
+func slowest(runs []*run, n int) []string {
+	type timed struct {
+		place string
+		id    testID
+		took  time.Duration
+	}
+	var all []timed
+	for _, run := range runs {
+		for id, rec := range run.tests {
+			if id.Test != "" && !strings.Contains(id.Test, "/") && rec.Elapsed >= 5*time.Second {
+				all = append(all, timed{run.Place, id, rec.Elapsed})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b timed) int { return cmp.Compare(b.took, a.took) })
+	var lines []string
+	for _, t := range all[:min(n, len(all))] {
+		lines = append(lines, fmt.Sprintf("slow: %v in %s: %v", t.id, t.place, t.took.Round(time.Second)))
+	}
+	return lines
 }
 
 // packages is the number of packages that had tests.
