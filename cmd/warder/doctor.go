@@ -26,6 +26,7 @@ will work here, and 1 when it will not.`,
 				return fmt.Errorf("output %q is unknown: table or json", output)
 			}
 			r := hostinfo.Probe(device)
+			addGuest(&r)
 			if err := printReport(cmd.OutOrStdout(), &r, output); err != nil {
 				return err
 			}

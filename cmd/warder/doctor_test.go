@@ -95,3 +95,15 @@ ready: warder run will work here
 		t.Error(s)
 	}
 }
+
+func TestDoctorMissesTheGuest(t *testing.T) {
+	t.Setenv("WARDER_CACHE", t.TempDir())
+	r := hostinfo.Report{Arch: "amd64", Ready: true}
+	addGuest(&r)
+	if r.Ready || len(r.Items) != 2 {
+		t.Fatalf("ready without a kernel: %+v", r)
+	}
+	if i := r.Items[0]; i.Present || !i.Required || !strings.Contains(i.Value, "no guest kernel") || i.Todo != "warder kernel pull" {
+		t.Errorf("%+v", i)
+	}
+}
