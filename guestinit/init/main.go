@@ -150,8 +150,8 @@ func (b *boot) warn(what string, err error) {
 
 func (b *boot) print(s string) { fmt.Fprintln(os.Stderr, "warder-init: "+s) }
 
-// dialHost dials the host's control port, for a while: the driver of vsock is
-// there some time after its module.
+// dialHost dials the host's control port, for a while: the driver of vsock may
+// be there some time after its module. Without the module there is no use.
 func dialHost(ctx context.Context) (net.Conn, error) {
 	const patience = 20 * time.Second
 	deadline := time.Now().Add(patience)
@@ -160,7 +160,7 @@ func dialHost(ctx context.Context) (net.Conn, error) {
 		if err == nil {
 			return c, nil
 		}
-		if time.Now().After(deadline) {
+		if errors.Is(err, syscall.EAFNOSUPPORT) || time.Now().After(deadline) {
 			return nil, describe(err)
 		}
 		time.Sleep(wait)
