@@ -234,13 +234,14 @@ func TestTooManyCalls(t *testing.T) {
 
 func TestEndOfConnection(t *testing.T) {
 	cancelled := make(chan error, 1)
-	entered := make(chan bool)
+	entered, leave := make(chan bool), make(chan bool)
 	x, y := net.Pipe()
 	a := NewConn(x, 1, nil)
 	b := NewConn(y, 1, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
 		close(entered)
 		<-ctx.Done()
 		cancelled <- ctx.Err()
+		<-leave // a reply now could still get through
 		return nil, nil
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -254,6 +255,7 @@ func TestEndOfConnection(t *testing.T) {
 	if err := <-called; !errors.Is(err, ErrClosed) {
 		t.Errorf("the call: %v, want %v", err, ErrClosed)
 	}
+	close(leave)
 	if err := <-cancelled; !errors.Is(err, context.Canceled) {
 		t.Errorf("the handler's context: %v", err)
 	}
