@@ -3,7 +3,6 @@ package vmm
 import (
 	"crypto/rand"
 	"fmt"
-	"sync"
 	"time"
 
 	"warder/boot"
@@ -24,10 +23,6 @@ const machineType = 0
 type archMachine struct {
 	ports bus.Bus
 	ged   *power.GED
-
-	hookOnce sync.Once // guards what follows
-	pastOut  bool      // KVM leaves RIP behind an OUT
-	hookErr  error
 }
 
 func (m *Machine) archCreate() error {

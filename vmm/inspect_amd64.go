@@ -83,20 +83,18 @@ const hookLength = 5
 
 // atHook moves RIP back to the start of the hook if KVM has left it behind the
 // OUT: KVM on hardware leaves it at the OUT, one that emulates the guest's
-// kernel mode leaves it behind. One look tells which, for all that follow.
+// kernel mode leaves it behind. Each hit is looked at, for what a guest writes to
+// the port of its own accord must not decide for others.
 func (v *VCPU) atHook() error {
-	v.m.arch.hookOnce.Do(func() {
+	isHook := func(at uint64) bool {
 		var code [2]byte
-		if err := v.ReadVirtual(v.regs().RIP, code[:]); err != nil {
-			v.m.arch.hookErr = fmt.Errorf("code of the hook: %w", err)
-			return
-		}
-		v.m.arch.pastOut = code != hookOut
-	})
-	if v.m.arch.pastOut {
-		v.regs().RIP -= uint64(len(hookOut))
+		return v.ReadVirtual(at, code[:]) == nil && code == hookOut
 	}
-	return v.m.arch.hookErr
+	r := v.regs()
+	if behind := r.RIP - uint64(len(hookOut)); !isHook(r.RIP) && isHook(behind) {
+		r.RIP = behind
+	}
+	return nil
 }
 
 // passTrap goes to the end of the hook at once. Were the OUT left to KVM, the

@@ -223,7 +223,6 @@ func writeCode(v view, at uint64, code []byte) error {
 // as Arm does for the kernel to show itself.
 func (t *Traps) Disarm(ctx context.Context) error {
 	if err := t.whenLocated(ctx, t.remove); err != nil {
-		// Hooks that are still there lead to a hook that passes everything.
 		return fmt.Errorf("trap: %s: %w", t.cfg.VM, err)
 	}
 	return t.m.SetHook(nil)
