@@ -70,7 +70,8 @@ type Call struct {
 	// Size is how many bytes a write was asked to write.
 	Size uint64
 	// Payload is what it writes, from the first byte; shorter than Size when
-	// there was more than anybody asked for.
+	// there was more than anybody asked for. Of the execution of a program on
+	// a share it is what the file begins with.
 	Payload []byte
 	// Missing says what could not be read from the guest.
 	Missing Missing

@@ -180,7 +180,7 @@ func (r *Rule) evaluate(o *object, ev event.Event) *event.Finding {
 	if len(parts) < s.VMs {
 		return nil
 	}
-	m := s.find(parts, ev.Call.File.Size)
+	m := s.find(parts, ev.Call.File.Size, ev.Call.Payload)
 	if m == nil {
 		return nil
 	}
@@ -191,6 +191,7 @@ func (r *Rule) evaluate(o *object, ev event.Event) *event.Finding {
 	if !slices.Contains(vms, ev.VM) {
 		vms = append(vms, ev.VM)
 	}
+	ev.Call.Payload = nil
 	return &event.Finding{
 		RuleID: r.ID, RuleTitle: r.Title, Level: r.Level, VMs: vms,
 		Acts: append(m.acts(parts), ev), Matched: m.texts, Response: r.Response.String(),

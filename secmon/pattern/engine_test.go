@@ -59,6 +59,12 @@ func execOf(vm string, at int64, size int) event.Event {
 	return e
 }
 
+func execHolds(vm string, at int64, content string) event.Event {
+	e := execOf(vm, at, len(content))
+	e.Call.Payload = []byte(content)
+	return e
+}
+
 func exec(vm string, at int64) event.Event {
 	return event.Event{Time: at, Kind: event.Syscall, VM: vm, Call: event.Call{Name: "execve", FD: -1, Path: "/mnt/tool", File: tool}}
 }
@@ -157,6 +163,8 @@ func TestNoAlert(t *testing.T) {
 			with(open("b", 2, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),
 			with(write("b", 3, second), func(e *event.Event) { e.Call.File.Inode = 8 }),
 			with(exec("c", 4), func(e *event.Event) { e.Call.File.Inode = 8 })},
+		"a content that no part accounts for": {
+			writeAt("a", 1, 0, first), writeAt("b", 2, 500, "# b was here\n"), execHolds("c", 3, first+second)},
 		"not open for writing": {
 			write("a", 1, first), with(write("b", 2, second), func(e *event.Event) { e.Call.Flags = unix.O_RDONLY }), exec("c", 3)},
 		"first part cut off": {
@@ -189,6 +197,13 @@ func TestStillFound(t *testing.T) {
 		"a write of what is not there, over a part": {
 			writeAt("a", 1, 0, first), with(writeAt("d", 2, 0, first), func(e *event.Event) { e.Call.Payload = nil }),
 			writeAt("b", 3, int64(len(first)), second), exec("c", 4)},
+		"written from memory that changed after the look": {
+			writeAt("a", 1, 0, strings.Repeat("x", len(first))), writeAt("b", 2, int64(len(first)), second), execHolds("c", 3, first+second)},
+		"written from memory that was not there": {
+			writeAt("a", 1, 0, first), with(writeAt("b", 2, int64(len(first)), second), func(e *event.Event) { e.Call.Payload = nil }),
+			execHolds("c", 3, first+second)},
+		"seen, and another content by now": {
+			writeAt("a", 1, 0, first), writeAt("b", 2, int64(len(first)), second), execHolds("c", 3, strings.Repeat("x", 100))},
 		"moved away, another file under the name": {
 			write("a", 1, first), write("b", 2, second),
 			with(open("d", 3, unix.O_WRONLY|unix.O_CREAT), func(e *event.Event) { e.Call.File.Inode, e.Call.File.Absent = 0, true }),

@@ -161,22 +161,43 @@ const maxFinds = 256
 // match is what a splice found in an object.
 type match struct {
 	texts []string         // what was found, quoted, one a pattern
-	parts map[int][][2]int // part -> stretches of its payload that were matched
+	parts map[int][][]byte // part -> what of it was matched, in order
 }
 
-// find looks for all of the rule's patterns in the joined parts of an object of
-// that size. It gives nil when one is missing.
-func (s *Splice) find(parts []part, size int64) *match {
+// find looks for all of the rule's patterns in the joined parts of an object,
+// of which size and content are what the trigger found, as far as known. It
+// gives nil when one is missing.
+//
+// What the calls were seen to write can be wrong: memory may have changed after
+// the look, or not been there. So the places of the parts are also filled with
+// what the object holds by now.
+func (s *Splice) find(parts []part, size int64, content []byte) *match {
 	for _, atEnd := range []bool{false, true} {
-		if m := s.findIn(runs(join(s.Join, parts, size, atEnd))); m != nil {
+		spans := join(s.Join, parts, size, atEnd)
+		if m := s.findIn(runs(spans)); m != nil {
 			return m
+		}
+		if s.Join == ByOffset && len(content) > 0 {
+			if m := s.findIn(runs(fill(spans, content))); m != nil {
+				return m
+			}
 		}
 	}
 	return nil
 }
 
+// fill gives spans the bytes that an object begins with.
+func fill(spans []span, content []byte) []span {
+	var out []span
+	for _, s := range clip(slices.Clone(spans), int64(len(content))) {
+		s.data = content[s.at:s.end()]
+		out = append(out, s)
+	}
+	return out
+}
+
 func (s *Splice) findIn(joined []run) *match {
-	m := &match{parts: make(map[int][][2]int)}
+	m := &match{parts: make(map[int][][]byte)}
 	for _, str := range s.Strings {
 		if !m.look(joined, func(data []byte, n int) [][]int { return indexes(data, []byte(str), n) }) {
 			return nil
@@ -226,7 +247,7 @@ func (m *match) mark(r run, from, to int) {
 	for _, s := range r.spans {
 		lo, hi := max(from, at), min(to, at+len(s.data))
 		if lo < hi {
-			m.parts[s.part] = append(m.parts[s.part], [2]int{lo - at, hi - at})
+			m.parts[s.part] = append(m.parts[s.part], s.data[lo-at:hi-at])
 		}
 		at += len(s.data)
 	}
@@ -249,9 +270,8 @@ const (
 	maxActPayload = 1024
 )
 
-// acts gives the contributing events, their payloads cut to what was matched:
-// from the first byte of it to the last. When there are too many, those in the
-// middle are left out.
+// acts gives the contributing events, their payloads cut to what was matched.
+// When there are too many, those in the middle are left out.
 func (m *match) acts(parts []part) []event.Event {
 	var acts []event.Event
 	for i := range parts {
@@ -259,11 +279,11 @@ func (m *match) acts(parts []part) []event.Event {
 			continue
 		}
 		e := parts[i].event
-		lo, hi := len(e.Call.Payload), 0
-		for _, r := range m.parts[i] {
-			lo, hi = min(lo, r[0]), max(hi, r[1])
+		e.Call.Payload = nil
+		for _, p := range m.parts[i] {
+			room := maxActPayload - len(e.Call.Payload)
+			e.Call.Payload = append(e.Call.Payload, p[:min(len(p), room)]...)
 		}
-		e.Call.Payload = bytes.Clone(e.Call.Payload[min(lo, hi):min(hi, lo+maxActPayload)])
 		acts = append(acts, e)
 	}
 	if extra := len(acts) - maxActs; extra > 0 {

@@ -101,7 +101,9 @@ func (d *decoder) path(dir int32, n int, follow bool) {
 	loc, err := d.task.Resolve(dir, c.Path, d.shares(), follow)
 	switch {
 	case err == nil:
-		c.File = d.file(loc)
+		if c.File = d.file(loc); d.site.call.program {
+			d.content(loc)
+		}
 	case errors.Is(err, unix.ENOENT):
 		// An empty path names nothing, and the call will say so.
 	default:
@@ -132,6 +134,13 @@ func (d *decoder) file(loc introspect.Location) event.File {
 	return f
 }
 
+// content reads what a program on a share begins with.
+func (d *decoder) content(loc introspect.Location) {
+	if c := &d.event.Call; c.File.Share != "" && loc.Exists {
+		c.Payload = d.t.cfg.Shares.head(loc.Source, loc.Inner, loc.Inode, d.t.cfg.Payload)
+	}
+}
+
 // descriptor finds what the descriptor in argument 0 refers to.
 func (d *decoder) descriptor() (introspect.File, bool) {
 	c := &d.event.Call
@@ -139,7 +148,9 @@ func (d *decoder) descriptor() (introspect.File, bool) {
 	f, err := d.task.File(c.FD)
 	switch {
 	case err == nil:
-		c.File, c.Flags = d.file(f.Location), f.Flags
+		if c.File, c.Flags = d.file(f.Location), f.Flags; d.site.call.program {
+			d.content(f.Location)
+		}
 		return f, true
 	case errors.Is(err, introspect.ErrNotOpen):
 		// The call will say so.

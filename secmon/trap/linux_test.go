@@ -306,6 +306,12 @@ func TestTrapsSeeWhatAGuestDoes(t *testing.T) {
 			execs = append(execs, e)
 		}
 	}
+	for _, e := range execs {
+		content, err := os.ReadFile(filepath.Join(dir, e.Call.File.Inner))
+		if held := e.Call.File.Share != "" && err == nil; held != (len(e.Call.Payload) > 0) || held && !bytes.Equal(e.Call.Payload, content) {
+			t.Errorf("%s: %d bytes of %s", e.Call.Path, len(e.Call.Payload), e.Call.File.Path)
+		}
+	}
 	want = []string{
 		`vm execve "" ->  missing [path file]`,
 		`vm execve "/mnt/share/tool" -> /mnt/share/tool share /tool missing [args]`,

@@ -58,5 +58,6 @@ func (d *decoder) program() bool {
 		return true
 	}
 	c.Path, c.File = name, d.file(loc)
+	d.content(loc)
 	return c.File.Share != "" && !d.t.programs.isNamed(d.task.Addr(), c.File)
 }

@@ -3,6 +3,7 @@ package trap
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,6 +88,34 @@ func (s *Shares) Lstat(tag, path string) (introspect.Entry, error) {
 		}
 	}
 	return e, nil
+}
+
+// head reads what a regular file of a share begins with, at most limit bytes.
+// A file that is not there any more, or another one, gives nothing.
+func (s *Shares) head(tag, path string, inode uint64, limit int) []byte {
+	sh := s.byTag[tag]
+	if sh == nil || limit <= 0 {
+		return nil
+	}
+	// The name may lead to a pipe by now, which must not hold us up.
+	f, err := sh.root.OpenFile(strings.TrimPrefix(path, "/"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	if now, _ := numbers(info); now != inode {
+		return nil
+	}
+	p := make([]byte, min(info.Size(), int64(limit)))
+	n, err := io.ReadFull(f, p)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil
+	}
+	return p[:n]
 }
 
 func numbers(info os.FileInfo) (inode, device uint64) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -356,6 +357,35 @@ func TestShares(t *testing.T) {
 	for _, path := range []string{"/out/passwd", "/../f", "/absent"} {
 		if e, err := s.Lstat("files", path); err == nil {
 			t.Errorf("%s: %+v", path, e)
+		}
+	}
+	f, err := s.Lstat("files", "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(s.byTag["files"].dir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := s.Lstat("files", "/pipe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		tag, path string
+		inode     uint64
+		limit     int
+		want      string
+	}{
+		{"files", "/f", f.Inode, 100, "12345"},
+		{"files", "/f", f.Inode, 3, "123"},
+		{"files", "/f", f.Inode, 0, ""},
+		{"files", "/f", f.Inode + 1, 100, ""},
+		{"files", "/pipe", pipe.Inode, 100, ""},
+		{"files", "/out/passwd", f.Inode, 100, ""},
+		{"other", "/f", f.Inode, 100, ""},
+	} {
+		if got := s.head(c.tag, c.path, c.inode, c.limit); string(got) != c.want {
+			t.Errorf("head of %s %s: %q, want %q", c.tag, c.path, got, c.want)
 		}
 	}
 	if _, err := s.Lstat("other", "/f"); err == nil {
