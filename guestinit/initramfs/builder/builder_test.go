@@ -2,13 +2,18 @@ package builder
 
 import (
 	"bytes"
+	"go/parser"
+	"go/token"
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/u-root/mkuimage/cpio"
 
 	"warder/guestinit/initramfs"
@@ -79,5 +84,21 @@ func TestBuild(t *testing.T) {
 func TestWrite(t *testing.T) {
 	if err := write(io.Discard, arrange(nil)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCommandsAreKept compares the commands of the image with those that
+// commands.go keeps in go.mod.
+func TestCommandsAreKept(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "commands.go", nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for _, i := range f.Imports {
+		kept = append(kept, path.Base(strings.Trim(i.Path.Value, `"`)))
+	}
+	if diff := cmp.Diff(core, kept); diff != "" {
+		t.Errorf("builder.go and commands.go differ: %s", diff)
 	}
 }
