@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -38,11 +39,16 @@ func bootable(t *testing.T, arch string) Config {
 	return cfg
 }
 
+// patience is more than any of the commands here takes.
+const patience = 3 * time.Minute
+
 func TestARealMachine(t *testing.T) {
 	for _, arch := range []string{"amd64", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
 			cfg := bootable(t, arch)
-			m, err := Start(t.Context(), cfg)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			m, err := Start(ctx, cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +57,7 @@ func TestARealMachine(t *testing.T) {
 			var out, diag bytes.Buffer
 			results := t.TempDir()
 			in := bytes.Repeat([]byte("0123456789"), 100_000)
-			exit, err := m.Run(t.Context(), Command{
+			exit, err := m.Run(ctx, Command{
 				Args: []string{"probe", "a b"}, Env: []string{"X=y z"}, Dir: "/root",
 				Stdin: bytes.NewReader(in), Stdout: &out, Stderr: &diag, Results: "/results", ResultsTo: results,
 			})
@@ -71,13 +77,13 @@ func TestARealMachine(t *testing.T) {
 				t.Errorf("the result is not what was written: %d bytes, %v", len(got), err)
 			}
 
-			exit, err = m.Run(t.Context(), Command{Args: []string{"absent"}})
+			exit, err = m.Run(ctx, Command{Args: []string{"absent"}})
 			if err == nil || exit.Status != 127 || !strings.Contains(err.Error(), "no such command") {
 				t.Errorf("an absent command: %v, %v", exit, err)
 			}
 
 			out.Reset()
-			exit, err = m.Run(t.Context(), Command{
+			exit, err = m.Run(ctx, Command{
 				Args: []string{"probe", "tty"}, Terminal: &Terminal{Columns: 90, Rows: 30}, Stdin: strings.NewReader("typed\n\x04"), Stdout: &out,
 			})
 			if err != nil || exit.Status != 7 || !strings.Contains(out.String(), "in=6") || !strings.Contains(out.String(), "diagnostics") {

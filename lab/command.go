@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +24,11 @@ func (m *Machine) Run(ctx context.Context, c Command) (Exit, error) {
 	if err := ctx.Err(); err != nil {
 		return Exit{}, context.Cause(ctx)
 	}
+	results, err := newResults(c)
+	if err != nil {
+		return Exit{}, err
+	}
+	defer results.abandon()
 	start := wire.StartInfo{Args: c.Args, Env: c.Env, Dir: c.Dir, Results: c.Results}
 	if c.Terminal != nil {
 		start.TTY = true
@@ -33,26 +37,17 @@ func (m *Machine) Run(ctx context.Context, c Command) (Exit, error) {
 	if err := m.w.WriteJSON(wire.Start, start); err != nil {
 		return Exit{}, m.failure(err)
 	}
-	running, done := context.WithCancel(ctx)
-	defer done()
-	credit := make(chan int, wire.StdinWindow)
-	go m.sendInput(running, c.Stdin, credit)
-	go m.sendEvents(running, c)
-	stop := context.AfterFunc(ctx, func() {
-		// A broken stream is seen by the reader.
-		_ = m.w.WriteJSON(wire.Signal, wire.Count{N: int(unix.SIGKILL)})
-	})
+	f := newFeed(m.w)
+	defer f.end()
+	go f.input(c.Stdin)
+	go f.events(c)
+	stop := context.AfterFunc(ctx, func() { f.send(wire.Signal, wire.Count{N: int(unix.SIGKILL)}) })
 	defer stop()
-	return m.follow(ctx, c, credit)
+	return m.follow(ctx, c, f, results)
 }
 
 // follow passes the command's output on until it ends.
-func (m *Machine) follow(ctx context.Context, c Command, credit chan<- int) (Exit, error) {
-	results, err := newResults(c)
-	if err != nil {
-		return Exit{}, err
-	}
-	defer results.abandon()
+func (m *Machine) follow(ctx context.Context, c Command, feed *feed, results *results) (Exit, error) {
 	var killed time.Time
 	for {
 		f, err := m.read()
@@ -69,7 +64,7 @@ func (m *Machine) follow(ctx context.Context, c Command, credit chan<- int) (Exi
 		case wire.StdinCredit:
 			var n wire.Count
 			if err = f.Decode(&n); err == nil {
-				credit <- n.N
+				feed.credit(n.N)
 			}
 		case wire.Exit:
 			return m.exit(ctx, f, results)
@@ -118,69 +113,4 @@ func output(w io.Writer, p []byte) error {
 		return fmt.Errorf("pass output on: %w", err)
 	}
 	return nil
-}
-
-// sendInput passes standard input on, never more than the window ahead of the
-// command. A read that is under way when the command ends cannot be taken
-// back: what it returns is lost.
-func (m *Machine) sendInput(ctx context.Context, r io.Reader, credit <-chan int) {
-	if r != nil {
-		window := wire.StdinWindow
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := r.Read(buf)
-			if ctx.Err() != nil {
-				return
-			}
-			for window -= n; window < len(buf); {
-				select {
-				case c := <-credit:
-					window += c
-				case <-ctx.Done():
-					return
-				}
-			}
-			if n > 0 && m.w.Write(wire.Stdin, buf[:n]) != nil {
-				return
-			}
-			if err != nil {
-				break
-			}
-		}
-	}
-	_ = m.w.Write(wire.StdinEnd, nil)
-}
-
-// sendEvents passes signals and terminal sizes on.
-func (m *Machine) sendEvents(ctx context.Context, c Command) {
-	var resized <-chan [2]uint16
-	if c.Terminal != nil {
-		resized = c.Terminal.Resized
-	}
-	for {
-		var err error
-		select {
-		case n := <-c.Signals:
-			err = m.w.WriteJSON(wire.Signal, wire.Count{N: n})
-		case s := <-resized:
-			err = m.w.WriteJSON(wire.Resize, wire.Size{Columns: s[0], Rows: s[1]})
-		case <-ctx.Done():
-			return
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// A countingReader knows how much was read from it.
-type countingReader struct {
-	r io.Reader
-	n atomic.Int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }

@@ -81,9 +81,17 @@ func fakeMachine(how string) int {
 			return 0
 		}
 		if start.Type == wire.Start {
+			var info wire.StartInfo
+			if start.Decode(&info) != nil {
+				return 1
+			}
+			if info.Args[0] == "absent" {
+				do = "lost"
+			}
 			if status := fakeCommand(do, conn, w); status != 0 {
 				return status
 			}
+			_, do, _ = strings.Cut(how, " ")
 		}
 	}
 }

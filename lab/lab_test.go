@@ -48,6 +48,28 @@ func TestAMachineRunsManyCommands(t *testing.T) {
 	}
 }
 
+// What was meant for a command that has ended must not reach the next one: the
+// end of its input least of all, or the next waits for input for ever.
+func TestNothingReachesTheNextCommand(t *testing.T) {
+	m, err := Start(t.Context(), fake(t, "boots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for range 300 {
+		if exit, err := m.Run(t.Context(), Command{Args: []string{"absent"}}); err == nil || exit.Status != 127 {
+			t.Fatalf("got %v, %v, want status 127", exit, err)
+		}
+		var out bytes.Buffer
+		if _, err := m.Run(t.Context(), Command{Args: []string{"x"}, Stdin: strings.NewReader("input"), Stdout: &out}); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != "input" {
+			t.Fatalf("stdout %q, want %q", &out, "input")
+		}
+	}
+}
+
 // A machine that fails must be seen to, told why, and gone: never a hang.
 func TestMachineFailures(t *testing.T) {
 	for name, c := range map[string]struct {
