@@ -8,9 +8,9 @@ import (
 	"warder/guestinit/proto"
 )
 
-// defaultPath is where programs are looked up: /bbin holds the base image's
-// own commands and comes last, so that a user land put over it wins.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin"
+// defaultPath is where programs are looked up when the command's environment
+// has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // spec is a command, resolved.
 type spec struct {
@@ -44,9 +44,11 @@ func prepare(c proto.Command) (*spec, error) {
 	}
 	s.env = lastWins(append(s.env, c.Env...))
 	if s.dir == "" {
-		s.dir = u.home
+		if s.dir = u.home; !isDir(s.dir) {
+			s.dir = "/" // a user land without homes
+		}
 	}
-	if st, err := os.Stat(s.dir); err != nil || !st.IsDir() {
+	if !isDir(s.dir) {
 		return nil, proto.Errorf(proto.CodeNotExecutable, "working directory %q: no such directory in the guest", s.dir)
 	}
 	path, perr := lookPath(c.Args[0], s.dir, s.env)
@@ -58,6 +60,11 @@ func prepare(c proto.Command) (*spec, error) {
 		s.credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: u.groups}
 	}
 	return s, nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // lastWins keeps the last entry of each key, in place of the first.

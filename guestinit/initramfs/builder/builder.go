@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,6 +72,12 @@ func Build(w io.Writer, arch string, log *slog.Logger) error {
 	defer os.RemoveAll(tmp)
 	raw := filepath.Join(tmp, "raw.cpio")
 
+	// Not runtime.GOROOT: it is empty in a program built with -trimpath.
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("the go tool is needed to build the user land: %w", err)
+	}
+
 	packages := slices.Clone(own)
 	for _, c := range core {
 		packages = append(packages, "github.com/u-root/u-root/cmds/core/"+c)
@@ -78,7 +85,8 @@ func Build(w io.Writer, arch string, log *slog.Logger) error {
 	l := llog.New(slog.LevelWarn, func(format string, args ...any) { log.Warn(fmt.Sprintf(format, args...)) })
 	opts := &golang.BuildOpts{ExtraArgs: []string{"-buildvcs=false"}}
 	err = uimage.Create(l,
-		uimage.WithEnv(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH(arch)),
+		uimage.WithEnv(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH(arch),
+			golang.WithGOROOT(strings.TrimSpace(string(goroot)))),
 		uimage.WithBusyboxCommands(packages...),
 		uimage.WithBusyboxBuildOpts(opts),
 		uimage.WithCommands(opts, builder.Binary, "warder/guestinit/init"),
