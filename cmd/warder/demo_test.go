@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -69,11 +68,9 @@ func TestAttackOfThreeVMs(t *testing.T) {
 	}
 	s := h.watch.Stats()
 	stopped = true
-	began := time.Now()
 	if err := h.stop(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("stopped in %v", time.Since(began))
 	if len(s.Machines) != 3 || s.LostEvents+s.LostAlerts+s.Engine.EvictedParts+s.Engine.EvictedObjects+s.Engine.Undecided != 0 {
 		t.Errorf("stats %+v", s)
 	}

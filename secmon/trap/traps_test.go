@@ -69,16 +69,28 @@ func eachKernel(t *testing.T, test func(t *testing.T, f *fake)) {
 	}
 }
 
+// read is what has been read of a kernel file, which no test changes.
+type read struct {
+	boot   *boot.Kernel
+	kernel *introspect.Kernel
+}
+
+var reads = map[string]read{}
+
 func newFake(t *testing.T, path string) *fake {
 	t.Helper()
-	opened, err := boot.Open(path, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	r, ok := reads[path]
+	if !ok {
+		var err error
+		if r.boot, err = boot.Open(path, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		if r.kernel, err = introspect.LoadBoot(r.boot); err != nil {
+			t.Fatal(err)
+		}
+		reads[path] = r
 	}
-	f := &fake{}
-	if f.kernel, err = introspect.LoadBoot(opened); err != nil {
-		t.Fatal(err)
-	}
+	opened, f := r.boot, &fake{kernel: r.kernel}
 	// An amd64 image has more segments, of data; an arm64 one is linked at 0,
 	// where nothing may be in an address space that is told from nothing.
 	const move = 1 << 30
@@ -95,9 +107,11 @@ func newFake(t *testing.T, path string) *fake {
 		}
 		regions = append(regions, guestmem.Region{Base: guestmem.Addr(at), Bytes: data})
 	}
-	if f.mem, err = guestmem.New(regions...); err != nil {
+	mem, err := guestmem.New(regions...)
+	if err != nil {
 		t.Fatal(err)
 	}
+	f.mem = mem
 	anchor := "entry_SYSCALL_64"
 	slide := uint64(0)
 	if opened.Arch == "arm64" {
