@@ -79,6 +79,7 @@ put an attack together.`,
 func runHost(ctx context.Context, f hostFlags) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second one ends this process at once
 	cfg, err := f.load()
 	if err != nil {
 		return failed(err)
