@@ -69,6 +69,9 @@ func newestSource() (newest time.Time, err error) {
 		}
 	}
 	err = filepath.WalkDir(filepath.Join(root, "guestinit"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "control" {
+			return fs.SkipDir // the host's end
+		}
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
