@@ -165,8 +165,8 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 		c.Args = append(c.Args, "-test.run="+l.o.run)
 	}
 	if l.o.cover != "" {
-		c.Results, c.ResultsTo = "/results", filepath.Join(l.o.cover, l.arch)
-		c.Args = append(c.Args, "-test.coverprofile=/results/"+testName(p)+".cov", "-test.outputdir=/results")
+		c.Results, c.ResultsTo = "/results/"+testName(p), filepath.Join(l.o.cover, l.arch)
+		c.Args = append(c.Args, "-test.coverprofile="+c.Results+"/"+testName(p)+".cov")
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, l.o.timeout+grace, fmt.Errorf("killed after %v", l.o.timeout+grace))
 	defer cancel()

@@ -3,6 +3,7 @@ package outer
 import (
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -81,18 +82,30 @@ func (a *agent) start(info wire.StartInfo) {
 	a.current = s
 	a.mu.Unlock()
 	go func() {
-		exit := s.run()
-		if info.Results != "" {
-			if err := sendResults(a.w.Stream(wire.Result), info.Results); err != nil && exit.Err == "" {
-				exit.Err = err.Error()
-			}
-		}
+		exit := runWithResults(s, a.w.Stream(wire.Result))
 		a.mu.Lock()
 		a.current = nil
 		a.mu.Unlock()
 		// When the port is broken, run's read ends the machine.
 		_ = a.w.WriteJSON(wire.Exit, exit)
 	}()
+}
+
+// runWithResults runs s and sends what it left in its results directory, which
+// is there for it.
+func runWithResults(s *session, to io.Writer) wire.ExitInfo {
+	dir := s.info.Results
+	if dir == "" {
+		return s.run()
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return wire.ExitInfo{Status: statusNotExecutable, Err: err.Error()}
+	}
+	exit := s.run()
+	if err := sendResults(to, dir); err != nil && exit.Err == "" {
+		exit.Err = err.Error()
+	}
+	return exit
 }
 
 // An input is standard input on its way to the command. It is bounded by
