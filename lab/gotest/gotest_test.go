@@ -118,6 +118,9 @@ func TestVerify(t *testing.T) {
 			arm64: result("p", "KVM", "skip", "no GIC"),
 			want:  []string{"p.KVM: skipped in lab arm64: x_test.go:1: no GIC"},
 		},
+		"put off, but only hardware has it": {
+			amd64: result("p", "KVM", "skip", "needs hardware: INT3 intercept"),
+		},
 		"only hardware has it": {
 			amd64: result("p", "KVM", "pass", "") + result("p", "Int3", "skip", "needs hardware: INT3 intercept"),
 		},
