@@ -70,20 +70,26 @@ func (l *labRun) prepare(ctx context.Context) error {
 	return nil
 }
 
-// addPackage takes a package's test binary and test data along.
+// addPackage takes a package's test binary along, with the files of its
+// directory and its test data: tests find them as they do here.
 func (l *labRun) addPackage(p goPackage, binary string) error {
 	dir, err := guestDir(p)
 	if err != nil {
 		return err
 	}
 	l.cfg.Files = append(l.cfg.Files, lab.File{Host: binary, Guest: dir + "/lab.test"})
-	for host, guest := range map[string]string{
-		filepath.Join(p.Dir, "testdata"):        dir + "/testdata",
-		filepath.Join(p.Module.Dir, "testdata"): "/src/warder/testdata",
-	} {
-		if info, err := os.Stat(host); err == nil && info.IsDir() {
-			l.cfg.Files = append(l.cfg.Files, lab.File{Host: host, Guest: guest})
+	entries, err := os.ReadDir(p.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() || e.IsDir() && e.Name() == "testdata" {
+			l.cfg.Files = append(l.cfg.Files, lab.File{Host: filepath.Join(p.Dir, e.Name()), Guest: dir + "/" + e.Name()})
 		}
+	}
+	common := filepath.Join(p.Module.Dir, "testdata")
+	if info, err := os.Stat(common); err == nil && info.IsDir() {
+		l.cfg.Files = append(l.cfg.Files, lab.File{Host: common, Guest: "/src/warder/testdata"})
 	}
 	return nil
 }
