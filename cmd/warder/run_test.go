@@ -309,7 +309,8 @@ func TestRunOutputGone(t *testing.T) {
 	}
 	w.Close()
 	if _, err := io.ReadFull(r, make([]byte, 2)); err != nil {
-		t.Fatal(err)
+		status := finish(t, cmd, cmd.Wait())
+		t.Fatalf("%v; status %d, stderr %q", err, status, stderr.String())
 	}
 	r.Close()
 	if status := finish(t, cmd, cmd.Wait()); status != 128+int(syscall.SIGPIPE) || stderr.Len() > 0 {
