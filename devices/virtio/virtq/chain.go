@@ -10,21 +10,35 @@ var ErrShort = errors.New("virtq: chain too short")
 
 // A Chain is one request of the driver: bytes for the device to read, then room
 // for its answer. Its addresses have been checked; its bytes are guest memory,
-// which the guest may change while they are being read.
+// which the guest may change while they are being read. Once it has been given
+// back, it is the queue's again, with its Reader and Writer.
 type Chain struct {
 	Reader *Reader
 	Writer *Writer
 
 	head  uint16
-	queue *Queue // nil once pushed
+	queue *Queue // nil once given back
+	whole *request
 }
 
-// request is a chain with all its parts, so that a short one is one allocation.
+// request is a chain with all its parts. A queue uses those that were given back
+// again, so that a busy one allocates nothing.
 type request struct {
 	Chain
 	reader Reader
 	writer Writer
-	bufs   [4][]byte
+	bufs   [][]byte
+	first  [4][]byte // bufs of a short chain
+}
+
+// maxKept bounds the buffers of a request that is kept for the next chain: a guest
+// that sent long ones once is not to hold memory of the host's by it.
+const maxKept = 32
+
+func newRequest() *request {
+	r := new(request)
+	r.bufs = r.first[:]
+	return r
 }
 
 // buffers are pieces of guest memory, read or written one after the other.
@@ -77,6 +91,11 @@ type Reader struct{ buffers }
 
 // Len is how many bytes have not been read.
 func (r *Reader) Len() int { return r.left }
+
+// Pieces are the bytes that have not been read, piece by piece, some perhaps empty:
+// for a system call that takes several. They are guest memory and good until the
+// chain is given back.
+func (r *Reader) Pieces() [][]byte { return r.bufs }
 
 // Read implements io.Reader.
 func (r *Reader) Read(p []byte) (int, error) {

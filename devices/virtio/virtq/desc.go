@@ -54,16 +54,18 @@ type walk struct {
 	writable bool     // a writable descriptor has been seen
 }
 
-// chain reads the chain that starts at head.
-func (q *Queue) chain(head uint16) (*Chain, error) {
-	r := new(request)
+// chain reads the chain that starts at head into r.
+func (q *Queue) chain(head uint16, r *request) (*Chain, error) {
 	w := walk{q: q, bufs: r.bufs[:0]}
 	if err := w.table(q.cfg.Desc, q.cfg.Size, head, q.cfg.Indirect); err != nil {
 		return nil, err
 	}
+	if r.bufs = w.bufs; cap(r.bufs) > maxKept {
+		r.bufs = r.first[:]
+	}
 	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in}}
 	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out}}
-	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q}
+	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q, whole: r}
 	return &r.Chain, nil
 }
 

@@ -59,8 +59,8 @@ const (
 	usedElement  = 8
 )
 
-// A Queue is one virtqueue. Pop and Wait belong to one goroutine; Push may be
-// called from any, in any order of chains.
+// A Queue is one virtqueue. Pop and Wait belong to one goroutine; Push, Put and
+// Publish may be called from any, in any order of chains.
 type Queue struct {
 	mem *guestmem.Memory
 	cfg Config
@@ -70,8 +70,10 @@ type Queue struct {
 
 	mu       sync.Mutex // guards the used ring
 	used     uint16     // index of the next used element
+	shown    uint16     // the index that the driver sees
 	flags    uint16     // of the used ring
-	inFlight []bool     // by head: popped and not pushed
+	inFlight []bool     // by head: popped and not given back
+	spare    []*request // given back
 }
 
 // New makes a queue, or says what is wrong with where the driver put it.
@@ -154,11 +156,12 @@ func (q *Queue) Pop() (*Chain, error) {
 	if err != nil {
 		return nil, q.fail(err)
 	}
-	c, err := q.chain(head)
+	r, err := q.take(head)
 	if err != nil {
 		return nil, q.fail(err)
 	}
-	if err := q.take(head); err != nil {
+	c, err := q.chain(head, r)
+	if err != nil {
 		return nil, q.fail(err)
 	}
 	q.next++
@@ -167,25 +170,57 @@ func (q *Queue) Pop() (*Chain, error) {
 	return c, nil
 }
 
-// take marks head as in flight. So there are never more chains in flight than
-// descriptors, and none twice.
-func (q *Queue) take(head uint16) error {
+// take marks head as in flight, so that there are never more chains in flight than
+// descriptors, and none twice. It returns what to read the chain into.
+func (q *Queue) take(head uint16) (*request, error) {
+	if head >= q.cfg.Size {
+		return nil, malformed("head %d in a queue of %d", head, q.cfg.Size)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.inFlight[head] {
-		return malformed("head %d is available while it is being used", head)
+		return nil, malformed("head %d is available while it is being used", head)
 	}
 	q.inFlight[head] = true
-	return nil
+	last := len(q.spare) - 1
+	if last < 0 {
+		return newRequest(), nil
+	}
+	r := q.spare[last]
+	q.spare = q.spare[:last]
+	return r, nil
 }
 
-// Push gives c back: written bytes of its room have been filled. A chain is
-// pushed once.
+// Push gives c back and shows it to the driver: written bytes of its room have
+// been filled. A chain is given back once.
 func (q *Queue) Push(c *Chain, written uint32) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if err := q.put(c, written); err != nil {
+		return err
+	}
+	return q.show()
+}
+
+// Put gives c back as Push does, but the driver sees it only with the next
+// Publish or Push: for chains that it has to see at once, or one interrupt for
+// many.
+func (q *Queue) Put(c *Chain, written uint32) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.put(c, written)
+}
+
+// Publish shows the driver what was Put.
+func (q *Queue) Publish() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.show()
+}
+
+func (q *Queue) put(c *Chain, written uint32) error {
 	if c.queue != q {
-		return errors.New("virtq: pushed a chain that is not in flight")
+		return errors.New("virtq: gave back a chain that is not in flight")
 	}
 	c.queue = nil
 	q.inFlight[c.head] = false
@@ -197,13 +232,23 @@ func (q *Queue) Push(c *Chain, written uint32) error {
 		return err
 	}
 	q.used++
-	// The store that publishes the element comes after those that fill it.
+	q.spare = append(q.spare, c.whole)
+	q.cfg.Counters.Pushed.Add(1)
+	q.cfg.Counters.Received.Add(uint64(written))
+	return nil
+}
+
+// show publishes the used elements, and interrupts a driver that wants it.
+func (q *Queue) show() error {
+	old := q.shown
+	if q.shown = q.used; q.shown == old {
+		return nil
+	}
+	// The store that publishes the elements comes after those that fill them.
 	if err := q.publish(); err != nil {
 		return err
 	}
-	q.cfg.Counters.Pushed.Add(1)
-	q.cfg.Counters.Received.Add(uint64(written))
-	interrupt, err := q.wantsInterrupt()
+	interrupt, err := q.wantsInterrupt(old)
 	if err != nil || !interrupt {
 		return err
 	}
@@ -213,17 +258,16 @@ func (q *Queue) Push(c *Chain, written uint32) error {
 // publish stores flags and index of the used ring, which only the device
 // writes, in one.
 func (q *Queue) publish() error {
-	return q.mem.StoreUint32(q.cfg.Used, uint32(q.flags)|uint32(q.used)<<16)
+	return q.mem.StoreUint32(q.cfg.Used, uint32(q.flags)|uint32(q.shown)<<16)
 }
 
-// wantsInterrupt reports whether the driver wants to know of the used element
-// just published. Reading what it wants must not come before the publishing:
+// wantsInterrupt reports whether the driver wants to know of one of the used
+// elements just published, old and on. Reading what it wants must not come before the publishing:
 // both are sequentially consistent atomics, see package guestmem.
-func (q *Queue) wantsInterrupt() (bool, error) {
+func (q *Queue) wantsInterrupt(old uint16) (bool, error) {
 	if q.cfg.EventIdx {
 		event, err := q.mem.LoadUint16(q.usedEvent())
-		// The element published is number used-1, and only one was.
-		return event == q.used-1, err
+		return event-old < q.shown-old, err // indices wrap
 	}
 	flags, err := q.mem.LoadUint16(q.availFlags())
 	return flags&availNoInterrupt == 0, err
