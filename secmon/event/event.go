@@ -137,6 +137,6 @@ type Finding struct {
 	Acts []Event
 	// Matched is what the rule found in the joined parts, one line a pattern.
 	Matched []string
-	// Response is what was done: "record", or "block".
+	// Response is what the rule asks for: "alert", or "block".
 	Response string
 }

@@ -3,6 +3,7 @@ package pattern
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -367,7 +368,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := Limits{Objects: 10, PartsPerObject: 5, BytesPerObject: 100, Bytes: 300}
+	l := Limits{Objects: 10, PartsPerObject: 5, BytesPerObject: 2200, Bytes: 7000}
 	e, err := New(rules, l)
 	if err != nil {
 		t.Fatal(err)
@@ -388,6 +389,18 @@ func TestMemoryIsBounded(t *testing.T) {
 	s := e.Stats()
 	if s.EvictedObjects == 0 || s.EvictedParts == 0 {
 		t.Errorf("nothing evicted: %+v", s)
+	}
+}
+
+// A flood of small writes must be accounted for with all that is kept of them.
+func TestPartSize(t *testing.T) {
+	if n := reflect.TypeFor[part]().Size(); n > partSize {
+		t.Errorf("a part takes %d bytes without what it points to, accounted for are %d", n, partSize)
+	}
+	e := write("a", 1, "x")
+	e.Call.File.Inner = "/" + strings.Repeat("n", 4000)
+	if n := (&part{e}).bytes(); n < partSize+4000 {
+		t.Errorf("a part with a long name: %d bytes", n)
 	}
 }
 

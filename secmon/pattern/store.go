@@ -15,12 +15,12 @@ import (
 type Limits struct {
 	Objects        int // objects with parts
 	PartsPerObject int
-	BytesPerObject int // bytes of parts
-	Bytes          int // bytes of parts, all objects together
+	BytesPerObject int // that parts take, see part.bytes
+	Bytes          int // that parts take, all objects together
 }
 
 // DefaultLimits suit a host of a few hundred VMs.
-var DefaultLimits = Limits{Objects: 8192, PartsPerObject: 1024, BytesPerObject: 1 << 20, Bytes: 64 << 20}
+var DefaultLimits = Limits{Objects: 8192, PartsPerObject: 1024, BytesPerObject: 2 << 20, Bytes: 64 << 20}
 
 // part is one contribution to an object. The event's payload is what is known
 // of it, its size how long it is.
@@ -28,7 +28,16 @@ type part struct {
 	event event.Event
 }
 
-func (p *part) bytes() int { return len(p.event.Call.Payload) }
+// partSize is what a part takes at least: a guest that writes single bytes
+// makes many.
+const partSize = 512
+
+// bytes is the memory that a part takes: its payload, and what the guest had a
+// say in of what is reported of the act.
+func (p *part) bytes() int {
+	c := &p.event.Call
+	return partSize + cap(c.Payload) + len(c.Path) + len(c.File.Path) + len(c.File.Inner)
+}
 
 // object is a file that parts were contributed to.
 type object struct {
@@ -170,7 +179,7 @@ func (s *store) contribute(o *object, e event.Event) {
 	i, _ := slices.BinarySearchFunc(o.parts, e, func(p part, e event.Event) int { return order(p.event, e) })
 	o.parts = slices.Insert(o.parts, i, part{e})
 	o.version++
-	n := len(e.Call.Payload)
+	n := o.parts[i].bytes()
 	o.bytes += n
 	s.bytes += n
 	drop := 0
