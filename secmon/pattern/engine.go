@@ -98,11 +98,38 @@ func (e *Engine) Needs() Needs {
 // Parts are ordered by the time of their events, in whatever order they are
 // observed; a trigger is decided on what has been observed before it.
 func (e *Engine) Observe(ev event.Event) (Verdict, []event.Event) {
+	t := e.take(ev)
+	if t == nil {
+		return Pass, nil
+	}
+	// A guest can make this take long, but only for itself: nobody else's act
+	// waits for it.
+	findings := make(map[int]*event.Finding)
+	for _, i := range t.rules {
+		if f := e.rules[i].evaluate(t.parts, ev); f != nil {
+			findings[i] = f
+		}
+	}
+	return e.conclude(t, ev, findings)
+}
+
+// trigger is an act that could complete a pattern, and its object as it was
+// when the act was observed.
+type trigger struct {
+	rules   []int
+	object  *object
+	version uint64
+	parts   []part
+}
+
+// take stores what an event contributes. It gives nil unless the act could
+// complete a pattern.
+func (e *Engine) take(ev event.Event) *trigger {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stats.Events++
 	if ev.Kind != event.Syscall {
-		return Pass, nil
+		return nil
 	}
 	c := &ev.Call
 	if slices.Contains(nameCalls, c.Name) && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
@@ -117,28 +144,36 @@ func (e *Engine) Observe(ev event.Event) (Verdict, []event.Event) {
 		e.store.contribute(o, ev)
 		e.stats.Parts++
 	}
-	return Pass, nil
+	return nil
 }
 
-// trigger evaluates the rules that an act could complete.
-func (e *Engine) trigger(ev event.Event, rules []int) (Verdict, []event.Event) {
+// trigger finds what an act that rules watch for is done to.
+func (e *Engine) trigger(ev event.Event, rules []int) *trigger {
 	e.stats.Triggers++
 	if ev.Call.Missing&(event.MissingPath|event.MissingFile) != 0 {
 		e.stats.Undecided++
-		return Pass, nil
+		return nil
 	}
 	if ev.Call.File.Share == "" {
-		return Pass, nil
+		return nil
 	}
 	o := e.store.find(ev.Call.File)
 	if o == nil {
-		return Pass, nil
+		return nil
 	}
 	e.store.expire(o, ev.Time-int64(e.span))
+	return &trigger{rules, o, o.version, slices.Clone(o.parts)}
+}
+
+// conclude says what becomes of an act in which rules found something, and
+// tells of what has not been told before.
+func (e *Engine) conclude(t *trigger, ev event.Event, findings map[int]*event.Finding) (Verdict, []event.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	verdict := Pass
 	var alerts []event.Event
-	for _, i := range rules {
-		finding := e.rules[i].evaluate(o, ev)
+	for _, i := range t.rules {
+		finding := findings[i]
 		if finding == nil {
 			continue
 		}
@@ -146,14 +181,14 @@ func (e *Engine) trigger(ev event.Event, rules []int) (Verdict, []event.Event) {
 			verdict = Verdict{Errno: unix.EPERM}
 		}
 		key := alertKey{i, ev.VM}
-		if o.alerted[key] == o.version {
+		if t.object.alerted[key] == t.version {
 			e.stats.Repeated++
 			continue
 		}
-		if o.alerted == nil {
-			o.alerted = make(map[alertKey]uint64)
+		if t.object.alerted == nil {
+			t.object.alerted = make(map[alertKey]uint64)
 		}
-		o.alerted[key] = o.version
+		t.object.alerted[key] = t.version
 		e.stats.Alerts++
 		alerts = append(alerts, event.Event{
 			Time: ev.Time, Kind: event.Alert, VM: ev.VM, VCPU: ev.VCPU,
@@ -167,11 +202,12 @@ func (e *Engine) trigger(ev event.Event, rules []int) (Verdict, []event.Event) {
 	return verdict, alerts
 }
 
-// evaluate matches one rule on an object that an act has been done to.
-func (r *Rule) evaluate(o *object, ev event.Event) *event.Finding {
+// evaluate matches one rule on the parts of an object that an act has been
+// done to.
+func (r *Rule) evaluate(all []part, ev event.Event) *event.Finding {
 	s := &r.Splice
 	var parts []part
-	for _, p := range o.parts {
+	for _, p := range all {
 		age := ev.Time - p.event.Time
 		if age >= 0 && age <= int64(s.Timespan) && slices.Contains(s.Parts, p.event.Call.Name) {
 			parts = append(parts, p)

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -244,6 +246,28 @@ func TestAlertOnceBlockAlways(t *testing.T) {
 	}
 	if s := e.Stats(); s.Repeated != 2 || s.Alerts != 2 || s.Triggers != 4 || s.Parts != 2 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// Matching does not hold the engine up, and still each VM's attempts are told
+// of once and refused always.
+func TestManyTriggersAtOnce(t *testing.T) {
+	e := shippedEngine(t)
+	observe(e, write("a", 1, first), write("b", 2, second))
+	var all sync.WaitGroup
+	var told, refused atomic.Int64
+	for i := range 64 {
+		all.Go(func() {
+			v, alerts := e.Observe(exec(fmt.Sprint("c", i%4), int64(3+i)))
+			told.Add(int64(len(alerts)))
+			if v.Errno == unix.EPERM {
+				refused.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if s := e.Stats(); told.Load() != 4 || refused.Load() != 64 || s.Repeated != 60 {
+		t.Errorf("%d alerts of 4 VMs, %d of 64 refused, %+v", told.Load(), refused.Load(), s)
 	}
 }
 
