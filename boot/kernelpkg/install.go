@@ -88,6 +88,9 @@ func (p *Package) install(d *deb.Package, final string) error {
 	if err := d.Unpack(unpacked, wantedFile); err != nil {
 		return err
 	}
+	if err := removeLinks(unpacked); err != nil {
+		return err
+	}
 	if err := os.Mkdir(ready, 0o755); err != nil {
 		return err
 	}
@@ -102,6 +105,17 @@ func (p *Package) install(d *deb.Package, final string) error {
 		return err
 	}
 	return replace(ready, final, filepath.Join(tmp, "old"))
+}
+
+// removeLinks removes what is no regular file: a package from anywhere could
+// have us read, or keep, what its links lead to on this machine.
+func removeLinks(dir string) error {
+	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Type().IsRegular() {
+			return err
+		}
+		return os.Remove(file)
+	})
 }
 
 // removeStale removes what installations left that were killed. That it cannot

@@ -177,6 +177,9 @@ func TestInstallRefuses(t *testing.T) {
 		"two kernels":        {testkernel.Deb(expand.Gzip, amd64, vmlinuz, testkernel.File{Name: "boot/vmlinuz-2", Data: vmlinuz.Data}), "2 kernels"},
 		"kernel for another": {testkernel.Deb(expand.Gzip, arm64, vmlinuz), "is for amd64, its package for arm64"},
 		"no kernel inside":   {testkernel.Deb(expand.Gzip, amd64, testkernel.File{Name: "boot/vmlinuz-1", Data: make([]byte, 1000)}), "a file full of zeros"},
+		"kernel is a link":   {testkernel.Deb(expand.Gzip, amd64, testkernel.File{Name: "boot/vmlinuz-1", Link: "/proc/self/exe"}), "0 kernels"},
+		"vast module": {testkernel.Deb(expand.Gzip, amd64, vmlinuz,
+			testkernel.File{Name: "lib/modules/1/kernel/virtio_mmio.ko", Data: make([]byte, maxModule+1)}), "more than 64 MiB"},
 		"bad module": {testkernel.Deb(expand.Gzip, amd64, vmlinuz,
 			testkernel.File{Name: "lib/modules/1/kernel/virtio_mmio.ko", Data: []byte("not a module")}), "virtio_mmio.ko"},
 	} {
@@ -190,6 +193,23 @@ func TestInstallRefuses(t *testing.T) {
 		if err != nil || err2 != nil || len(left)+len(hidden) > 0 {
 			t.Errorf("%s: left behind: %q %q", name, left, hidden)
 		}
+	}
+}
+
+// A package must not have files of this machine read in its place.
+func TestInstallFollowsNoLinks(t *testing.T) {
+	cache(t)
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, testkernel.Module(""), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := install(t, testkernel.Deb(expand.Gzip, "Package: x\nArchitecture: amd64\nVersion: 1\n",
+		testkernel.File{Name: "boot/vmlinuz-1", Data: testkernel.BzImage(expand.Gzip, testkernel.ELF())},
+		testkernel.File{Name: "boot/config-1", Link: elsewhere},
+		testkernel.File{Name: "lib/modules/1/modules.builtin", Link: "/dev/zero"},
+		testkernel.File{Name: "lib/modules/1/kernel/virtio_mmio.ko", Link: elsewhere}))
+	if len(p.Modules) != 0 || p.ConfigPath != "" {
+		t.Errorf("modules %v, configuration %q", moduleNames(p.Modules), p.ConfigPath)
 	}
 }
 

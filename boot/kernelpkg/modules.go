@@ -15,8 +15,22 @@ import (
 	"warder/boot/expand"
 )
 
-// maxModule bounds an expanded module, in bytes.
+// maxModule bounds a module, packed and expanded, in bytes.
 const maxModule = 64 << 20
+
+// readFile reads a file of a package, of at most maxModule bytes.
+func readFile(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxModule+1))
+	if err == nil && len(data) > maxModule {
+		err = fmt.Errorf("%s: more than %d MiB", filepath.Base(file), maxModule>>20)
+	}
+	return data, err
+}
 
 // moduleName is the name under which the kernel knows the module in a file such
 // as virtio-rng.ko.xz.
@@ -104,7 +118,7 @@ func installModules(from, dir string, wanted []string) (modules []Module, builti
 
 // readBuiltin adds the modules that a kernel has inside.
 func readBuiltin(file string, names map[string]bool) error {
-	text, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if err != nil {
 		return err
 	}
@@ -117,7 +131,7 @@ func readBuiltin(file string, names map[string]bool) error {
 // installModule expands the module in file to path and returns the names of the
 // modules it needs.
 func installModule(file, path string) ([]string, error) {
-	packed, err := os.ReadFile(file)
+	packed, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
