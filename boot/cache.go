@@ -125,8 +125,13 @@ func fillCached(path string, fill func(io.Writer) error) (_ expanded, err error)
 		}
 		return nil, err
 	}
-	_, err = w.Write(binary.LittleEndian.AppendUint32(nil, crc.Sum32()))
-	if err := errors.Join(err, w.w.Flush(), f.Chmod(0o644), os.Rename(f.Name(), path)); err != nil {
+	if _, err = w.Write(binary.LittleEndian.AppendUint32(nil, crc.Sum32())); err == nil {
+		err = errors.Join(w.w.Flush(), f.Chmod(0o644))
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	return verify(f)
