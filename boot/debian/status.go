@@ -24,6 +24,7 @@ func runReporting(cmd *exec.Cmd, report func(percent float64)) error {
 		return err
 	}
 	parseStatus(r, report)
+	io.Copy(io.Discard, r) // what was no status line must not stop its writer
 	return cmd.Wait()
 }
 
