@@ -24,6 +24,9 @@ type GuestError struct {
 func (e *GuestError) Error() string { return e.Cause }
 func (e *GuestError) Unwrap() error { return e.Exit.Err }
 
+// Ended says what became of the VM; it waits for its machine to end.
+func (vm *ServiceVM) Ended() *GuestError { return gone(vm.machine.Wait(), vm.serial.bytes()) }
+
 const (
 	panicMark = "Kernel panic - not syncing: "
 	initMark  = "warder-init: "

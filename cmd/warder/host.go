@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
+	"warder/vmm"
 	"warder/vmm/hostinfo"
 )
 
@@ -116,37 +118,43 @@ func runHost(ctx context.Context, f hostFlags) error {
 // commands runs the command of each VM and waits for all of them, or for the
 // end of ctx. It gives the number of those that failed.
 func (h *host) commands(ctx context.Context, cfg hostConfig, out *printer) int {
-	var mu sync.Mutex
-	failures := 0
+	var failures atomic.Int32
 	var all sync.WaitGroup
 	for _, v := range cfg.VMs {
 		all.Go(func() {
-			vm := h.vms[v.Name]
-			if len(v.Command) == 0 {
-				select {
-				case <-ctx.Done():
-				case <-vm.Done():
-				}
-				return
-			}
-			lines := out.lines(v.Name)
-			defer lines.Close()
-			status, err := vm.Run(ctx, proto.Command{Args: v.Command}, control.Stdio{Out: lines, Err: lines})
-			if ctx.Err() != nil {
-				return
-			}
-			if err != nil {
-				out.note(v.Name, "failed: "+err.Error())
-			} else {
-				out.note(v.Name, fmt.Sprintf("command ended with status %d", status.ExitCode()))
-			}
-			if err != nil || status.ExitCode() != 0 {
-				mu.Lock()
-				failures++
-				mu.Unlock()
+			if !h.command(ctx, v, out) {
+				failures.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	return failures
+	return int(failures.Load())
+}
+
+// command runs the command of a VM, or waits for the VM to end. It reports
+// whether that went well; being told to stop is no failure.
+func (h *host) command(ctx context.Context, v hostVM, out *printer) bool {
+	vm := h.vms[v.Name]
+	if len(v.Command) == 0 {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-vm.Done():
+		}
+		e := vm.Ended()
+		out.note(v.Name, "ended: "+e.Error())
+		return e.Exit.Reason == vmm.PowerOff
+	}
+	lines := out.lines(v.Name)
+	defer lines.Close()
+	status, err := vm.Run(ctx, proto.Command{Args: v.Command}, control.Stdio{Out: lines, Err: lines})
+	switch {
+	case ctx.Err() != nil:
+		return true
+	case err != nil:
+		out.note(v.Name, "failed: "+err.Error())
+	default:
+		out.note(v.Name, fmt.Sprintf("command ended with status %d", status.ExitCode()))
+	}
+	return err == nil && status.ExitCode() == 0
 }

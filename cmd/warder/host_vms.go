@@ -30,7 +30,8 @@ type host struct {
 const bootTime = 2 * time.Minute
 
 // startHost starts all VMs of a configuration and arms their traps. When one
-// fails, none is left. What happens is handed to out.
+// fails, the others are given up at once and none is left. What happens is
+// handed to out.
 func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error) {
 	rules, err := loadRules(cfg.Rules)
 	if err != nil {
@@ -49,26 +50,27 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	}
 	h := &host{watch: w, vms: make(map[string]*supervisor.ServiceVM)}
 	h.read(out)
+	starting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	var mu sync.Mutex
-	var errs []error
 	var all sync.WaitGroup
 	for _, v := range cfg.VMs {
 		all.Go(func() {
 			// They boot at once and share the host's CPUs.
-			vm, err := h.start(ctx, v, cfg.Kernel, bootTime*time.Duration(len(cfg.VMs)))
+			vm, err := h.start(starting, v, cfg.Kernel, bootTime*time.Duration(len(cfg.VMs)))
+			if err != nil {
+				giveUp(fmt.Errorf("vm %s: %w", v.Name, err)) // the first counts
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if vm != nil {
 				h.vms[v.Name] = vm
 			}
-			if err != nil {
-				errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
-			}
 		})
 	}
 	all.Wait()
-	if len(errs) > 0 {
-		return nil, errors.Join(append(errs, h.stop())...)
+	if err := context.Cause(starting); err != nil {
+		return nil, errors.Join(err, h.stop())
 	}
 	return h, nil
 }
