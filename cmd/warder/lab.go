@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -19,12 +21,8 @@ import (
 	"warder/lab"
 )
 
-// Exit statuses of the lab's own: what containers use when the runtime failed,
-// as opposed to the command in it, and what timeout(1) uses.
-const (
-	statusLab     = 125
-	statusTimeout = 124
-)
+// statusTimeout is what timeout(1) exits with.
+const statusTimeout = 124
 
 var errLabTimeout = errors.New("the command was killed after its timeout")
 
@@ -58,12 +56,13 @@ means that the lab itself failed.`,
   warder lab --results out --icount -- ./bench.test -test.bench .`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && !f.prepare {
-				return errors.New("which command should run in the lab? give it after --")
+				return failed(errors.New("which command should run in the lab? give it after --"))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return runLab(cmd.Context(), f, args) },
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.StringVar(&f.cfg.Arch, "arch", "", "architecture, amd64 or arm64 (default this machine's)")
@@ -92,21 +91,23 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 	for _, s := range f.files {
 		file, err := parseFile(s)
 		if err != nil {
-			return err
+			return failed(err)
 		}
 		f.cfg.Files = append(f.cfg.Files, file)
 	}
 	f.cfg.Guests = f.cfg.Init == "" // with warder in the machine, a guest kernel
 	if f.qemu != "" {
-		q, err := lab.Unpacked(f.qemu, f.cfg.Arch)
+		q, err := lab.Unpacked(f.qemu, cmp.Or(f.cfg.Arch, runtime.GOARCH))
 		if err != nil {
-			return err
+			return failed(err)
 		}
 		f.cfg.QEMU = q
 	}
 	if f.prepare {
-		_, err := lab.Prepare(ctx, f.cfg)
-		return err
+		if _, err := lab.Prepare(ctx, f.cfg); err != nil {
+			return failed(err)
+		}
+		return nil
 	}
 	c := lab.Command{Args: args, Env: f.env, Dir: f.dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if f.results != "" {
@@ -126,16 +127,13 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 }
 
 // rerunInLab runs a warder command line, without the word warder, in the lab.
-// It takes the files that the command line names along at their own paths.
-// stdin may be nil; tty gives the command this process's terminal.
+// It takes the files that the command line names, by absolute paths, along at
+// the same paths. stdin may be nil; tty gives the command this process's
+// terminal.
 func rerunInLab(ctx context.Context, arch string, args []string, files []string, stdin io.Reader, tty bool) error {
 	cfg := lab.Config{Arch: arch, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	for _, f := range files {
-		file, err := parseFile(f)
-		if err != nil {
-			return err
-		}
-		cfg.Files = append(cfg.Files, file)
+		cfg.Files = append(cfg.Files, lab.File{Host: f, Guest: f})
 	}
 	c := lab.Command{Args: args, Stdin: stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return labExit(ctx, lab.Rerun, cfg, c, tty)
@@ -145,7 +143,7 @@ func rerunInLab(ctx context.Context, arch string, args []string, files []string,
 func labExit(ctx context.Context, run func(context.Context, lab.Config, lab.Command) (lab.Exit, error), cfg lab.Config, c lab.Command, tty bool) error {
 	ctx, restore, err := attach(ctx, &c, tty)
 	if err != nil {
-		return err
+		return failed(err)
 	}
 	exit, err := run(ctx, cfg, c)
 	restore()
@@ -153,7 +151,7 @@ func labExit(ctx context.Context, run func(context.Context, lab.Config, lab.Comm
 	case errors.Is(err, errLabTimeout):
 		exit.Status = statusTimeout
 	case err != nil && exit.Status == 0:
-		exit.Status = statusLab
+		exit.Status = statusFailed
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "warder lab:", err)

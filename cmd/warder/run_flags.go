@@ -38,8 +38,11 @@ type runFlags struct {
 type size uint64
 
 func (s *size) String() string {
-	if *s == 0 {
+	switch {
+	case *s == 0:
 		return ""
+	case *s%(1<<20) != 0:
+		return strconv.FormatUint(uint64(*s)>>10, 10) + "K"
 	}
 	return strconv.FormatUint(uint64(*s)>>20, 10) + "M"
 }

@@ -20,6 +20,10 @@ func TestSize(t *testing.T) {
 		if err := got.Set(in); err != nil || got != want {
 			t.Errorf("%s: %d, error %v; want %d", in, got, err, want)
 		}
+		var again size
+		if err := again.Set(got.String()); err != nil || again != want {
+			t.Errorf("%s: written as %s, which is %d, error %v", in, &got, again, err)
+		}
 	}
 	for _, in := range []string{"", "0", "M", "-1", "1.5G", "5X", "99999999999T", "1 G"} {
 		var got size
