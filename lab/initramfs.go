@@ -14,9 +14,9 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
-	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
+	"warder/boot/expand"
 	"warder/lab/outer"
 )
 
@@ -89,12 +89,12 @@ func collect(cfg Config) (tree, error) {
 		}
 	}
 	for i, m := range cfg.Modules {
-		name := strings.TrimSuffix(filepath.Base(m), ".xz")
+		name, _, _ := strings.Cut(filepath.Base(m), ".ko")
 		s, err := moduleFile(m)
 		if err != nil {
 			return nil, err
 		}
-		t.add(fmt.Sprintf("%s/%03d-%s", outer.ModulesDir, i, name), s)
+		t.add(fmt.Sprintf("%s/%03d-%s.ko", outer.ModulesDir, i, name), s)
 	}
 	for _, f := range cfg.Files {
 		if err := t.addFile(f); err != nil {
@@ -246,24 +246,29 @@ func hostFile(name string) (source, error) {
 	}}, nil
 }
 
-// moduleFile is a kernel module, uncompressed on the way.
+// maxModule bounds a kernel module, expanded, in bytes.
+const maxModule = 256 << 20
+
+// moduleFile is a kernel module, expanded on the way.
 func moduleFile(name string) (source, error) {
 	s, err := hostFile(name)
-	if err != nil || !strings.HasSuffix(name, ".xz") {
+	if err != nil {
 		return s, err
 	}
 	s.open = func() (content, error) {
-		f, err := os.Open(name)
+		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
-		x, err := xz.NewReader(bufio.NewReader(f))
-		if err != nil {
+		m := expand.Detect(b)
+		if m == "" {
+			return inMemory{bytes.NewReader(b)}, nil
+		}
+		var module bytes.Buffer
+		if _, err := expand.Copy(&module, m, bytes.NewReader(b), maxModule); err != nil {
 			return nil, err
 		}
-		b, err := io.ReadAll(x)
-		return inMemory{bytes.NewReader(b)}, err
+		return inMemory{bytes.NewReader(module.Bytes())}, nil
 	}
 	return s, nil
 }

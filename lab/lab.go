@@ -32,7 +32,7 @@ type Config struct {
 
 	QEMU     QEMU     // the emulator; default the installed one if new enough, else one fetched
 	Kernel   string   // bzImage, vmlinux with a PVH entry, or arm64 Image; default the guest kernel
-	Modules  []string // kernel modules (.ko, .ko.xz) of Kernel in the order they are loaded
+	Modules  []string // kernel modules of Kernel, compressed or not, in the order they are loaded
 	Init     string   // the machine's /init, a static binary that calls outer.Main; default warder
 	Packages []string // Debian packages to have in the machine, with what they depend on
 	Files    []File   // what else its file system holds

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"warder/boot"
 	"warder/boot/debian"
 )
@@ -132,19 +130,13 @@ func unpackOnce(ctx context.Context, dir string, fill func(dir string) error) (s
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	unlock, err := debian.Lock(ctx, dir+".lock")
 	if err != nil {
 		return "", err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
+	defer unlock()
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return "", context.Cause(ctx)
 	}
 	half := dir + ".part"
 	if err := os.RemoveAll(half); err != nil {

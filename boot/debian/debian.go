@@ -99,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lock(ctx, filepath.Join(apt.dir, "lock"))
+	unlock, err := Lock(ctx, filepath.Join(apt.dir, "lock"))
 	if err != nil {
 		return nil, err
 	}

@@ -197,7 +197,7 @@ func TestOpenTogether(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	unlock, err := lock(t.Context(), filepath.Join(state, "amd64-bookworm-backports", "lock"))
+	unlock, err := Lock(t.Context(), filepath.Join(state, "amd64-bookworm-backports", "lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

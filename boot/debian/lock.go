@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock at path, for which it waits as long as ctx allows. apt has
-// locks as well, but gives up when another process holds one.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
+// Lock takes the lock that is the file at path, for which it waits as long as
+// ctx allows, and returns what gives it back. apt has locks as well, but gives
+// up when another process holds one.
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
@@ -29,7 +30,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		case <-time.After(retry):
 		}
 	}
