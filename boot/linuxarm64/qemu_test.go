@@ -2,22 +2,14 @@ package linuxarm64
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
-
-	"github.com/u-root/u-root/pkg/cpio"
 
 	"warder/boot"
 	"warder/boot/fdt"
-	"warder/boot/kernelpkg"
 	"warder/internal/oracle"
+	"warder/internal/testqemu"
 )
 
 // qemuRAM is where the guest's memory begins here. QEMU puts a device tree of
@@ -32,14 +24,7 @@ func TestQEMU(t *testing.T) {
 		t.Skip("boots a kernel in an emulator")
 	}
 	qemu := oracle.Command(t, "qemu-system-aarch64", "qemu-system-arm")
-	pkg, err := kernelpkg.Find("arm64")
-	if err != nil {
-		oracle.Missing(t, err.Error())
-	}
-	kernel, err := boot.Open(pkg.KernelPath, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	kernel, release := testqemu.Kernel(t, "arm64")
 	for _, gic := range []int{3, 2} {
 		t.Run(fmt.Sprintf("GICv%d", gic), func(t *testing.T) {
 			cfg := qemuConfig(t, kernel, gic)
@@ -47,9 +32,12 @@ func TestQEMU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			log := runQEMU(t, qemu, l, cfg.Machine)
-			for _, want := range []string{
-				"Linux version " + pkg.Release,
+			log := testqemu.Run(t, qemu, []string{
+				"-M", fmt.Sprintf("virt,acpi=off,gic-version=%d", gic), "-cpu", "cortex-a72", "-smp", fmt.Sprint(cfg.Machine.CPUs),
+				"-accel", "tcg",
+			}, firmware(&l.CPU), l.Segments)
+			testqemu.Said(t, log, []string{
+				"Linux version " + release,
 				"Machine model: warder",
 				"Kernel command line: " + cfg.Machine.Bootargs,
 				"psci: PSCIv1.",
@@ -63,19 +51,7 @@ func TestQEMU(t *testing.T) {
 				"Trying to unpack rootfs image as initramfs...",
 				"Freeing initrd memory: 20", // both parts, rounded to pages
 				"Unable to mount root fs",
-			} {
-				if !strings.Contains(log, want) {
-					t.Errorf("the kernel did not say %q", want)
-				}
-			}
-			for _, bad := range []string{"[Firmware Bug]", "WARNING:", "BUG:"} {
-				if i := strings.Index(log, bad); i >= 0 {
-					t.Errorf("the kernel said %q", log[i:min(len(log), i+200)])
-				}
-			}
-			if t.Failed() {
-				t.Log(log)
-			}
+			}, nil)
 		})
 	}
 }
@@ -84,14 +60,6 @@ func TestQEMU(t *testing.T) {
 // of another kind than ours.
 func qemuConfig(t *testing.T, kernel *boot.Kernel, gic int) Config {
 	t.Helper()
-	var archive bytes.Buffer
-	w := cpio.Newc.Writer(&archive)
-	if err := cpio.WriteRecords(w, []cpio.Record{cpio.StaticFile("filler", strings.Repeat("x", 1<<20), 0o644)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
 	machine := fdt.Config{
 		CPUs:      2,
 		RAM:       []fdt.Range{{Base: qemuRAM, Size: 254 << 20}},
@@ -110,36 +78,7 @@ func qemuConfig(t *testing.T, kernel *boot.Kernel, gic int) Config {
 	if gic == 3 {
 		machine.GIC.Second = fdt.Range{Base: 0x80a0000, Size: 0xf60000}
 	}
-	// Two parts, the first of an odd length.
-	return Config{Kernel: kernel, Initrd: [][]byte{append(archive.Bytes(), 0), archive.Bytes()}, Machine: machine}
-}
-
-func runQEMU(t *testing.T, qemu string, l *Layout, machine fdt.Config) string {
-	t.Helper()
-	dir := t.TempDir()
-	rom := filepath.Join(dir, "rom")
-	if err := os.WriteFile(rom, firmware(&l.CPU), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{
-		"-M", fmt.Sprintf("virt,acpi=off,gic-version=%d", machine.GIC.Version), "-accel", "tcg", "-cpu", "cortex-a72",
-		"-smp", fmt.Sprint(machine.CPUs), "-m", "256", "-bios", rom,
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-	}
-	for i, s := range l.Segments {
-		path := filepath.Join(dir, fmt.Sprint(i))
-		if err := os.WriteFile(path, s.Data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "-device", fmt.Sprintf("loader,file=%s,addr=%#x,force-raw=on", path, s.Addr))
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, qemu, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("QEMU: %v\n%s", err, out)
-	}
-	return string(out)
+	return Config{Kernel: kernel, Initrd: testqemu.Initrd(t), Machine: machine}
 }
 
 // firmware brings the first CPU into the state c.
