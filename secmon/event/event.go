@@ -20,6 +20,39 @@ const (
 	Alert
 	// Loss stands for events of one VM that found the queue full: Lost.
 	Loss
+	// Task is a process that began, ran a program, or ended: Action, Process.
+	Task
+	// FileAct is something done to a file, by a channel that sees files and not
+	// system calls: Action, Process, Call.File.
+	FileAct
+	// Flow is a connection that began, changed or ended: Action, Process where
+	// known, Net.
+	Flow
+	// Packet is a message of a flow, decoded: Action, Net with what it held.
+	Packet
+	// Guard is a finding of the protection inside a guest: Action, Message,
+	// Process and Call.File where they apply.
+	Guard
+	// Host is something done to the host's parameters, hardware or files:
+	// Action, Process, Call.File or Message. VM is empty where no VM did it.
+	Host
+	// Introspection is a change of protected data or a difference between a
+	// guest's view and ours: Action, Message, Process where known.
+	Introspection
+	// LogLine is a line of a guest's log: Log.
+	LogLine
+)
+
+// Actions of tasks, files and flows. Other kinds have words of their channels.
+const (
+	Began   = "start" // a process by fork, a flow
+	Ran     = "exec"  // a process runs another program
+	Ended   = "end"
+	Created = "creation"
+	Changed = "change"
+	Removed = "deletion"
+	Renamed = "rename"
+	Opened  = "access"
 )
 
 // Event is one report. Strings may be shared between events; nothing in an
@@ -31,14 +64,19 @@ type Event struct {
 	VM   string
 	VCPU int32
 
+	// Action says what was done, for kinds where the kind alone does not.
+	Action  string
 	Process Process
 	Call    Call
+	Net     *Net
+	Log     *Log
 	Message string
 	Lost    uint64
 	Finding *Finding
 }
 
 // Process is the task of a guest that acts. It is as the guest's kernel says.
+// What is not known is empty.
 type Process struct {
 	PID    uint32 // of the process
 	TID    uint32 // of the thread
@@ -46,6 +84,20 @@ type Process struct {
 	UID    uint32
 	EUID   uint32
 	Name   string // the kernel's comm, at most 15 bytes
+	// Exe is the path of the program that the process runs; of an execve, of
+	// the one that it is about to run.
+	Exe string
+	// Args are the program's arguments, each with a NUL behind it, as in
+	// /proc/PID/cmdline.
+	Args string
+	Dir  string // the working directory
+	User string // the name that UID has in the guest
+	// Login is the user id with which the session began, the audit subsystem's
+	// auid, if LoggedIn.
+	Login    uint32
+	LoggedIn bool
+	// ParentExe and ParentArgs are those of the process Parent.
+	ParentExe, ParentArgs string
 }
 
 // Call is a system call: what it was asked to do. It may still fail.
@@ -139,4 +191,10 @@ type Finding struct {
 	Matched []string
 	// Response is what the rule asks for: "alert", or "block".
 	Response string
+	// Count is how many matches this alert stands for, this one included; more
+	// than 1 where earlier ones were held back by the rule's throttle. Excepted
+	// is how many more of its matches an exception kept quiet. 0 is the same
+	// as 1 for events of before there was a count.
+	Count    uint64
+	Excepted uint64
 }

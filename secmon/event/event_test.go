@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -24,12 +25,31 @@ func samples() []Event {
 		{Time: 1, Seq: 1, Kind: Syscall, VM: "b", Call: Call{Name: "execve", FD: -1, Path: "./x", Missing: MissingProcess | MissingFile}},
 		{Time: 2, Kind: Lifecycle, VM: "c", Message: "started"},
 		{Time: 3, Kind: Loss, VM: "c", Lost: 12},
+		{Time: 5, Kind: Task, Action: Ran, VM: "a", Process: Process{
+			PID: 9, TID: 9, Parent: 8, UID: 33, EUID: 33, Name: "sh", Exe: "/bin/sh", Args: "sh\x00-c\x00a b\x00", Dir: "/",
+			User: "www-data", LoggedIn: true, ParentExe: "/usr/sbin/x", ParentArgs: "x\x00\x00",
+		}},
+		{Time: 6, Kind: FileAct, Action: Removed, VM: "a", Call: Call{File: File{Path: "/x", Size: -1}}},
+		{Time: 7, Kind: Flow, Action: Began, VM: "a", Net: &Net{
+			Flow: 1 << 63, Transport: "tcp", Source: netip.MustParseAddrPort("10.0.0.1:40000"), Destination: netip.MustParseAddrPort("[fe80::1]:443"),
+			SourceVM: "a", Host: "example.org", VLAN: 4094, Initiated: true, Bytes: [2]uint64{1, 2}, Packets: [2]uint64{3, 4},
+		}},
+		{Time: 8, Kind: Packet, Action: "query", Net: &Net{
+			Transport: "udp", Application: "dns", DNS: &DNS{Name: "a.b", Type: "A", Code: "NOERROR", Answers: []string{"1.2.3.4"}},
+			HTTP: &HTTP{"GET", "h", "/p", "q=1", "ua", 200}, TLS: &TLS{"s", []string{"h2"}, "j"}, Payload: []byte{0, 255},
+		}},
+		{Time: 9, Kind: Guard, Action: "blocked", VM: "a", Message: "eicar", Call: Call{File: File{Path: "/x"}}},
+		{Time: 10, Kind: Host, Action: "sysctl", Message: "kernel.x"},
+		{Time: 11, Kind: Introspection, Action: "text-written", VM: "a", Message: "m"},
+		{Time: 12, Kind: LogLine, VM: "a", Log: &Log{"sshd", "auth", 6, "text"}},
 		{Time: 4, Kind: Alert, Finding: &Finding{
 			RuleID: "id", RuleTitle: "t", Level: "high", VMs: []string{"a", "b"},
-			Acts: []Event{write}, Matched: []string{`x: "y"`}, Response: "block",
+			Acts: []Event{write}, Matched: []string{`x: "y"`}, Response: "block", Count: 3, Excepted: 1,
 		}},
 	}
 }
+
+var netips = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
 
 func TestJSONRoundTrip(t *testing.T) {
 	for _, want := range samples() {
@@ -44,7 +64,7 @@ func TestJSONRoundTrip(t *testing.T) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		if d := cmp.Diff(want, got); d != "" {
+		if d := cmp.Diff(want, got, netips); d != "" {
 			t.Errorf("%s: read back differently (-written +read):\n%s", line, d)
 		}
 	}
@@ -64,7 +84,7 @@ func TestJSONNames(t *testing.T) {
 		"@timestamp": "2025-11-22T08:26:40.123456789Z",
 		"ecs":        map[string]any{"version": ecsVersion},
 		"event": map[string]any{
-			"kind": "event", "category": []any{"file"}, "type": []any{"change", "denied"},
+			"kind": "event", "module": "warder", "dataset": "warder.syscall", "category": []any{"file"}, "type": []any{"change", "denied"},
 			"action": "write", "sequence": 7.0,
 		},
 		"host":    map[string]any{"name": "a", "type": "vm"},
@@ -90,8 +110,10 @@ func TestJSONRefusesWhatIsNotAnEvent(t *testing.T) {
 	for _, in := range []string{
 		`{}`,
 		`{"event":{"kind":"event","action":"other"}}`,
-		`{"event":{"kind":"event"},"warder":{"syscall":{"args":["0x0","0x0","0x0","0x0","0x0","nonsense"]}}}`,
-		`{"event":{"kind":"event"},"warder":{"syscall":{"args":["0","0","0","0","0","0"],"missing":["hope"]}}}`,
+		`{"event":{"dataset":"warder.nothing"}}`,
+		`{"event":{"dataset":"warder.syscall"}}`,
+		`{"event":{"dataset":"warder.syscall"},"warder":{"syscall":{"args":["0x0","0x0","0x0","0x0","0x0","nonsense"]}}}`,
+		`{"event":{"dataset":"warder.syscall"},"warder":{"syscall":{"args":["0","0","0","0","0","0"],"missing":["hope"]}}}`,
 	} {
 		var e Event
 		if err := json.Unmarshal([]byte(in), &e); err == nil {

@@ -3,8 +3,9 @@ package event
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,17 +38,27 @@ func (e *Event) UnmarshalJSON(p []byte) error {
 // ecsVersion is the version of the schema that field names are from.
 const ecsVersion = "8.11.0"
 
+// line is an event as JSON has it.
 type line struct {
-	Timestamp time.Time  `json:"@timestamp"`
-	ECS       ecsMeta    `json:"ecs"`
-	Message   string     `json:"message,omitempty"`
-	Event     ecsEvent   `json:"event"`
-	Host      *ecsHost   `json:"host,omitempty"`
-	Process   *ecsProc   `json:"process,omitempty"`
-	User      *ecsUser   `json:"user,omitempty"`
-	File      *ecsFile   `json:"file,omitempty"`
-	Rule      *ecsRule   `json:"rule,omitempty"`
-	Warder    warderPart `json:"warder"`
+	Timestamp   time.Time  `json:"@timestamp"`
+	ECS         ecsMeta    `json:"ecs"`
+	Message     string     `json:"message,omitempty"`
+	Event       ecsEvent   `json:"event"`
+	Host        *ecsHost   `json:"host,omitempty"`
+	Process     *ecsProc   `json:"process,omitempty"`
+	User        *ecsUser   `json:"user,omitempty"`
+	File        *ecsFile   `json:"file,omitempty"`
+	Source      *ecsEnd    `json:"source,omitempty"`
+	Destination *ecsEnd    `json:"destination,omitempty"`
+	Network     *ecsNet    `json:"network,omitempty"`
+	DNS         *ecsDNS    `json:"dns,omitempty"`
+	HTTP        *ecsHTTP   `json:"http,omitempty"`
+	URL         *ecsURL    `json:"url,omitempty"`
+	UserAgent   *ecsAgent  `json:"user_agent,omitempty"`
+	TLS         *ecsTLS    `json:"tls,omitempty"`
+	Log         *ecsLog    `json:"log,omitempty"`
+	Rule        *ecsRule   `json:"rule,omitempty"`
+	Warder      warderPart `json:"warder"`
 }
 
 type ecsMeta struct {
@@ -56,6 +67,8 @@ type ecsMeta struct {
 
 type ecsEvent struct {
 	Kind     string   `json:"kind"`
+	Module   string   `json:"module"`
+	Dataset  string   `json:"dataset"` // which Kind
 	Category []string `json:"category,omitempty"`
 	Type     []string `json:"type,omitempty"`
 	Action   string   `json:"action"`
@@ -68,10 +81,14 @@ type ecsHost struct {
 }
 
 type ecsProc struct {
-	PID    uint32    `json:"pid"`
-	Name   string    `json:"name"`
-	Thread ecsThread `json:"thread"`
-	Parent ecsParent `json:"parent"`
+	PID         uint32    `json:"pid"`
+	Name        string    `json:"name"`
+	Executable  string    `json:"executable,omitempty"`
+	Args        []string  `json:"args,omitempty"`
+	CommandLine string    `json:"command_line,omitempty"`
+	Dir         string    `json:"working_directory,omitempty"`
+	Thread      ecsThread `json:"thread"`
+	Parent      ecsParent `json:"parent"`
 }
 
 type ecsThread struct {
@@ -79,11 +96,15 @@ type ecsThread struct {
 }
 
 type ecsParent struct {
-	PID uint32 `json:"pid"`
+	PID         uint32   `json:"pid"`
+	Executable  string   `json:"executable,omitempty"`
+	Args        []string `json:"args,omitempty"`
+	CommandLine string   `json:"command_line,omitempty"`
 }
 
 type ecsUser struct {
 	ID        string   `json:"id"`
+	Name      string   `json:"name,omitempty"`
 	Effective *ecsUser `json:"effective,omitempty"`
 }
 
@@ -98,19 +119,26 @@ type ecsRule struct {
 	Name string `json:"name"`
 }
 
+// warderPart is what the schema has no names for.
 type warderPart struct {
-	VCPU     int32      `json:"vcpu"`
-	Syscall  *callPart  `json:"syscall,omitempty"`
-	Lost     uint64     `json:"lost,omitempty"`
-	Level    string     `json:"level,omitempty"`
-	VMs      []string   `json:"vms,omitempty"`
-	Acts     []Event    `json:"acts,omitempty"`
-	Matched  []string   `json:"matched,omitempty"`
-	Response string     `json:"response,omitempty"`
-	Share    *sharePart `json:"share,omitempty"`
-	FS       string     `json:"filesystem,omitempty"`
-	Inner    string     `json:"inner_path,omitempty"`
-	Absent   bool       `json:"absent,omitempty"`
+	VCPU      int32      `json:"vcpu"`
+	Login     *uint32    `json:"login_id,omitempty"`
+	Syscall   *callPart  `json:"syscall,omitempty"`
+	Lost      uint64     `json:"lost,omitempty"`
+	Level     string     `json:"level,omitempty"`
+	VMs       []string   `json:"vms,omitempty"`
+	Acts      []Event    `json:"acts,omitempty"`
+	Matched   []string   `json:"matched,omitempty"`
+	Response  string     `json:"response,omitempty"`
+	Count     uint64     `json:"count,omitempty"`
+	Excepted  uint64     `json:"excepted,omitempty"`
+	Share     *sharePart `json:"share,omitempty"`
+	FS        string     `json:"filesystem,omitempty"`
+	Inner     string     `json:"inner_path,omitempty"`
+	Absent    bool       `json:"absent,omitempty"`
+	Flow      uint64     `json:"flow,omitempty"`
+	Initiated bool       `json:"initiated,omitempty"`
+	Payload   []byte     `json:"payload,omitempty"`
 }
 
 type sharePart struct {
@@ -133,12 +161,27 @@ type callPart struct {
 	Denied  uint16    `json:"denied_errno,omitempty"`
 }
 
-// kinds gives event.kind and event.action of the kinds that fix them.
+// kinds gives event.kind, the name in event.dataset, the category and, for
+// kinds that fix it, the action.
 var kinds = map[Kind]ecsEvent{
-	Lifecycle: {Kind: "event", Category: []string{"host"}, Type: []string{"info"}, Action: "lifecycle"},
-	Syscall:   {Kind: "event"},
-	Alert:     {Kind: "alert", Category: []string{"intrusion_detection"}, Type: []string{"info"}, Action: "alert"},
-	Loss:      {Kind: "pipeline_error", Action: "events-lost"},
+	Lifecycle:     {Kind: "event", Dataset: "lifecycle", Category: []string{"host"}, Type: []string{"info"}, Action: "lifecycle"},
+	Syscall:       {Kind: "event", Dataset: "syscall"},
+	Alert:         {Kind: "alert", Dataset: "alert", Category: []string{"intrusion_detection"}, Type: []string{"info"}, Action: "alert"},
+	Loss:          {Kind: "pipeline_error", Dataset: "loss", Action: "events-lost"},
+	Task:          {Kind: "event", Dataset: "task", Category: []string{"process"}},
+	FileAct:       {Kind: "event", Dataset: "file", Category: []string{"file"}},
+	Flow:          {Kind: "event", Dataset: "flow", Category: []string{"network"}},
+	Packet:        {Kind: "event", Dataset: "packet", Category: []string{"network"}, Type: []string{"protocol"}},
+	Guard:         {Kind: "event", Dataset: "guard", Category: []string{"malware"}, Type: []string{"info"}},
+	Host:          {Kind: "event", Dataset: "host", Category: []string{"configuration"}, Type: []string{"change"}},
+	Introspection: {Kind: "event", Dataset: "introspection", Category: []string{"intrusion_detection"}, Type: []string{"info"}},
+	LogLine:       {Kind: "event", Dataset: "log", Type: []string{"info"}, Action: "log"},
+}
+
+// types gives event.type of actions, for kinds that do not fix it.
+var types = map[string]string{
+	Began: "start", Ran: "start", Ended: "end",
+	Created: "creation", Changed: "change", Removed: "deletion", Renamed: "change", Opened: "access",
 }
 
 func toLine(e Event) (line, error) {
@@ -146,7 +189,13 @@ func toLine(e Event) (line, error) {
 	if !ok {
 		return line{}, fmt.Errorf("event of unknown kind %d", e.Kind)
 	}
-	ev.Sequence = e.Seq
+	ev.Sequence, ev.Module, ev.Dataset = e.Seq, "warder", "warder."+ev.Dataset
+	if e.Action != "" {
+		ev.Action = e.Action
+		if t := types[e.Action]; ev.Type == nil && t != "" {
+			ev.Type = []string{t}
+		}
+	}
 	l := line{
 		Timestamp: time.Unix(0, e.Time).UTC(),
 		ECS:       ecsMeta{ecsVersion},
@@ -157,21 +206,68 @@ func toLine(e Event) (line, error) {
 	if e.VM != "" {
 		l.Host = &ecsHost{e.VM, "vm"}
 	}
-	switch e.Kind {
-	case Syscall:
-		l.addCall(e)
-	case Alert:
-		if f := e.Finding; f != nil {
-			l.Rule = &ecsRule{f.RuleID, f.RuleTitle}
-			l.Warder.Level, l.Warder.VMs, l.Warder.Acts = f.Level, f.VMs, f.Acts
-			l.Warder.Matched, l.Warder.Response = f.Matched, f.Response
-		}
+	if e.Process != (Process{}) || e.Kind == Syscall && e.Call.Missing&MissingProcess == 0 {
+		l.addProcess(&e.Process)
+	}
+	l.addFile(&e.Call.File)
+	if e.Kind == Syscall {
+		l.addCall(&e.Call)
+	}
+	if e.Net != nil {
+		l.addNet(e.Net)
+	}
+	if g := e.Log; g != nil {
+		l.Log = &ecsLog{Syslog: ecsSyslog{g.Program, ecsFacility{g.Facility}, ecsSeverity{g.Severity}}, Original: g.Text}
+	}
+	if f := e.Finding; f != nil {
+		l.Rule = &ecsRule{f.RuleID, f.RuleTitle}
+		w := &l.Warder
+		w.Level, w.VMs, w.Acts, w.Matched = f.Level, f.VMs, f.Acts, f.Matched
+		w.Response, w.Count, w.Excepted = f.Response, f.Count, f.Excepted
 	}
 	return l, nil
 }
 
-func (l *line) addCall(e Event) {
-	c := &e.Call
+func (l *line) addProcess(p *Process) {
+	l.Process = &ecsProc{
+		PID: p.PID, Name: p.Name, Executable: p.Exe, Args: splitArgs(p.Args), CommandLine: CommandLine(p.Args), Dir: p.Dir,
+		Thread: ecsThread{p.TID},
+		Parent: ecsParent{p.Parent, p.ParentExe, splitArgs(p.ParentArgs), CommandLine(p.ParentArgs)},
+	}
+	l.User = &ecsUser{ID: id(p.UID), Name: p.User, Effective: &ecsUser{ID: id(p.EUID)}}
+	if p.LoggedIn {
+		l.Warder.Login = &p.Login
+	}
+}
+
+// splitArgs gives the arguments of a list in which each ends with a NUL.
+func splitArgs(args string) []string {
+	if args == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(args, "\x00"), "\x00")
+}
+
+// CommandLine is a process's Args as one line, with spaces between.
+func CommandLine(args string) string {
+	return strings.ReplaceAll(strings.TrimSuffix(args, "\x00"), "\x00", " ")
+}
+
+func (l *line) addFile(f *File) {
+	if *f == (File{}) {
+		return
+	}
+	l.File = &ecsFile{Path: f.Path, Size: f.Size}
+	if f.Inode != 0 {
+		l.File.Inode = strconv.FormatUint(f.Inode, 10)
+	}
+	l.Warder.FS, l.Warder.Inner, l.Warder.Absent = f.FS, f.Inner, f.Absent
+	if f.Share != "" {
+		l.Warder.Share = &sharePart{f.Share, f.Device}
+	}
+}
+
+func (l *line) addCall(c *Call) {
 	l.Event.Action = c.Name
 	switch c.Name {
 	case "execve", "execveat":
@@ -184,21 +280,6 @@ func (l *line) addCall(e Event) {
 	if c.Denied != 0 {
 		l.Event.Type = append(l.Event.Type, "denied")
 	}
-	if c.Missing&MissingProcess == 0 {
-		p := e.Process
-		l.Process = &ecsProc{p.PID, p.Name, ecsThread{p.TID}, ecsParent{p.Parent}}
-		l.User = &ecsUser{ID: id(p.UID), Effective: &ecsUser{ID: id(p.EUID)}}
-	}
-	if f := c.File; f != (File{}) {
-		l.File = &ecsFile{Path: f.Path, Size: f.Size}
-		if f.Inode != 0 {
-			l.File.Inode = strconv.FormatUint(f.Inode, 10)
-		}
-		l.Warder.FS, l.Warder.Inner, l.Warder.Absent = f.FS, f.Inner, f.Absent
-		if f.Share != "" {
-			l.Warder.Share = &sharePart{f.Share, f.Device}
-		}
-	}
 	part := &callPart{
 		Name: c.Name, Number: c.Number, FD: c.FD, Path: c.Path, Flags: c.Flags, Offset: c.Offset,
 		Append: c.Append, Size: c.Size, Payload: c.Payload, Missing: c.Missing.Names(), Denied: c.Denied,
@@ -209,79 +290,39 @@ func (l *line) addCall(e Event) {
 	l.Warder.Syscall = part
 }
 
+func (l *line) addNet(n *Net) {
+	end := func(a netip.AddrPort, vm string, bytes, packets uint64) *ecsEnd {
+		e := &ecsEnd{Bytes: bytes, Packets: packets}
+		if a.IsValid() {
+			e.IP, e.Port = a.Addr().String(), a.Port()
+		}
+		if vm != "" {
+			e.VM = vm
+		}
+		return e
+	}
+	l.Source = end(n.Source, n.SourceVM, n.Bytes[0], n.Packets[0])
+	l.Destination = end(n.Destination, n.DestinationVM, n.Bytes[1], n.Packets[1])
+	l.Destination.Domain = n.Host
+	l.Network = &ecsNet{Transport: n.Transport, Protocol: n.Application}
+	if n.VLAN != 0 {
+		l.Network.VLAN = &ecsVLAN{strconv.Itoa(int(n.VLAN))}
+	}
+	l.Warder.Flow, l.Warder.Initiated, l.Warder.Payload = n.Flow, n.Initiated, n.Payload
+	if d := n.DNS; d != nil {
+		l.DNS = &ecsDNS{Question: ecsQuestion{d.Name, d.Type}, Code: d.Code}
+		for _, a := range d.Answers {
+			l.DNS.Answers = append(l.DNS.Answers, ecsAnswer{a})
+		}
+	}
+	if h := n.HTTP; h != nil {
+		l.HTTP = &ecsHTTP{Request: ecsRequest{h.Method}, Response: ecsResponse{h.Status}}
+		l.URL = &ecsURL{h.Host, h.Path, h.Query}
+		l.UserAgent = &ecsAgent{h.UserAgent}
+	}
+	if t := n.TLS; t != nil {
+		l.TLS = &ecsTLS{ecsHello{t.ServerName, t.ALPN, t.JA4}}
+	}
+}
+
 func id(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
-
-func (l *line) event() (Event, error) {
-	e := Event{
-		Time: l.Timestamp.UnixNano(), Seq: l.Event.Sequence, VCPU: l.Warder.VCPU,
-		Message: l.Message, Lost: l.Warder.Lost,
-	}
-	if l.Host != nil {
-		e.VM = l.Host.Name
-	}
-	switch {
-	case l.Event.Kind == "alert":
-		e.Kind = Alert
-		if l.Rule != nil {
-			w := l.Warder
-			e.Finding = &Finding{l.Rule.ID, l.Rule.Name, w.Level, w.VMs, w.Acts, w.Matched, w.Response}
-		}
-	case l.Event.Kind == "pipeline_error":
-		e.Kind = Loss
-	case l.Warder.Syscall != nil:
-		e.Kind = Syscall
-		return e, l.call(&e)
-	case l.Event.Action == "lifecycle":
-		e.Kind = Lifecycle
-	default:
-		return Event{}, fmt.Errorf("not an event of warder: kind %q, action %q", l.Event.Kind, l.Event.Action)
-	}
-	return e, nil
-}
-
-func (l *line) call(e *Event) error {
-	s := l.Warder.Syscall
-	e.Call = Call{
-		Name: s.Name, Number: s.Number, FD: s.FD, Path: s.Path, Flags: s.Flags, Offset: s.Offset,
-		Append: s.Append, Size: s.Size, Payload: s.Payload, Denied: s.Denied,
-	}
-	for i, a := range s.Args {
-		v, err := strconv.ParseUint(a, 0, 64)
-		if err != nil {
-			return fmt.Errorf("warder.syscall.args: %w", err)
-		}
-		e.Call.Args[i] = v
-	}
-	for _, name := range s.Missing {
-		i := slices.Index(missingNames[:], name)
-		if i < 0 {
-			return fmt.Errorf("warder.syscall.missing: unknown name %q", name)
-		}
-		e.Call.Missing |= 1 << i
-	}
-	if p := l.Process; p != nil {
-		e.Process = Process{PID: p.PID, TID: p.Thread.ID, Parent: p.Parent.PID, Name: p.Name}
-	}
-	if u := l.User; u != nil && u.Effective != nil {
-		uid, err := strconv.ParseUint(u.ID, 10, 32)
-		euid, err2 := strconv.ParseUint(u.Effective.ID, 10, 32)
-		if err != nil || err2 != nil {
-			return fmt.Errorf("user.id: %q, %q are not numbers", u.ID, u.Effective.ID)
-		}
-		e.Process.UID, e.Process.EUID = uint32(uid), uint32(euid)
-	}
-	if f := l.File; f != nil {
-		e.Call.File = File{Path: f.Path, Size: f.Size, FS: l.Warder.FS, Inner: l.Warder.Inner, Absent: l.Warder.Absent}
-		if l.Warder.Share != nil {
-			e.Call.File.Share, e.Call.File.Device = l.Warder.Share.Directory, l.Warder.Share.Device
-		}
-		if f.Inode != "" {
-			n, err := strconv.ParseUint(f.Inode, 10, 64)
-			if err != nil {
-				return fmt.Errorf("file.inode: %w", err)
-			}
-			e.Call.File.Inode = n
-		}
-	}
-	return nil
-}
