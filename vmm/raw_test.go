@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -179,4 +180,49 @@ func held(t *testing.T) holdings {
 		t.Fatal(err)
 	}
 	return holdings{len(fds), strings.Count(string(maps), "warder-") + strings.Count(string(maps), "kvm-vcpu")}
+}
+
+// TestAskedAfterTheEnd asks for things of machines that end and are closed at the
+// same time: whoever watches a machine is seldom the one who ends it.
+func TestAskedAfterTheEnd(t *testing.T) {
+	for range 20 {
+		m := raw(t, codeSpin)
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var watchers sync.WaitGroup
+		asked := make(chan struct{}, 4)
+		for _, ask := range []func() error{
+			func() error { return m.Do(func(*vmm.VCPU) error { return nil }) },
+			func() error { return m.Pause() },
+			func() error { return m.WithPaused(func() error { return nil }) },
+			func() error { m.Stats(); return m.Do(func(*vmm.VCPU) error { return nil }) },
+		} {
+			watchers.Go(func() {
+				for i := 0; ; i++ {
+					if i == 3 {
+						asked <- struct{}{}
+					}
+					if err := ask(); err != nil && i > 3 {
+						return
+					}
+					if err := m.Resume(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range cap(asked) {
+			<-asked
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		watchers.Wait()
+		for range 50 {
+			if err := m.Do(func(*vmm.VCPU) error { return nil }); err == nil {
+				t.Fatal("a closed machine did something")
+			}
+		}
+	}
 }

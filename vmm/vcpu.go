@@ -3,7 +3,7 @@ package vmm
 import (
 	"errors"
 	"runtime"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,9 +24,16 @@ type VCPU struct {
 	id int
 	fd *kvm.VCPU
 
-	tid  atomic.Int32 // of the thread, 0 before it runs
-	ctl  chan func()  // what others want of this vCPU
+	ctl  chan func() // what others want of this vCPU
 	done chan struct{}
+
+	// thread guards what a kick needs: the id of the vCPU's thread, and that the
+	// run page is mapped and the id nobody else's, which both end with the loop.
+	thread struct {
+		sync.Mutex
+		id   int // 0 before the loop runs
+		gone bool
+	}
 
 	stats vcpuStats
 }
@@ -38,12 +45,14 @@ func newVCPU(m *Machine, id int, fd *kvm.VCPU) *VCPU {
 // ID is the vCPU's number, from 0.
 func (v *VCPU) ID() int { return v.id }
 
-// loop runs the guest on this goroutine's thread until the machine ends. The goroutine never unlocks its thread, so the thread ends with
-// it: nothing of what KVM bound to it is left for another goroutine.
+// loop runs the guest on this goroutine's thread until the machine ends. The
+// goroutine never unlocks its thread, so the thread ends with it: nothing of what
+// KVM bound to it is left for another goroutine.
 func (v *VCPU) loop() {
 	defer close(v.done)
 	runtime.LockOSThread()
-	v.tid.Store(int32(unix.Gettid()))
+	v.setThread(unix.Gettid(), false)
+	defer v.setThread(0, true)
 	for {
 		v.drain()
 		if v.m.hasEnded() {
@@ -67,6 +76,12 @@ func (v *VCPU) loop() {
 			return
 		}
 	}
+}
+
+func (v *VCPU) setThread(id int, gone bool) {
+	v.thread.Lock()
+	defer v.thread.Unlock()
+	v.thread.id, v.thread.gone = id, gone
 }
 
 // drain runs every message that is there. Leaving one could leave it until the
@@ -111,9 +126,13 @@ func (v *VCPU) call(f func(*VCPU) error) error {
 // SIGURG is the signal that the Go runtime preempts with, so its handler is
 // there, does nothing, and restarts nothing that KVM_RUN would resume.
 func (v *VCPU) kick() {
+	v.thread.Lock()
+	defer v.thread.Unlock()
+	if v.thread.gone {
+		return
+	}
 	v.fd.SetImmediateExit(true)
-	if tid := v.tid.Load(); tid != 0 {
-		// The thread may be gone; then nobody needs the signal.
-		_ = unix.Tgkill(unix.Getpid(), int(tid), unix.SIGURG)
+	if v.thread.id != 0 {
+		_ = unix.Tgkill(unix.Getpid(), v.thread.id, unix.SIGURG) // the thread is there
 	}
 }
