@@ -2,10 +2,14 @@ package mmio_test
 
 import (
 	"encoding/binary"
+	"log/slog"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"warder/devices/virtio"
+	"warder/devices/virtio/mmio"
 	"warder/devices/virtio/virtqtest"
 )
 
@@ -68,6 +72,47 @@ func TestNothingStartsAfterClose(t *testing.T) {
 	}
 	if n := d.Stats().Interrupts; n != 0 {
 		t.Errorf("%d interrupts after Close", n)
+	}
+}
+
+// slowLine is an interrupt line during whose pulse much can happen.
+type slowLine struct {
+	entered chan struct{}
+	closed  atomic.Bool
+	late    bool // a pulse went on after the transport was closed
+}
+
+func (l *slowLine) Pulse() error {
+	l.entered <- struct{}{}
+	for range 10000 {
+		runtime.Gosched()
+	}
+	l.late = l.closed.Load()
+	return nil
+}
+
+// TestCloseWaitsForAnInterrupt closes a device while the host's side of it
+// interrupts the guest: the line is not used after that.
+func TestCloseWaitsForAnInterrupt(t *testing.T) {
+	dev := &counter{}
+	line := &slowLine{entered: make(chan struct{})}
+	tr, err := mmio.New(dev, virtqtest.NewMemory(t), line, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := virtqtest.Driver{Transport: tr}
+	d.Negotiate(virtio.FVersion1)
+	d.Put(virtqtest.RegStatus, virtqtest.StatusDriverOK)
+	var wg sync.WaitGroup
+	wg.Go(dev.changed)
+	<-line.entered
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+	line.closed.Store(true)
+	wg.Wait()
+	if line.late {
+		t.Error("the line was pulsed after the end")
 	}
 }
 

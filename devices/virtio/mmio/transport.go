@@ -55,8 +55,10 @@ type Transport struct {
 	stop           context.CancelFunc // of the worker; nil while there is none
 	worker         sync.WaitGroup
 
+	liveMu sync.Mutex // held while the host's side interrupts; taken after mu
+	live   bool       // between DRIVER_OK and the reset
+
 	// What the worker changes too, which reset waits for with mu held.
-	live       atomic.Bool // between DRIVER_OK and the reset
 	needsReset atomic.Bool
 	interrupts atomic.Uint32 // InterruptStatus
 	config     config
@@ -120,7 +122,7 @@ func (t *Transport) Close() error {
 func (t *Transport) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.stop = cancel
-	t.live.Store(true)
+	t.setLive(true)
 	queues := make([]*virtq.Queue, len(t.queues))
 	for i, q := range t.queues {
 		queues[i] = q.queue
@@ -156,9 +158,9 @@ func (t *Transport) join() {
 // reset is the driver's write of 0 to the status. The caller holds mu.
 func (t *Transport) reset() {
 	t.join()
+	t.setLive(false)
 	clear(t.queues)
 	t.deviceSel, t.driverSel, t.driverFeatures, t.status, t.queueSel = 0, 0, 0, 0, 0
-	t.live.Store(false)
 	t.needsReset.Store(false)
 	t.interrupts.Store(0)
 	t.stats.resets.Add(1)
@@ -184,9 +186,19 @@ func (t *Transport) interrupt(cause uint32) {
 // not there yet reads it when it comes.
 func (t *Transport) configChanged() {
 	t.config.load(t.dev)
-	if t.live.Load() {
+	t.liveMu.Lock()
+	defer t.liveMu.Unlock()
+	if t.live {
 		t.interrupt(interruptConfig)
 	}
+}
+
+// setLive says whether the device may interrupt by itself. Once it says no, no
+// interrupt is under way either.
+func (t *Transport) setLive(live bool) {
+	t.liveMu.Lock()
+	defer t.liveMu.Unlock()
+	t.live = live
 }
 
 // ready takes queue i into service, with the addresses that the driver has set.
