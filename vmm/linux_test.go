@@ -93,8 +93,8 @@ func TestResetAndPanicEndTheMachine(t *testing.T) {
 	}
 }
 
-// counterPage is a page whose physical address the guest reports; its first
-// word counts as fast as the guest can.
+// counts reports a page by its addresses, virtual and physical, and counts in its
+// first word as fast as the guest can.
 var counts = testguest.Register("counts", func(g *testguest.Guest) {
 	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
 	g.Check(err)
@@ -205,6 +205,9 @@ func TestWriteToProtectedPageWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.Watch(func(guestmem.Addr) {}); err == nil {
+		t.Error("a machine could be watched twice")
+	}
 	if err := p.Protect(pa, 4096); err != nil {
 		t.Fatal(err)
 	}
@@ -218,8 +221,18 @@ func TestWriteToProtectedPageWaits(t *testing.T) {
 		t.Errorf("the write left %d", got)
 	}
 	r.Finish()
+	// Without a Close of the protection, the machine's ends it.
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Protect(pa, 4096); err == nil {
+		t.Error("memory that is gone could be protected")
+	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
+	}
+	if _, err := r.Watch(func(guestmem.Addr) {}); err == nil {
+		t.Error("a closed machine could be watched")
 	}
 }
 

@@ -31,10 +31,14 @@ type Machine struct {
 	trap     atomic.Pointer[TrapFunc]
 	observer atomic.Pointer[ExitFunc]
 
+	pausing sync.Mutex // held while somebody stops the vCPUs or lets them go; taken before life
+	resume  func()     // lets paused vCPUs go; nil while running
 	life    sync.Mutex // held while the machine starts or closes
 	started atomic.Bool
-	pausing sync.Mutex // held while somebody stops the vCPUs or lets them go
-	resume  func()     // lets paused vCPUs go; nil while running
+
+	watching sync.Mutex  // guards watch, and is held while one is made or ended
+	watch    *Protection // nil unless somebody watches for writes
+
 	endOnce sync.Once
 	exit    Exit
 	ending  chan struct{} // closed when exit is set
@@ -114,6 +118,8 @@ func (m *Machine) createVCPUs() error {
 
 // Start sets the vCPUs running. A machine is started once.
 func (m *Machine) Start() error {
+	m.pausing.Lock()
+	defer m.pausing.Unlock()
 	m.life.Lock()
 	defer m.life.Unlock()
 	if m.hasEnded() {
@@ -135,6 +141,16 @@ func (m *Machine) end(e Exit) {
 		m.exit = e
 		close(m.ending)
 	})
+}
+
+// hasEnded reports whether the machine has begun to end.
+func (m *Machine) hasEnded() bool {
+	select {
+	case <-m.ending:
+		return true
+	default:
+		return false
+	}
 }
 
 // reap waits for the end and joins every thread: first the vCPUs, so that no
@@ -194,9 +210,10 @@ func (m *Machine) Stop(ctx context.Context) error {
 func (m *Machine) Close() error {
 	m.Kill()
 	<-m.ended
+	err := m.endWatch()
 	m.life.Lock()
 	defer m.life.Unlock()
-	return m.release()
+	return errors.Join(err, m.release())
 }
 
 // Memory is the guest's RAM. It stays readable after the machine has ended,

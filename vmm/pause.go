@@ -3,18 +3,19 @@ package vmm
 import "sync"
 
 // eachVCPU runs f for every vCPU on its own thread, one after the other, and
-// stops at the first error. Before the start there are no threads, and f runs
-// on the caller's.
+// stops at the first error. Before the start there are no threads: f runs on the
+// caller's, and the start waits.
 func (m *Machine) eachVCPU(f func(*VCPU) error) error {
-	started := m.started.Load()
+	run := func(v *VCPU) error { return v.call(f) }
+	m.life.Lock()
+	if !m.started.Load() {
+		run = f
+		defer m.life.Unlock()
+	} else {
+		m.life.Unlock()
+	}
 	for _, v := range m.vcpus {
-		var err error
-		if started {
-			err = v.call(f)
-		} else {
-			err = f(v)
-		}
-		if err != nil {
+		if err := run(v); err != nil {
 			return err
 		}
 	}
@@ -54,16 +55,6 @@ func (m *Machine) hold() (release func(), err error) {
 		}
 	}
 	return sync.OnceFunc(func() { close(gate) }), nil
-}
-
-// hasEnded reports whether the machine has begun to end.
-func (m *Machine) hasEnded() bool {
-	select {
-	case <-m.ending:
-		return true
-	default:
-		return false
-	}
 }
 
 // stand keeps the vCPU out of the guest until gate is closed.
@@ -113,7 +104,7 @@ func (m *Machine) Resume() error {
 }
 
 // WithPaused runs f while all vCPUs stand still, and leaves the machine as it
-// was: running, or paused. Devices go on: memory can change where a request
+// was: running, paused, or not started. Devices go on: memory can change where a request
 // that the guest made before is being answered.
 //
 // It must not be called from a [TrapFunc]: that runs on a vCPU, which would

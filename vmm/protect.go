@@ -28,18 +28,27 @@ type Protection struct {
 }
 
 // Watch returns a protection with no page in it yet, whose writes f is told
-// of. A machine has at most one at a time.
+// of. A machine has at most one at a time; its Close ends it.
 func (m *Machine) Watch(f WriteFunc) (*Protection, error) {
+	m.watching.Lock()
+	defer m.watching.Unlock()
+	switch {
+	case m.hasEnded():
+		return nil, errEnded
+	case m.watch != nil:
+		return nil, errors.New("vmm: the machine's memory is being watched already")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Protection{m: m, cancel: cancel}
 	for _, s := range m.slots {
 		w, err := userfault.New(s.mem)
 		if err != nil {
-			return nil, errors.Join(err, p.Close())
+			return nil, errors.Join(err, p.end())
 		}
 		p.watches = append(p.watches, w)
 		p.done.Go(func() { p.serve(ctx, w, s.base, f) })
 	}
+	m.watch = p
 	return p, nil
 }
 
@@ -80,8 +89,31 @@ func (p *Protection) Protect(addr guestmem.Addr, n uint64) error {
 	return guestmem.ErrRange
 }
 
-// Close takes all protection away and lets every writer go.
+// Close takes all protection away and lets every writer go. Closing it again, or
+// after its machine, does nothing.
 func (p *Protection) Close() error {
+	p.m.watching.Lock()
+	defer p.m.watching.Unlock()
+	if p.m.watch != p {
+		return nil
+	}
+	p.m.watch = nil
+	return p.end()
+}
+
+// endWatch ends the protection that there is. The machine has ended, so that no
+// other will be.
+func (m *Machine) endWatch() error {
+	m.watching.Lock()
+	p := m.watch
+	m.watching.Unlock()
+	if p == nil {
+		return nil
+	}
+	return p.Close()
+}
+
+func (p *Protection) end() error {
 	p.cancel()
 	p.done.Wait()
 	var errs []error

@@ -55,7 +55,8 @@ func (m *Machine) Stats() Stats {
 	for _, t := range m.virtio {
 		s.Devices = append(s.Devices, DeviceStats{t.Name(), t.Stats()})
 	}
-	// The memfd can be asked for its size as long as it is open.
-	s.MemoryUsed, _ = m.memoryUsed()
+	m.life.Lock()
+	defer m.life.Unlock()
+	s.MemoryUsed, _ = m.memoryUsed() // none any more, once the machine is closed
 	return s
 }

@@ -13,23 +13,25 @@
 package userfault
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // A Watch is the protection of one mapping. Protect and Release may be called
-// from any goroutine, Next from one.
+// from any goroutine, Next from one; after Close they fail.
 type Watch struct {
 	mem  []byte
 	base uintptr
-	fd   int
-	file *os.File // fd again, for the runtime's poller
+	file *os.File
+	raw  syscall.RawConn // of file: its descriptor is nobody else's while it is used
 }
 
 // New makes a watch for mem, which must be a shared mapping of a memfd that
@@ -39,27 +41,30 @@ func New(mem []byte) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{mem: mem, base: address(mem), fd: fd}
-	if err := w.register(); err != nil {
+	w := &Watch{mem: mem, base: address(mem)}
+	if err := w.register(fd); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	// Only now: until the features are agreed on, poll reports an error, which
 	// the runtime would take for good.
 	w.file = os.NewFile(uintptr(fd), "userfaultfd")
+	if w.raw, err = w.file.SyscallConn(); err != nil {
+		return nil, errors.Join(fmt.Errorf("userfault: %w", err), w.Close())
+	}
 	return w, nil
 }
 
 // register agrees on the features and takes the mapping under watch.
-func (w *Watch) register() error {
+func (w *Watch) register(fd int) error {
 	// WP_HUGETLBFS_SHMEM lets shared memory be write-protected at all;
 	// WP_UNPOPULATED (6.4) makes protection hold for pages never touched,
 	// which shared memory does by itself.
 	api := apiArg{API: apiVersion, Features: featureFlagWP | featureShmem}
-	if err := ioctl(w.fd, requestAPI, &api); err != nil {
+	if err := ioctl(fd, requestAPI, &api); err != nil {
 		return fmt.Errorf("userfault: this kernel can't write-protect shared memory (amd64 needs 5.19, arm64 6.10): %w", err)
 	}
 	reg := registerArg{Range: rangeArg{uint64(w.base), uint64(len(w.mem))}, Mode: registerWP}
-	if err := ioctl(w.fd, requestRegister, &reg); err != nil {
+	if err := ioctl(fd, requestRegister, &reg); err != nil {
 		return fmt.Errorf("userfault: register: %w", err)
 	}
 	return nil
@@ -77,14 +82,18 @@ func (w *Watch) writeProtect(off, n, mode uint64) error {
 	if size := uint64(len(w.mem)); off > size || n > size-off {
 		return fmt.Errorf("userfault: range %#x+%#x is outside the mapping of %#x bytes", off, n, size)
 	}
-	for {
-		arg := protectArg{Range: rangeArg{uint64(w.base) + off, n}, Mode: mode}
-		err := ioctl(w.fd, requestWriteProtect, &arg)
+	var err error
+	closed := w.raw.Control(func(fd uintptr) {
 		// The kernel asks to try again while the mapping is being changed.
-		if !errors.Is(err, unix.EAGAIN) {
-			return err
+		for err = unix.EAGAIN; errors.Is(err, unix.EAGAIN); {
+			arg := protectArg{Range: rangeArg{uint64(w.base) + off, n}, Mode: mode}
+			err = ioctl(int(fd), requestWriteProtect, &arg)
 		}
+	})
+	if err = cmp.Or(closed, err); err != nil {
+		return fmt.Errorf("userfault: protect: %w", err)
 	}
+	return nil
 }
 
 // Next waits for the next write to a protected page and gives the offset of
