@@ -107,34 +107,20 @@ func (v *VCPU) handleDebug(d kvm.Debug) error {
 	return v.giveBack(d.HSR)
 }
 
-// Fields of PSTATE and the vectors of EL1 (Arm ARM, D1.3).
-const (
-	pstateMode    = 0xf
-	pstateEL1h    = 0x5
-	pstateDAIF    = 0xf << 6
-	vectorCurrent = 0x200 // synchronous, from EL1 with its own stack pointer
-	vectorLower   = 0x400 // synchronous, from EL0
-)
-
 // giveBack takes the exception of a BRK that is the guest's own (BUG, WARN, a
 // kprobe, a debugger's) as the CPU would have, had it not come to us.
 func (v *VCPU) giveBack(syndrome uint64) error {
-	pstate, pc := v.reg(kvm.RegPState), v.PC()
-	vector := v.reg(kvm.RegVBAREL1)
-	if pstate&pstateMode == 0 {
-		vector += vectorLower
-	} else {
-		vector += vectorCurrent
-	}
+	pstate := v.reg(kvm.RegPState)
+	handler, vector := exceptionEntry(pstate, v.reg(kvm.RegSCTLREL1))
 	for _, r := range []struct {
 		id    kvm.Reg
 		value uint64
 	}{
-		{kvm.RegELREL1, pc},
+		{kvm.RegELREL1, v.PC()},
 		{kvm.RegSPSREL1, pstate},
 		{kvm.RegESREL1, syndrome & 0xffff_ffff},
-		{kvm.RegPState, pstate&^(pstateMode|0xf<<28|1<<21) | pstateDAIF | pstateEL1h | pstate&(0xf<<28)},
-		{kvm.RegPC, vector},
+		{kvm.RegPState, handler},
+		{kvm.RegPC, v.reg(kvm.RegVBAREL1) + vector},
 	} {
 		if err := v.fd.SetOneReg(r.id, r.value); err != nil {
 			return fmt.Errorf("give a BRK back to the guest: %w", err)
