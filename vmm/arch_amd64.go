@@ -9,7 +9,6 @@ import (
 	"warder/boot/acpi"
 	"warder/boot/linuxamd64"
 	"warder/devices/bus"
-	"warder/devices/irq"
 	"warder/devices/power"
 	"warder/devices/rtc"
 	"warder/devices/serial"
@@ -229,6 +228,3 @@ func (v *VCPU) handleIO(io kvm.IO) *Exit {
 	}
 	return nil
 }
-
-// newLine makes the line of a pin of the I/O APIC.
-func (m *Machine) newLine(gsi uint32) (irq.Line, error) { return m.irqfd(gsi) }

@@ -13,7 +13,6 @@ import (
 	"warder/boot/fdt"
 	"warder/boot/linuxarm64"
 	"warder/devices/bus"
-	"warder/devices/irq"
 	"warder/devices/power"
 	"warder/devices/rtc"
 	"warder/devices/serial"
@@ -60,45 +59,34 @@ func (m *Machine) archVCPUsCreated() error {
 	return m.createGIC()
 }
 
-// Attributes of the in-kernel GIC (Documentation/virt/kvm/devices/arm-vgic.rst
-// and arm-vgic-v3.rst).
-const (
-	gicGroupAddr   = 0 // KVM_DEV_ARM_VGIC_GRP_ADDR
-	gicGroupNrIRQs = 3 // KVM_DEV_ARM_VGIC_GRP_NR_IRQS
-	gicGroupCtrl   = 4 // KVM_DEV_ARM_VGIC_GRP_CTRL
-
-	gicV2AddrDistributor   = 0 // KVM_VGIC_V2_ADDR_TYPE_DIST
-	gicV2AddrCPU           = 1 // KVM_VGIC_V2_ADDR_TYPE_CPU
-	gicV3AddrDistributor   = 2 // KVM_VGIC_V3_ADDR_TYPE_DIST
-	gicV3AddrRedistributor = 3 // KVM_VGIC_V3_ADDR_TYPE_REDIST
-	gicInit                = 0 // KVM_DEV_ARM_VGIC_CTRL_INIT
-)
-
 // createGIC makes the interrupt controller that the host offers: GICv3, or
 // GICv2 on boards whose own is one.
 func (m *Machine) createGIC() error {
 	m.arch.gicVersion = 3
-	distributor, second, secondBase := uint64(gicV3AddrDistributor), uint64(gicV3AddrRedistributor), uint64(gicRedistributor)
+	distributor, second, secondBase := uint64(kvm.VGICv3AddrDist), uint64(kvm.VGICv3AddrRedist), uint64(gicRedistributor)
 	gic, err := m.vm.CreateDevice(kvm.DeviceVGICv3, 0)
 	if errors.Is(err, unix.ENODEV) {
 		m.arch.gicVersion = 2
-		distributor, second, secondBase = gicV2AddrDistributor, gicV2AddrCPU, gicCPUInterface
+		if n := len(m.vcpus); n > maxCPUsV2 {
+			return fmt.Errorf("%d CPUs: this host has a GICv2, which serves %d", n, maxCPUsV2)
+		}
+		distributor, second, secondBase = kvm.VGICv2AddrDist, kvm.VGICv2AddrCPU, gicCPUInterface
 		gic, err = m.vm.CreateDevice(kvm.DeviceVGICv2, 0)
 	}
 	if err != nil {
 		return fmt.Errorf("interrupt controller: the host offers neither GICv3 nor GICv2: %w", err)
 	}
 	m.onClose(gic.Close)
-	if err := gic.SetAttrUint64(gicGroupAddr, distributor, gicDistributor); err != nil {
+	if err := gic.SetAttrUint64(kvm.VGICGroupAddr, distributor, gicDistributor); err != nil {
 		return fmt.Errorf("GIC distributor: %w", err)
 	}
-	if err := gic.SetAttrUint64(gicGroupAddr, second, secondBase); err != nil {
+	if err := gic.SetAttrUint64(kvm.VGICGroupAddr, second, secondBase); err != nil {
 		return fmt.Errorf("GIC CPU side: %w", err)
 	}
-	if err := gic.SetAttrUint32(gicGroupNrIRQs, 0, interrupts); err != nil {
+	if err := gic.SetAttrUint32(kvm.VGICGroupNRIRQs, 0, interrupts); err != nil {
 		return fmt.Errorf("GIC with %d interrupts: %w", interrupts, err)
 	}
-	if err := gic.SetAttr(gicGroupCtrl, gicInit); err != nil {
+	if err := gic.SetAttr(kvm.VGICGroupCtrl, kvm.VGICCtrlInit); err != nil {
 		return fmt.Errorf("GIC: %w", err)
 	}
 	return nil
@@ -174,7 +162,7 @@ func (m *Machine) gic() fdt.GIC {
 	g := fdt.GIC{
 		Version:     m.arch.gicVersion,
 		Distributor: fdt.Range{Base: gicDistributor, Size: 64 * kib},
-		Second:      fdt.Range{Base: gicRedistributor, Size: uint64(len(m.vcpus)) * 128 * kib},
+		Second:      fdt.Range{Base: gicRedistributor, Size: uint64(len(m.vcpus)) * redistributorSize},
 	}
 	if g.Version == 2 {
 		g.Distributor.Size = 4 * kib
@@ -211,6 +199,3 @@ func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
 	}
 	return v.crash(fmt.Errorf("unexpected exit: %v", e.Reason))
 }
-
-// newLine makes the line of a shared peripheral interrupt.
-func (m *Machine) newLine(spi uint32) (irq.Line, error) { return m.irqfd(spi) }

@@ -13,7 +13,7 @@ import (
 type Config struct {
 	// Name stands in logs, reports and process listings. Default: "vm".
 	Name string
-	// CPUs is the number of vCPUs. Default: 1. At most the host's.
+	// CPUs is the number of vCPUs. Default: 1. At most the host's, and maxCPUs.
 	CPUs int
 	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
 	// At least 32 MiB.
@@ -101,8 +101,11 @@ func (c Config) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	if n := runtime.NumCPU(); c.CPUs < 1 || c.CPUs > n {
+	switch n := runtime.NumCPU(); {
+	case c.CPUs < 1 || c.CPUs > n:
 		bad("%d CPUs: give 1 to %d, what this host has", c.CPUs, n)
+	case c.CPUs > maxCPUs:
+		bad("%d CPUs: give 1 to %d, what this machine has room for", c.CPUs, maxCPUs)
 	}
 	switch {
 	case c.Memory < minMemory || c.Memory > maxMemory:

@@ -17,6 +17,7 @@ const (
 	leafAMDFeatures = 0x8000_0001
 	leafAMDSizes    = 0x8000_0008
 	leafAMDSVM      = 0x8000_000a
+	leafAMDCaches   = 0x8000_001d
 	leafAMDTopology = 0x8000_001e
 
 	ecxVMX         = 1 << 5
@@ -52,7 +53,9 @@ func guestCPUID(supported []kvm.CPUIDEntry, id, n int) []kvm.CPUIDEntry {
 		case leafCaches:
 			// Bits 31:26 cores in the package less one, 25:14 threads that
 			// share this cache less one: each core has its own.
-			e.EAX = e.EAX&0x0000_3fff | uint32(1<<width-1)<<26
+			e.EAX = e.EAX&0x0000_3fff | uint32(min(1<<width, 64)-1)<<26
+		case leafAMDCaches:
+			e.EAX &= 0x0000_3fff // as above, without the cores
 		case leafAMDFeatures:
 			e.ECX &^= ecxSVM
 		case leafAMDSizes:

@@ -121,8 +121,9 @@ type pin struct{ *eventfd.Eventfd }
 // Pulse implements irq.Line.
 func (p pin) Pulse() error { return p.Signal() }
 
-// irqfd makes the line of interrupt gsi.
-func (m *Machine) irqfd(gsi uint32) (irq.Line, error) {
+// newLine makes the line of an interrupt: a pin of the I/O APIC on amd64, a shared
+// peripheral interrupt on arm64.
+func (m *Machine) newLine(gsi uint32) (irq.Line, error) {
 	e, err := eventfd.New()
 	if err != nil {
 		return nil, err

@@ -21,6 +21,8 @@ func (v *VCPU) handle() *Exit {
 		return nil
 	case kvm.ExitSystemEvent:
 		return v.handleSystemEvent(e.SystemEvent())
+	case kvm.ExitUnknown:
+		return v.crash(fmt.Errorf("the CPU left the guest for a reason that KVM does not know (%#x)", e.HardwareExitReason()))
 	case kvm.ExitFailEntry:
 		f := e.FailEntry()
 		return v.crash(fmt.Errorf("the CPU refused to enter the guest (hardware reason %#x)", f.HardwareReason))

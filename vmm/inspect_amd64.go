@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"warder/kvm"
@@ -69,7 +70,11 @@ func (v *VCPU) KernelBase() (uint64, error) {
 func (v *VCPU) SyscallEntry() (uint64, error) {
 	const lstar = 0xc000_0082
 	e := []kvm.MSREntry{{Index: lstar}}
-	if n, err := v.fd.GetMSRs(e); err != nil || n != 1 {
+	n, err := v.fd.GetMSRs(e)
+	if err == nil && n != 1 {
+		err = errors.New("this vCPU has none")
+	}
+	if err != nil {
 		return 0, fmt.Errorf("vmm: MSR LSTAR: %w", err)
 	}
 	return e[0].Data, nil

@@ -31,6 +31,10 @@ const (
 	rtcGSI  = 8
 	gedGSI  = 9
 
+	// maxCPUs is how many local APICs have an id of 8 bits, in the MADT and in
+	// interrupt messages; 255 is all of them.
+	maxCPUs = 255
+
 	// trapPort is written by the instruction that a system-call hook puts in
 	// place of a kernel function's NOP: out %al, $trapPort.
 	trapPort = 0xea

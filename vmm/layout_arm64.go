@@ -13,11 +13,15 @@ const (
 
 	gicDistributor   = 0x0800_0000
 	gicCPUInterface  = 0x0801_0000 // GICv2
-	gicRedistributor = 0x080a_0000 // GICv3, 128 KiB a vCPU
+	gicRedistributor = 0x080a_0000 // GICv3, redistributorSize a vCPU, up to the UART
 	uartBase         = 0x0900_0000
 	rtcBase          = 0x0901_0000
 	gpioBase         = 0x0903_0000
 	virtioBase       = 0x0a00_0000
+
+	redistributorSize = 128 * kib
+	maxCPUs           = (uartBase - gicRedistributor) / redistributorSize
+	maxCPUsV2         = 8 // that a GICv2 can interrupt
 
 	// Shared peripheral interrupts, counted from 0 as a device tree counts
 	// them; KVM's irqfd counts the same way.
