@@ -232,6 +232,8 @@ func (q *Queue) put(c *Chain, written uint32) error {
 		return err
 	}
 	q.used++
+	// The request lets go of its buffers, which can be many.
+	c.whole.reader, c.whole.writer = Reader{}, Writer{}
 	q.spare = append(q.spare, c.whole)
 	q.cfg.Counters.Pushed.Add(1)
 	q.cfg.Counters.Received.Add(uint64(written))
@@ -262,8 +264,8 @@ func (q *Queue) publish() error {
 }
 
 // wantsInterrupt reports whether the driver wants to know of one of the used
-// elements just published, old and on. Reading what it wants must not come before the publishing:
-// both are sequentially consistent atomics, see package guestmem.
+// elements just published, old and on. Reading what it wants must not come before
+// the publishing: both are sequentially consistent atomics, see package guestmem.
 func (q *Queue) wantsInterrupt(old uint16) (bool, error) {
 	if q.cfg.EventIdx {
 		event, err := q.mem.LoadUint16(q.usedEvent())
