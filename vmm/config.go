@@ -28,6 +28,7 @@ type Config struct {
 
 	Disks  []Disk
 	Shares []Share
+	Nets   []Net
 
 	// VsockCID is the guest's address on vsock, 3 or above; 0 for no vsock.
 	VsockCID uint32
@@ -94,6 +95,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	c.withNetDefaults()
 	return c, c.validate()
 }
 
@@ -140,6 +142,7 @@ func (c Config) validate() error {
 	if c.VsockDir != "" && c.VsockCID == 0 {
 		bad("a directory for vsock sockets, but no vsock CID")
 	}
+	errs = append(errs, c.validateNets()...)
 	if n := c.virtioCount(); n > maxVirtioDevices {
 		bad("%d devices: this machine has room for %d", n, maxVirtioDevices)
 	}
@@ -149,10 +152,10 @@ func (c Config) validate() error {
 	return nil
 }
 
-// virtioCount is how many virtio devices c asks for: the disks, the shares,
-// the entropy device that every machine has, vsock, the console.
+// virtioCount is how many virtio devices c asks for: the disks, the shares, the
+// network interfaces, the entropy device that every machine has, vsock, the console.
 func (c Config) virtioCount() int {
-	n := len(c.Disks) + len(c.Shares) + 1
+	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 1
 	if c.VsockCID != 0 {
 		n++
 	}

@@ -15,6 +15,7 @@ import (
 	"warder/devices/virtio/console"
 	"warder/devices/virtio/fs"
 	"warder/devices/virtio/mmio"
+	"warder/devices/virtio/net"
 	"warder/devices/virtio/rng"
 	"warder/devices/virtio/vsock"
 	"warder/kvm"
@@ -24,6 +25,7 @@ import (
 type devices struct {
 	uart    *serial.UART
 	virtio  []*mmio.Transport // by address
+	nets    []*net.Device
 	vsock   *vsock.Device
 	console *console.Device
 
@@ -52,6 +54,9 @@ func (m *Machine) createDevices() error {
 		if err := m.addVirtio(dev); err != nil {
 			return err
 		}
+	}
+	if err := m.addNets(); err != nil {
+		return err
 	}
 	if err := m.addVirtio(rng.New(rand.Reader)); err != nil {
 		return err
