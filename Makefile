@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate check test demo fuzz clean FORCE
+.PHONY: all deps packages build generate kernel check test test-kernel demo fuzz clean FORCE
 
 all: build
 
@@ -41,6 +41,13 @@ bin/warder: $(BINARIES)
 bin/warder-%: FORCE | generate
 	@GOARCH=$* $(GO) build -ldflags='-s -w' -o $@ ./cmd/warder
 
+## kernel: the tuned guest kernel for this machine, or for each of ARCH="amd64 arm64";
+## guests run it from then on (ten minutes of two CPUs each)
+kernel: ARCH ?= $(HOSTARCH)
+kernel: build
+	@.ci/packages kernel $(ARCH)
+	@for arch in $(ARCH); do bin/warder kernel build --arch $$arch || exit 1; done
+
 ## check: what can be said without a machine: vet, staticcheck, the project's own
 ## rules (gofmt is one), races; both architectures
 check: generate
@@ -55,6 +62,16 @@ check: generate
 ## test: every test, those that need KVM in the lab on both architectures
 test: deps
 	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
+
+# The packages whose tests boot a kernel.
+BOOTING := ./boot/tuned ./vmm ./supervisor ./secmon/introspect ./secmon/trap ./secmon/watch ./cmd/warder
+
+## test-kernel: build the tuned kernels and run what boots a kernel with them
+# (make test runs it with Debian's, and does not build kernels: that takes longer
+# than all the tests.)
+test-kernel: deps
+	@$(MAKE) --no-print-directory kernel ARCH="$(ARCHES)"
+	@$(GO) run ./lab/gotest -kernel tuned $(TESTFLAGS) $(BOOTING)
 
 # What the demonstration runs: make demo CMD='ls -l /'.
 CMD ?= sh -c 'uname -a; head /proc/cpuinfo'

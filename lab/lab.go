@@ -21,6 +21,8 @@ import (
 	"log/slog"
 	"runtime"
 	"time"
+
+	"warder/boot/kernelpkg"
 )
 
 // Config describes an outer machine. The zero value is a machine of this
@@ -36,7 +38,10 @@ type Config struct {
 	Init     string   // the machine's /init, a static binary that calls outer.Main; default warder
 	Packages []string // Debian packages to have in the machine, with what they depend on
 	Files    []File   // what else its file system holds
-	Guests   bool     // take the guest kernel along, where warder in the machine looks for it
+	Guests   bool     // take the guest kernels along, where warder in the machine looks for them
+	// Flavours are the guest kernels to take along; default Debian's, which is
+	// fetched if it is not there, and the tuned one if it is.
+	Flavours []kernelpkg.Flavour
 
 	roots  []string // directories laid over the root: the unpacked packages
 	warder bool     // Init is warder, to be had as a command too

@@ -41,7 +41,7 @@ func Prepare(ctx context.Context, cfg Config) (Config, error) {
 		cfg.warder = true
 	}
 	if cfg.Guests {
-		if err := cfg.addGuestKernel(ctx); err != nil {
+		if err := cfg.addGuestKernels(ctx); err != nil {
 			return cfg, err
 		}
 	}
@@ -55,7 +55,7 @@ var modules = []string{"kvm_amd", "tun"}
 func (cfg *Config) findKernel(ctx context.Context) error {
 	p, err := guestKernel(ctx, cfg.Arch, cfg.Log)
 	if err != nil {
-		return err
+		return fmt.Errorf("lab: outer kernel: %w", err)
 	}
 	cfg.Kernel = p.KernelPath // expanded: decompressing costs an emulated CPU a second
 	for _, m := range p.Select(modules...) {
@@ -72,28 +72,54 @@ func guestKernel(ctx context.Context, arch string, log *slog.Logger) (*kernelpkg
 		p, err = kernelpkg.Pull(ctx, arch, false, progressTo(log))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lab: guest kernel: %w", err)
+		return nil, err
 	}
 	return p, nil
 }
 
-// addGuestKernel puts the guest kernel where it is in the cache here.
-func (cfg *Config) addGuestKernel(ctx context.Context) error {
+// addGuestKernels puts guest kernels where they are in the cache here.
+func (cfg *Config) addGuestKernels(ctx context.Context) error {
 	cache, err := boot.CacheDir()
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	p, err := guestKernel(ctx, cfg.Arch, cfg.Log)
+	kernels, err := cfg.guestKernels(ctx)
 	if err != nil {
 		return err
 	}
-	rel, err := filepath.Rel(cache, p.Dir)
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
+	for _, p := range kernels {
+		rel, err := filepath.Rel(cache, p.Dir)
+		if err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		cfg.Files = append(cfg.Files, File{Host: p.Dir, Guest: path.Join(outer.CacheDir, filepath.ToSlash(rel))})
 	}
-	cfg.Files = append(cfg.Files, File{Host: p.Dir, Guest: path.Join(outer.CacheDir, filepath.ToSlash(rel))})
 	cfg.Guests = false // done
 	return nil
+}
+
+// guestKernels are the kernels that are to be taken along.
+func (cfg *Config) guestKernels(ctx context.Context) (kernels []*kernelpkg.Package, err error) {
+	flavours := cfg.Flavours
+	if len(flavours) == 0 {
+		flavours = kernelpkg.Flavours
+	}
+	for _, f := range flavours {
+		var p *kernelpkg.Package
+		if f == kernelpkg.Debian {
+			p, err = guestKernel(ctx, cfg.Arch, cfg.Log)
+		} else {
+			p, err = kernelpkg.FindFlavour(cfg.Arch, f)
+		}
+		if _, missing := errors.AsType[*kernelpkg.MissingError](err); missing && len(cfg.Flavours) == 0 {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lab: guest kernel: %w", err)
+		}
+		kernels = append(kernels, p)
+	}
+	return kernels, nil
 }
 
 // Binary returns the warder binary for arch: the one built beside the running

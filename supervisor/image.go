@@ -81,7 +81,7 @@ func buildImage(s Spec) (image, error) {
 // not one of them.
 func findKernel(file string) (*kernelpkg.Package, error) {
 	if file == "" {
-		return kernelpkg.Find(runtime.GOARCH)
+		return kernelpkg.Default(runtime.GOARCH)
 	}
 	all, err := kernelpkg.List()
 	if err != nil {

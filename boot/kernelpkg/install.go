@@ -35,7 +35,7 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	p := &Package{Arch: d.Control["Architecture"], Version: d.Control["Version"], Installed: time.Now().UTC()}
+	p := &Package{Flavour: Debian, Arch: d.Control["Architecture"], Version: d.Control["Version"], Installed: time.Now().UTC()}
 	if err := checkArch(p.Arch); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -54,7 +54,7 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 			return old, nil
 		}
 	}
-	if err := p.install(d, final); err != nil {
+	if err := place(final, func(tmp, ready string) error { return p.install(d, tmp, ready) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return load(final)
@@ -73,8 +73,9 @@ func (r interruptible) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// install makes the directory beside its place and moves it there.
-func (p *Package) install(d *deb.Package, final string) error {
+// place has fill make the directory ready, beside its place, and moves it there.
+// What else is put into tmp is removed.
+func place(final string, fill func(tmp, ready string) error) error {
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return err
 	}
@@ -84,27 +85,33 @@ func (p *Package) install(d *deb.Package, final string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	unpacked, ready := filepath.Join(tmp, "unpacked"), filepath.Join(tmp, "ready")
+	ready := filepath.Join(tmp, "ready")
+	if err := os.Mkdir(ready, 0o755); err != nil {
+		return err
+	}
+	if err := fill(tmp, ready); err != nil {
+		return err
+	}
+	return replace(ready, final, filepath.Join(tmp, "old"))
+}
+
+func (p *Package) install(d *deb.Package, tmp, ready string) error {
+	unpacked := filepath.Join(tmp, "unpacked")
 	if err := d.Unpack(unpacked, wantedFile); err != nil {
 		return err
 	}
 	if err := removeLinks(unpacked); err != nil {
 		return err
 	}
-	if err := os.Mkdir(ready, 0o755); err != nil {
-		return err
-	}
 	if err := p.installKernel(unpacked, ready); err != nil {
 		return err
 	}
+	var err error
 	p.Modules, p.Builtin, err = installModules(unpacked, filepath.Join(ready, "modules"), slices.Concat(Guest, Lab))
 	if err != nil {
 		return err
 	}
-	if err := p.save(ready); err != nil {
-		return err
-	}
-	return replace(ready, final, filepath.Join(tmp, "old"))
+	return p.save(ready)
 }
 
 // removeLinks removes what is no regular file: a package from anywhere could

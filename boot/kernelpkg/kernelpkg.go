@@ -2,8 +2,8 @@
 // configuration and the modules guests need, by architecture.
 //
 // They are in warder's cache directory, each in a directory that is named after
-// the digest of the Debian package it came from and that appears when it is
-// whole:
+// the digest of what it came from, a Debian package or the build of a tuned
+// kernel, and that appears when it is whole:
 //
 //	kernels/ARCH/DIGEST/vmlinuz            as packaged
 //	kernels/ARCH/DIGEST/vmlinux or Image   without compression
@@ -28,11 +28,13 @@ import (
 
 // A Package is an installed guest kernel.
 type Package struct {
-	Arch        string    `json:"arch"`      // "amd64" or "arm64"
-	Release     string    `json:"release"`   // uname -r
-	Version     string    `json:"version"`   // of the Debian package
-	Digest      string    `json:"digest"`    // SHA-256 of the Debian package
-	Installed   time.Time `json:"installed"` // on this machine
+	Flavour     Flavour   `json:"flavour"`
+	Arch        string    `json:"arch"`             // "amd64" or "arm64"
+	Release     string    `json:"release"`          // uname -r
+	Version     string    `json:"version"`          // of the Debian package with the kernel, or with its source
+	Recipe      string    `json:"recipe,omitempty"` // of a tuned kernel, see Built
+	Digest      string    `json:"digest"`           // SHA-256 of the Debian package, or of the kernel that was built
+	Installed   time.Time `json:"installed"`        // on this machine
 	Dir         string    `json:"dir"`
 	KernelPath  string    `json:"kernel"`  // expanded: ELF vmlinux or arm64 Image; for boot.Open
 	VmlinuzPath string    `json:"vmlinuz"` // as packaged; for other boot loaders
@@ -60,34 +62,11 @@ var (
 
 const indexName = "kernel.json"
 
-// Find returns the guest kernel for arch that was installed last. Its error says
-// how to get one.
-func Find(arch string) (*Package, error) {
-	if err := checkArch(arch); err != nil {
-		return nil, err
-	}
-	all, err := list(arch)
-	if err != nil {
-		return nil, err
-	}
-	if len(all) == 0 {
-		return nil, &MissingError{Arch: arch}
-	}
-	return all[0], nil
-}
-
 func checkArch(arch string) error {
 	if arch != "amd64" && arch != "arm64" {
 		return fmt.Errorf("no guest kernels for architecture %q: has to be amd64 or arm64", arch)
 	}
 	return nil
-}
-
-// A MissingError is returned when there is no guest kernel.
-type MissingError struct{ Arch string }
-
-func (e *MissingError) Error() string {
-	return fmt.Sprintf(`no guest kernel for %s: run "warder kernel pull --arch %s"`, e.Arch, e.Arch)
 }
 
 // List returns all guest kernels, those installed last first.
@@ -139,6 +118,7 @@ func load(dir string) (*Package, error) {
 		return nil, fmt.Errorf("%s: %w", index, err)
 	}
 	p.Dir = dir
+	p.Flavour = cmp.Or(p.Flavour, Debian) // indexes were written before there were others
 	p.eachPath(func(path *string) { *path = filepath.Join(dir, *path) })
 	for _, path := range []string{p.KernelPath, p.VmlinuzPath} {
 		if _, err := os.Stat(path); err != nil {

@@ -10,7 +10,7 @@ import (
 // architecture, the base image with PID 1.
 func addGuest(r *hostinfo.Report) {
 	kernel := hostinfo.Item{Group: "guest", Name: "kernel", Required: true, Use: "what every VM boots unless it is given another"}
-	if p, err := kernelpkg.Find(r.Arch); err != nil {
+	if p, err := kernelpkg.Default(r.Arch); err != nil {
 		kernel.Value, kernel.Todo = err.Error(), "warder kernel pull"
 	} else {
 		kernel.Present, kernel.Value = true, p.Release

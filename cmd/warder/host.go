@@ -41,7 +41,7 @@ the acts of several VMs is refused before it takes effect, and an alert names
 all who took part. It ends when the command of each VM has ended; a VM without a
 command runs until warder is told to stop.
 
-    kernel: /path/of/a/guest/kernel     # default: the one of warder kernel pull
+    kernel: /path/of/a/guest/kernel     # or tuned, debian; default: tuned if there is one
     rules: /directory/of/rules          # default: those that come with warder
     vms:
       - name: builder
@@ -67,7 +67,7 @@ put an attack together.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.config, "config", "f", "", "the VMs to run")
-	flags.StringVar(&f.kernel, "kernel", "", "guest kernel, in place of the configuration's")
+	flags.StringVar(&f.kernel, "kernel", "", kernelHelp+", in place of the configuration's")
 	flags.StringVar(&f.rules, "rules", "", "directory of rules, in place of the configuration's")
 	flags.StringVarP(&f.output, "output", "o", "text", "text, or json: one event a line")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print every event, not only those on shares")

@@ -14,9 +14,9 @@ import (
 
 // hostConfig is the file of warder host --config.
 type hostConfig struct {
-	Kernel string   `yaml:"kernel"`
-	Rules  string   `yaml:"rules"`
-	VMs    []hostVM `yaml:"vms"`
+	Kernel kernelName `yaml:"kernel"`
+	Rules  string     `yaml:"rules"`
+	VMs    []hostVM   `yaml:"vms"`
 }
 
 // hostVM is one service VM of it.
@@ -47,21 +47,21 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 			return cfg, fmt.Errorf("%s: %w", f.config, err)
 		}
 	}
-	for _, p := range []struct {
-		to   *string
-		flag string
-	}{{&cfg.Kernel, f.kernel}, {&cfg.Rules, f.rules}} {
-		switch {
-		case p.flag != "":
-			*p.to, err = filepath.Abs(p.flag)
-		case *p.to != "":
-			*p.to, err = absolute(base, *p.to)
-		}
-		if err != nil {
-			return cfg, err
-		}
+	if f.kernel != "" {
+		cfg.Kernel, err = kernelName(f.kernel).absolute(".")
+	} else {
+		cfg.Kernel, err = cfg.Kernel.absolute(base)
 	}
-	return cfg, nil
+	if err != nil {
+		return cfg, err
+	}
+	switch {
+	case f.rules != "":
+		cfg.Rules, err = filepath.Abs(f.rules)
+	case cfg.Rules != "":
+		cfg.Rules, err = absolute(base, cfg.Rules)
+	}
+	return cfg, err
 }
 
 // absolute is a path of a configuration file that is in the directory base.
@@ -132,7 +132,11 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string) {
 		}
 	}
 	add("config", f.config)
-	add("kernel", cfg.Kernel)
+	if path, ok := cfg.Kernel.file(); ok {
+		add("kernel", path)
+	} else if cfg.Kernel != "" {
+		args = append(args, "--kernel="+string(cfg.Kernel))
+	}
 	add("rules", cfg.Rules)
 	seen := make(map[string]bool)
 	for _, v := range cfg.VMs {

@@ -39,7 +39,7 @@ vms:
 		t.Fatal(err)
 	}
 	want := hostConfig{
-		Kernel: filepath.Join(dir, "vmlinux"),
+		Kernel: kernelName(filepath.Join(dir, "vmlinux")),
 		VMs: []hostVM{
 			{
 				Name: "a", CPUs: 2, Memory: "512M", memory: 512 << 20, Command: []string{"sh", "-c", "echo hi"},

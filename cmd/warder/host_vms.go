@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
-	"warder/boot/kernelpkg"
 	"warder/secmon/pattern"
 	"warder/secmon/watch"
 	"warder/supervisor"
@@ -37,12 +35,9 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Kernel == "" {
-		pkg, err := kernelpkg.Find(runtime.GOARCH)
-		if err != nil {
-			return nil, err
-		}
-		cfg.Kernel = pkg.KernelPath
+	kernel, err := cfg.Kernel.path()
+	if err != nil {
+		return nil, err
 	}
 	w, err := watch.New(rules)
 	if err != nil {
@@ -57,7 +52,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	for _, v := range cfg.VMs {
 		all.Go(func() {
 			// They boot at once and share the host's CPUs.
-			vm, err := h.start(starting, v, cfg.Kernel, bootTime*time.Duration(len(cfg.VMs)))
+			vm, err := h.start(starting, v, kernel, bootTime*time.Duration(len(cfg.VMs)))
 			if err != nil {
 				giveUp(fmt.Errorf("vm %s: %w", v.Name, err)) // the first counts
 			}

@@ -25,9 +25,10 @@ func kernelCommand() *cobra.Command {
 		Use:   "kernel",
 		Short: "Get and show the kernels that guests run",
 		Long: `Guests run an unmodified distribution kernel, which "warder kernel pull" gets
-without root: from this machine's Debian package sources, or out of a package.`,
+without root: from this machine's Debian package sources, or out of a package;
+or a kernel tuned for them, which "warder kernel build" makes, if there is one.`,
 	}
-	cmd.AddCommand(kernelPullCommand(), kernelListCommand(), kernelPathCommand())
+	cmd.AddCommand(kernelPullCommand(), kernelBuildCommand(), kernelListCommand(), kernelPathCommand())
 	return cmd
 }
 
@@ -92,13 +93,7 @@ func pullKernel(ctx context.Context, arch, deb string, force bool) (*kernelpkg.P
 		bar.report("unpack "+filepath.Base(deb), 0, 0, "")
 		p, err = kernelpkg.Install(ctx, deb, force)
 	} else {
-		p, err = kernelpkg.Pull(ctx, arch, force, func(d debian.Progress) {
-			if d.Unit == "bytes" {
-				const kib = 1 << 10
-				d.Done, d.Total, d.Unit = d.Done/kib, d.Total/kib, "KiB"
-			}
-			bar.report(d.What, d.Done, d.Total, d.Unit)
-		})
+		p, err = kernelpkg.Pull(ctx, arch, force, fetchProgress(bar))
 	}
 	if err != nil {
 		return nil, err
@@ -106,6 +101,17 @@ func pullKernel(ctx context.Context, arch, deb string, force bool) (*kernelpkg.P
 	bar.end()
 	fmt.Fprintf(os.Stderr, "kernel %s for %s with %d modules, %.1f s\n", p.Release, p.Arch, len(p.Modules), time.Since(start).Seconds())
 	return p, nil
+}
+
+// fetchProgress shows in bar how far packages are.
+func fetchProgress(bar *progress) func(debian.Progress) {
+	return func(d debian.Progress) {
+		if d.Unit == "bytes" {
+			const kib = 1 << 10
+			d.Done, d.Total, d.Unit = d.Done/kib, d.Total/kib, "KiB"
+		}
+		bar.report(d.What, d.Done, d.Total, d.Unit)
+	}
 }
 
 func kernelListCommand() *cobra.Command {
@@ -130,9 +136,9 @@ func kernelListCommand() *cobra.Command {
 				return nil
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ARCH\tRELEASE\tVERSION\tINSTALLED\tDIRECTORY")
+			fmt.Fprintln(w, "ARCH\tFLAVOUR\tRELEASE\tVERSION\tINSTALLED\tDIRECTORY")
 			for _, p := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Arch, p.Release, p.Version,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Arch, p.Flavour, p.Release, p.Version,
 					p.Installed.Local().Format("2006-01-02 15:04"), p.Dir)
 			}
 			return w.Flush()
@@ -145,6 +151,7 @@ func kernelListCommand() *cobra.Command {
 func kernelPathCommand() *cobra.Command {
 	var (
 		arch    string
+		flavour string
 		vmlinuz bool
 	)
 	cmd := &cobra.Command{
@@ -152,7 +159,10 @@ func kernelPathCommand() *cobra.Command {
 		Short: "Print the path of the kernel that guests run",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := kernelpkg.Find(arch)
+			p, err := kernelpkg.Default(arch)
+			if flavour != "" {
+				p, err = kernelpkg.FindFlavour(arch, kernelpkg.Flavour(flavour))
+			}
 			if err != nil {
 				return err
 			}
@@ -165,6 +175,7 @@ func kernelPathCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&arch, "arch", runtime.GOARCH, "architecture of the guests, amd64 or arm64")
+	cmd.Flags().StringVar(&flavour, "flavour", "", "tuned or debian (default: the tuned one if there is one)")
 	cmd.Flags().BoolVar(&vmlinuz, "vmlinuz", false, "the file as packaged, for other boot loaders")
 	return cmd
 }

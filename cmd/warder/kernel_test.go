@@ -101,3 +101,25 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+func TestKernelName(t *testing.T) {
+	t.Setenv("WARDER_CACHE", t.TempDir())
+	t.Setenv(kernelpkg.Variable, "")
+	if k, err := kernelName("a/kernel").absolute("/base"); err != nil || k != "/base/a/kernel" {
+		t.Errorf("a relative path: %s, %v", k, err)
+	}
+	for _, word := range []kernelName{"", "tuned", "debian"} {
+		if k, err := word.absolute("/base"); err != nil || k != word {
+			t.Errorf("%q became %q, %v", word, k, err)
+		}
+		if path, ok := word.file(); ok {
+			t.Errorf("%q is the file %s", word, path)
+		}
+		if path, err := word.path(); err == nil || !strings.Contains(err.Error(), "warder kernel ") {
+			t.Errorf("%q without a kernel: %q, %v", word, path, err)
+		}
+	}
+	if path, err := kernelName("/a/kernel").path(); err != nil || path != "/a/kernel" {
+		t.Errorf("a file: %q, %v", path, err)
+	}
+}

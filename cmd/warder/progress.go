@@ -29,7 +29,7 @@ func newProgress(f *os.File) *progress {
 }
 
 // report says that done of total units of a step are done; a total of 0 is a
-// step of unknown length.
+// step of unknown length, of which done may be known.
 func (p *progress) report(step string, done, total int64, unit string) {
 	if p.width == 0 {
 		if step != p.step {
@@ -39,7 +39,7 @@ func (p *progress) report(step string, done, total int64, unit string) {
 		return
 	}
 	const redraw = 50 * time.Millisecond
-	if step == p.step && done < total && time.Since(p.last) < redraw {
+	if step == p.step && (done < total || total == 0) && time.Since(p.last) < redraw {
 		return
 	}
 	if step != p.step {
@@ -47,6 +47,9 @@ func (p *progress) report(step string, done, total int64, unit string) {
 	}
 	p.step, p.last = step, time.Now()
 	text := step
+	if total == 0 && done > 0 {
+		text = fmt.Sprintf("%s %d %s", step, done, unit)
+	}
 	if total > 0 {
 		amount := fmt.Sprintf(" %d/%d %s", done, total, unit)
 		const least, most, frame = 5, 40, 4

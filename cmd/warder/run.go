@@ -69,7 +69,7 @@ command line runs on an emulated machine, with copies of the files it names.`,
 	flags.StringVar(&f.name, "name", "vm", "name of the VM, its hostname too")
 	flags.IntVar(&f.cpus, "cpus", 0, "virtual CPUs (default 1)")
 	flags.VarP(&f.memory, "memory", "m", "memory, as in 512M or 2G; a plain number is MiB (default 256M)")
-	flags.StringVar(&f.kernel, "kernel", "", "guest kernel (default the one of warder kernel pull)")
+	flags.StringVar(&f.kernel, "kernel", "", kernelHelp)
 	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
 	flags.StringArrayVar(&f.disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")
@@ -120,6 +120,9 @@ func run(ctx context.Context, f runFlags) error {
 		}
 		fmt.Fprintln(os.Stderr, "warder:", advice)
 		return exitStatus(statusFailed)
+	}
+	if spec.Kernel, err = kernelName(spec.Kernel).path(); err != nil {
+		return failed(err)
 	}
 	spec.Log = newLineLog(os.Stderr)
 	if f.console {

@@ -119,17 +119,17 @@ func parseDisk(s string) (vmm.Disk, error) {
 func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
 		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory),
-		Kernel: f.kernel, Initrd: f.initrd,
+		Initrd: f.initrd,
 	}
-	for _, p := range []*string{&spec.Kernel, &spec.Initrd} {
-		if *p == "" {
-			continue
-		}
-		abs, err := filepath.Abs(*p)
-		if err != nil {
+	kernel, err := kernelName(f.kernel).absolute(".")
+	if err != nil {
+		return spec, err
+	}
+	spec.Kernel = string(kernel)
+	if spec.Initrd != "" {
+		if spec.Initrd, err = filepath.Abs(spec.Initrd); err != nil {
 			return spec, err
 		}
-		*p = abs
 	}
 	for _, s := range f.disks {
 		d, err := parseDisk(s)
@@ -185,7 +185,9 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	}
 	if spec.Kernel != "" {
 		add("kernel", spec.Kernel)
-		files = append(files, spec.Kernel)
+		if path, ok := kernelName(spec.Kernel).file(); ok {
+			files = append(files, path)
+		}
 	}
 	if spec.Initrd != "" {
 		add("initrd", spec.Initrd)

@@ -100,7 +100,7 @@ const Cmdline = "console=ttyS0 quiet loglevel=1 panic=-1 rodata=off cryptomgr.no
 func (h *Half) Start(t *testing.T, cfg vmm.Config) *Run {
 	t.Helper()
 	testkvm.Need(t)
-	kernel, err := kernelpkg.Find(runtime.GOARCH)
+	kernel, err := kernelpkg.Default(runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+
+	"warder/boot/kernelpkg"
 )
 
 // runHere runs the tests that this machine can run: the packages that race
@@ -54,7 +56,7 @@ func (r *run) goTest(ctx context.Context, o options, report *reporter, env strin
 		args = append(args, "-run", o.run)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), env)
+	cmd.Env = append(os.Environ(), env, kernelpkg.Variable+"="+o.kernel)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"warder/boot/kernelpkg"
 	"warder/lab"
 )
 
@@ -51,7 +52,10 @@ func (l *labRun) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.cfg = lab.Config{Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place)}
+	l.cfg = lab.Config{
+		Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{kernelpkg.Flavour(l.o.kernel)},
+		Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place),
+	}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
 		return err
 	}
@@ -164,6 +168,7 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 	c := lab.Command{
 		Args:   []string{dir + "/lab.test", "-test.v=test2json", "-test.timeout=" + l.o.timeout.String()},
 		Dir:    dir,
+		Env:    []string{kernelpkg.Variable + "=" + l.o.kernel},
 		Stdout: in,
 		Stderr: in,
 	}

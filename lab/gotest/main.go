@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"warder/boot/kernelpkg"
 )
 
 type options struct {
@@ -28,6 +30,7 @@ type options struct {
 	here     bool
 	parallel bool
 	run      string
+	kernel   string
 	cover    string
 	timeout  time.Duration
 	overall  time.Duration
@@ -42,6 +45,7 @@ func main() {
 	flag.BoolVar(&o.here, "here", true, "run the tests on this machine too")
 	flag.BoolVar(&o.parallel, "parallel", true, "run the architectures at the same time")
 	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
+	flag.StringVar(&o.kernel, "kernel", string(kernelpkg.Debian), "guest kernel of the tests, debian or tuned")
 	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
 	flag.DurationVar(&o.overall, "overall", 25*time.Minute, "time for everything")
@@ -49,6 +53,10 @@ func main() {
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./..."}
+	}
+	if !kernelpkg.Flavour(o.kernel).Known() {
+		fmt.Fprintf(os.Stderr, "gotest: -kernel %s: has to be debian or tuned\n", o.kernel)
+		os.Exit(1)
 	}
 	o.arches, o.race = fields(arches), fields(race)
 

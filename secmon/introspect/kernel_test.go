@@ -18,7 +18,7 @@ import (
 // architecture has to be where VMs run; the other's is looked at if it is there.
 func realKernels(t *testing.T, test func(t *testing.T, k *Kernel, im *image)) {
 	for _, arch := range []string{"amd64", "arm64"} {
-		pkg, err := kernelpkg.Find(arch)
+		pkg, err := kernelpkg.Default(arch)
 		switch {
 		case err != nil && arch == runtime.GOARCH:
 			testkvm.Missing(t, err.Error())
@@ -98,7 +98,7 @@ func TestRealKernel(t *testing.T) {
 			}
 		}
 		// The same kernel by its bytes, where they are not packed in a bzImage.
-		pkg, err := kernelpkg.Find(k.Arch())
+		pkg, err := kernelpkg.Default(k.Arch())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestLocate(t *testing.T) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	pkg, err := kernelpkg.Find(runtime.GOARCH)
+	pkg, err := kernelpkg.Default(runtime.GOARCH)
 	if err != nil {
 		oracle.Missing(b, "a guest kernel, which make deps gets: "+err.Error())
 	}

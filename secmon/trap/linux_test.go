@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { testguest.Main(m) }
 // kernel reads the guest kernel's symbols and types.
 func kernel(t *testing.T) *introspect.Kernel {
 	t.Helper()
-	pkg, err := kernelpkg.Find(runtime.GOARCH)
+	pkg, err := kernelpkg.Default(runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ var calls = []string{"execve", "openat", "write"}
 func eachKernel(t *testing.T, test func(t *testing.T, f *fake)) {
 	found := false
 	for _, arch := range []string{"amd64", "arm64"} {
-		pkg, err := kernelpkg.Find(arch)
+		pkg, err := kernelpkg.Default(arch)
 		if err != nil {
 			continue
 		}

@@ -53,7 +53,7 @@ func TestAttachDetach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pkg, err := kernelpkg.Find(runtime.GOARCH)
+	pkg, err := kernelpkg.Default(runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}
