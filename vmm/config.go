@@ -153,9 +153,10 @@ func (c Config) validate() error {
 }
 
 // virtioCount is how many virtio devices c asks for: the disks, the shares, the
-// network interfaces, the entropy device that every machine has, vsock, the console.
+// network interfaces, the entropy device and the balloon that every machine has,
+// vsock, the console.
 func (c Config) virtioCount() int {
-	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 1
+	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 2
 	if c.VsockCID != 0 {
 		n++
 	}

@@ -11,6 +11,7 @@ import (
 	"warder/devices/irq"
 	"warder/devices/serial"
 	"warder/devices/virtio"
+	"warder/devices/virtio/balloon"
 	"warder/devices/virtio/blk"
 	"warder/devices/virtio/console"
 	"warder/devices/virtio/fs"
@@ -28,6 +29,7 @@ type devices struct {
 	nets    []*net.Device
 	vsock   *vsock.Device
 	console *console.Device
+	balloon *balloon.Device
 
 	feeds     sync.WaitGroup // host input to the serial port
 	stopFeeds context.CancelFunc
@@ -59,6 +61,9 @@ func (m *Machine) createDevices() error {
 		return err
 	}
 	if err := m.addVirtio(rng.New(rand.Reader)); err != nil {
+		return err
+	}
+	if err := m.addBalloon(); err != nil {
 		return err
 	}
 	if m.cfg.VsockCID != 0 {

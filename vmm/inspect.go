@@ -25,7 +25,23 @@ func (v *VCPU) WriteVirtual(va uint64, p []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.Write(v.m.mem, va, p)
+	return s.Write(patched{v.m.mem, v.m.patches}, va, p)
+}
+
+// patched is guest memory whose pages are kept once the host has written to
+// them: what is put into the guest's code is not to vanish by the guest's word
+// that the page is free.
+type patched struct {
+	*guestmem.Memory
+	kept *guestmem.Kept
+}
+
+// WriteAt implements pagetable.Memory.
+func (m patched) WriteAt(p []byte, a guestmem.Addr) error {
+	if err := m.kept.Add(a, uint64(len(p))); err != nil {
+		return err
+	}
+	return m.Memory.WriteAt(p, a)
 }
 
 // VCPU is vCPU id of the machine, nil if it has none of that number.

@@ -19,13 +19,14 @@ type Machine struct {
 	cfg Config
 	log *slog.Logger
 
-	sys   *kvm.System
-	vm    *kvm.VM
-	mem   *guestmem.Memory
-	slots []slot
-	vcpus []*VCPU
-	mmio  bus.Bus
-	arch  archMachine
+	sys     *kvm.System
+	vm      *kvm.VM
+	mem     *guestmem.Memory
+	patches *guestmem.Kept // pages that WriteVirtual wrote to
+	slots   []slot
+	vcpus   []*VCPU
+	mmio    bus.Bus
+	arch    archMachine
 	devices
 
 	trap     atomic.Pointer[TrapFunc]

@@ -28,6 +28,7 @@ func (m *Machine) createMemory() error {
 		return err
 	}
 	m.mem = mem
+	m.patches = mem.Keep()
 	m.onClose(mem.Close)
 	var off int64
 	for i, r := range mem.Regions() {
@@ -46,13 +47,4 @@ func (m *Machine) createMemory() error {
 		m.slots = append(m.slots, slot{r.Base, b})
 	}
 	return nil
-}
-
-// memoryUsed is how many bytes of guest RAM take memory of the host.
-func (m *Machine) memoryUsed() (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(m.mem.FD(), &st); err != nil {
-		return 0, err
-	}
-	return uint64(st.Blocks) * 512, nil // st_blocks counts 512 bytes, stat(2)
 }

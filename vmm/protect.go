@@ -22,6 +22,7 @@ type WriteFunc func(page guestmem.Addr)
 // is not seen.
 type Protection struct {
 	m       *Machine
+	kept    *guestmem.Kept
 	watches []*userfault.Watch // by slot
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
@@ -39,7 +40,7 @@ func (m *Machine) Watch(f WriteFunc) (*Protection, error) {
 		return nil, errors.New("vmm: the machine's memory is being watched already")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Protection{m: m, cancel: cancel}
+	p := &Protection{m: m, kept: m.mem.Keep(), cancel: cancel}
 	for _, s := range m.slots {
 		w, err := userfault.New(s.mem)
 		if err != nil {
@@ -71,10 +72,12 @@ func (p *Protection) serve(ctx context.Context, w *userfault.Watch, base guestme
 	}
 }
 
-// Protect protects the pages that hold any of the n bytes at addr.
+// Protect protects the pages that hold any of the n bytes at addr. From then on
+// the guest can't have them emptied, by its balloon for one, until Close: that
+// would change them, and take the protection away, without a write.
 func (p *Protection) Protect(addr guestmem.Addr, n uint64) error {
 	page := uint64(os.Getpagesize())
-	if err := p.m.mem.Check(addr, n); err != nil {
+	if err := p.kept.Add(addr, n); err != nil {
 		return err
 	}
 	for i, s := range p.m.slots {
@@ -120,5 +123,6 @@ func (p *Protection) end() error {
 	for _, w := range p.watches {
 		errs = append(errs, w.Close())
 	}
+	errs = append(errs, p.kept.Close())
 	return errors.Join(errs...)
 }

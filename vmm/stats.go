@@ -55,8 +55,6 @@ func (m *Machine) Stats() Stats {
 	for _, t := range m.virtio {
 		s.Devices = append(s.Devices, DeviceStats{t.Name(), t.Stats()})
 	}
-	m.life.Lock()
-	defer m.life.Unlock()
-	s.MemoryUsed, _ = m.memoryUsed() // none any more, once the machine is closed
+	s.MemoryUsed = m.memoryUsed()
 	return s
 }

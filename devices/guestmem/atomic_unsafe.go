@@ -11,6 +11,25 @@ func aligned(b []byte, n uintptr) bool {
 	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%n == 0
 }
 
+// Locate is the guest's address of p, a piece of what [Memory.Slice] gave, and
+// false for any other bytes or none.
+func (m *Memory) Locate(p []byte) (Addr, bool) {
+	if len(p) == 0 {
+		return 0, false
+	}
+	// SAFETY: addresses are only compared; both are of mapped memory, which Go
+	// never moves, or p is not of this memory, whatever its address is.
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	for _, r := range m.regions {
+		// SAFETY: as above.
+		off := at - uintptr(unsafe.Pointer(unsafe.SliceData(r.Bytes)))
+		if size := uintptr(len(r.Bytes)); off <= size && uintptr(len(p)) <= size-off {
+			return r.Base + Addr(off), true
+		}
+	}
+	return 0, false
+}
+
 // word32 is the aligned word that holds the n bytes at a, which must not cross
 // its end, and how many bits below them it has.
 func (m *Memory) word32(a Addr, n uint64) (*uint32, uint, error) {

@@ -41,6 +41,7 @@ type Region struct {
 type Memory struct {
 	regions []Region // by base, without overlap
 	fd      int
+	keeping keeping
 }
 
 // Allocate makes memory with these ranges in one anonymous file, one after the

@@ -189,6 +189,14 @@ func (w *Writer) Fill(r io.Reader) (int, error) {
 	return n, err
 }
 
+// Pieces uses up the room and gives it to f as it is, piece by piece: for a
+// driver that means the memory itself, not what could be written there. It ends
+// at f's first error.
+func (w *Writer) Pieces(f func(p []byte) error) error {
+	_, err := w.each(w.left, func(b []byte) (int, error) { return len(b), f(b) })
+	return err
+}
+
 // SplitTail takes the last n bytes of the room away from w and returns them as
 // a Writer of their own: for a status that stands behind data. If there are
 // fewer it returns nil and takes nothing.

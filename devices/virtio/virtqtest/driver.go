@@ -55,7 +55,13 @@ type Driver struct {
 // NewDriver puts dev behind a transport in memory of its own.
 func NewDriver(t testing.TB, dev virtio.Device) *Driver {
 	t.Helper()
-	d := &Driver{Mem: NewMemory(t), t: t, dev: dev, interrupts: make(chan struct{}, 1)}
+	return NewDriverIn(t, NewMemory(t), dev)
+}
+
+// NewDriverIn puts dev behind a transport in memory that it knows, of NewMemory.
+func NewDriverIn(t testing.TB, mem *guestmem.Memory, dev virtio.Device) *Driver {
+	t.Helper()
+	d := &Driver{Mem: mem, t: t, dev: dev, interrupts: make(chan struct{}, 1)}
 	line := irq.Func(func() error {
 		select {
 		case d.interrupts <- struct{}{}:

@@ -15,7 +15,13 @@ import (
 // the driver returned: the caller tries whether the device still works.
 func Play(t testing.TB, dev virtio.Device, program []byte) *Driver {
 	t.Helper()
-	d := NewDriver(t, dev)
+	return PlayIn(t, NewMemory(t), dev, program)
+}
+
+// PlayIn is Play in memory that dev knows, of NewMemory.
+func PlayIn(t testing.TB, mem *guestmem.Memory, dev virtio.Device, program []byte) *Driver {
+	t.Helper()
+	d := NewDriverIn(t, mem, dev)
 	p := player{Driver: d, program: program}
 	d.Start(virtio.FEventIdx | virtio.FIndirectDesc)
 	for len(p.program) > 0 {
