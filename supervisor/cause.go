@@ -71,12 +71,15 @@ func gone(exit vmm.Exit, serial []byte) *GuestError {
 	return e
 }
 
-// stuck explains a machine that runs and does not answer.
-func stuck(patience fmt.Stringer, stats vmm.Stats, serial []byte) *GuestError {
+// stuck explains a machine that runs and does not answer, having reached what
+// is said there.
+func stuck(patience fmt.Stringer, reached string, stats vmm.Stats, serial []byte) *GuestError {
 	e := &GuestError{Serial: lines(serial)}
 	e.Cause = fmt.Sprintf("the guest did not answer within %v: ", patience)
 	said, ok := last(e.Serial, initMark)
 	switch {
+	case reached != "":
+		e.Cause += reached
 	case ok:
 		e.Cause += "its PID 1 says: " + said
 	case vsockUp(stats):

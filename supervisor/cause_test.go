@@ -1,13 +1,16 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"warder/guestinit/control"
 	"warder/vmm"
 )
 
@@ -67,19 +70,33 @@ func TestStuck(t *testing.T) {
 	up := vmm.Stats{Exits: map[string]uint64{"mmio": 5}, Devices: []vmm.DeviceStats{{Name: "vsock"}}}
 	up.Devices[0].Chains = 1
 	for name, tt := range map[string]struct {
-		stats  vmm.Stats
-		serial string
-		want   string
+		reached string
+		stats   vmm.Stats
+		serial  string
+		want    string
 	}{
-		"nothing at all":  {vmm.Stats{}, "", "has not touched a device"},
-		"silent":          {vmm.Stats{Exits: map[string]uint64{"io": 1}}, "", "--console"},
-		"no driver":       {vmm.Stats{Exits: map[string]uint64{"io": 1}}, "Run /init as init process\n", "its kernel's last words: Run /init as init process"},
-		"driver, no call": {up, "", "has not dialled"},
-		"in PID 1":        {up, "warder-init: still busy: load modules\n", "its PID 1 says: still busy: load modules"},
+		"nothing at all":  {"", vmm.Stats{}, "", "has not touched a device"},
+		"silent":          {"", vmm.Stats{Exits: map[string]uint64{"io": 1}}, "", "--console"},
+		"no driver":       {"", vmm.Stats{Exits: map[string]uint64{"io": 1}}, "Run /init as init process\n", "its kernel's last words: Run /init as init process"},
+		"driver, no call": {"", up, "", "has not dialled"},
+		"in PID 1":        {"", up, "warder-init: still busy: load modules\n", "its PID 1 says: still busy: load modules"},
+		"after the call":  {reached(nil, &control.HelloError{Err: context.DeadlineExceeded}), up, "warder-init: still busy: reach the host\n", "has dialled the host, but not introduced itself"},
+		"in the set-up":   {reached(new(control.Guest), context.DeadlineExceeded), up, "", "not finished its set-up"},
+		"nobody dialled":  {reached(nil, context.DeadlineExceeded), up, "", "has not dialled"},
 	} {
-		if e := stuck(3*time.Second, tt.stats, []byte(tt.serial)); !strings.Contains(e.Error(), tt.want) || !strings.Contains(e.Error(), "3s") {
+		if e := stuck(3*time.Second, tt.reached, tt.stats, []byte(tt.serial)); !strings.Contains(e.Error(), tt.want) || !strings.Contains(e.Error(), "3s") {
 			t.Errorf("%s: %q lacks %q", name, e.Error(), tt.want)
 		}
+	}
+}
+
+func TestStalled(t *testing.T) {
+	vm := &ServiceVM{serial: new(tail)}
+	vm.serial.Write([]byte("clocksource: timekeeping watchdog\n"))
+	err := vm.explain(fmt.Errorf("%w: its stdout did not come", control.ErrStalled))
+	g, ok := errors.AsType[*GuestError](err)
+	if !ok || !strings.Contains(g.Cause, "its stdout did not come") || len(g.Serial) != 1 {
+		t.Errorf("error %#v", err)
 	}
 }
 

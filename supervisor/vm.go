@@ -136,14 +136,30 @@ func (vm *ServiceVM) boot(ctx context.Context, spec Spec, setup proto.Setup) err
 		return ctx.Err()
 	}
 	if booting.Err() != nil {
-		return stuck(spec.BootTimeout, vm.machine.Stats(), vm.serial.bytes())
+		return stuck(spec.BootTimeout, reached(guest, err), vm.machine.Stats(), vm.serial.bytes())
 	}
 	return vm.explain(err)
 }
 
+// reached is how far a guest's PID 1 had come with the host when err ended its
+// boot, "" when it had not dialled.
+func reached(guest *control.Guest, err error) string {
+	if guest != nil {
+		return "its PID 1 has introduced itself, but not finished its set-up"
+	}
+	if _, dialled := errors.AsType[*control.HelloError](err); dialled {
+		return "its PID 1 has dialled the host, but not introduced itself"
+	}
+	return ""
+}
+
 // explain turns the end of a guest's control connection into what became of
-// the machine. Other errors it leaves.
+// the machine, and adds to a guest's standstill what its kernel said. Other
+// errors it leaves.
 func (vm *ServiceVM) explain(err error) error {
+	if errors.Is(err, control.ErrStalled) {
+		return &GuestError{Cause: err.Error(), Serial: lines(vm.serial.bytes())}
+	}
 	if !errors.Is(err, control.ErrGone) {
 		return err
 	}
@@ -152,12 +168,15 @@ func (vm *ServiceVM) explain(err error) error {
 	select {
 	case <-vm.machine.Done():
 		e := gone(vm.machine.Wait(), vm.serial.bytes())
+		if vm.guest == nil {
+			return e
+		}
 		if why := vm.guest.Stopping(); why != "" && e.Exit.Reason == vmm.PowerOff {
 			e.Cause += " (" + strings.Join(lines([]byte(why)), " ") + ")"
 		}
 		return e
 	case <-wait.C:
-		return &GuestError{Cause: "the guest's PID 1 closed its control connection", Serial: lines(vm.serial.bytes())}
+		return &GuestError{Cause: "the guest's PID 1 closed its control connection, its kernel runs on", Serial: lines(vm.serial.bytes())}
 	}
 }
 

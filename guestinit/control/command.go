@@ -12,9 +12,17 @@ import (
 	"warder/guestinit/proto"
 )
 
-// streamTimeout is how long a guest that has answered may take to dial the
-// streams of a command.
-const streamTimeout = 10 * time.Second
+// streamTimeout is how long the streams of a command may take after the guest's
+// answer. The guest has dialled them before it, so that none comes only where
+// one was refused; all the rest is for hosts that make their guests stand still.
+const streamTimeout = time.Minute
+
+// killTimeout is how long a guest may take to be told of an abandoned command.
+const killTimeout = 10 * time.Second
+
+// ErrStalled is the error of a guest that is there and has not done in time
+// what it was told.
+var ErrStalled = errors.New("the guest stands still")
 
 // Stdio is what a command's streams are tied to. A nil one is /dev/null in the
 // guest. With a terminal, Out has all output and Err is not used.
@@ -121,7 +129,7 @@ func (g *Guest) start(ctx context.Context, start proto.Start, arrivals map[proto
 		case <-late.C:
 			delete(streams, role)
 			g.kill(start.ID)
-			return streams, fmt.Errorf("the guest did not open the command's %s in %v", role, streamTimeout)
+			return streams, fmt.Errorf("%w: it has started the command, but its %s did not come in %v", ErrStalled, role, streamTimeout)
 		case <-g.Done():
 			delete(streams, role)
 			return streams, ErrGone
@@ -279,7 +287,7 @@ func (p *Process) Resize(ctx context.Context, cols, rows uint16) error {
 
 // kill is the end of a command that nobody waits for.
 func (g *Guest) kill(id uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), streamTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
 	go func() {
 		defer cancel()
 		if err := g.call(ctx, proto.MethodSignal, proto.Signal{ID: id, Tree: true}, nil); err != nil {

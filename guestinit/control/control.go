@@ -25,8 +25,9 @@ const (
 	maxCalls = 32
 	// maxStrangers bounds connections whose preamble has not been read.
 	maxStrangers = 64
-	// preambleTimeout is how long a connection may take to say what it is.
-	preambleTimeout = 10 * time.Second
+	// preambleTimeout is how long a connection may take to say what it is, once
+	// commands can run and some of them may dial.
+	preambleTimeout = time.Minute
 	// maxWarnings bounds what a guest's hello can make the host keep.
 	maxWarnings = 64
 )
@@ -34,6 +35,17 @@ const (
 // ErrGone is the error of what a guest was doing when its control connection
 // ended.
 var ErrGone = errors.New("the guest is gone")
+
+// A HelloError is a guest that dialled the host and then did not introduce
+// itself: its connection ended, which makes it an [ErrGone] too, or Accept's
+// ctx did.
+type HelloError struct{ Err error }
+
+func (e *HelloError) Error() string {
+	return "the guest dialled the host but did not introduce itself: " + e.Err.Error()
+}
+
+func (e *HelloError) Unwrap() []error { return []error{ErrGone, e.Err} }
 
 // A Guest is a booted guest that can be told what to do. Its methods are safe
 // for concurrent use.
@@ -58,10 +70,10 @@ type streamKey struct {
 	role  proto.Role
 }
 
-// Accept waits on l for a guest's control connection and exchanges hellos. The
-// Guest takes further connections from l until it is closed, and then closes
-// l. When ctx ends first, or the guest speaks another version, Accept closes l
-// and returns the error.
+// Accept waits on l for a guest's control connection and exchanges hellos, for
+// as long as ctx lets it. The Guest takes further connections from l until it
+// is closed, and then closes l. When ctx ends first, or the guest hangs up or
+// speaks another version, Accept closes l and returns the error.
 func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, error) {
 	own, cancel := context.WithCancel(context.Background())
 	g := &Guest{
@@ -89,16 +101,17 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 			return fail(errors.New("no control connection: the listener is closed"))
 		}
 		stop := context.AfterFunc(ctx, func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(preambleTimeout))
 		hello, err := proto.Welcome(conn)
 		if !stop() {
 			err = ctx.Err()
 		}
 		if err != nil {
 			conn.Close()
+			if _, ok := errors.AsType[*proto.VersionError](err); !ok {
+				err = &HelloError{err}
+			}
 			return fail(err)
 		}
-		conn.SetDeadline(time.Time{})
 		hello.Warnings = hello.Warnings[:min(len(hello.Warnings), maxWarnings)]
 		g.hello = hello
 		g.conn = proto.NewConn(conn, maxCalls, g.handle)
@@ -141,7 +154,11 @@ func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Con
 
 func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn) {
 	stop := context.AfterFunc(own, func() { conn.Close() })
-	conn.SetReadDeadline(time.Now().Add(preambleTimeout))
+	if g.claimed.Load() {
+		// Before, only PID 1 dials. It has the time that Accept has: a machine
+		// that stands still for a while in its boot is none that has failed.
+		conn.SetReadDeadline(time.Now().Add(preambleTimeout))
+	}
 	p, err := proto.ReadPreamble(conn)
 	if !stop() || err != nil {
 		g.log.Debug("guest's connection refused", "err", err)
