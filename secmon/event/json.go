@@ -326,3 +326,13 @@ func (l *line) addNet(n *Net) {
 }
 
 func id(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+
+// KindOf gives the kind that event.dataset calls "warder." and then name.
+func KindOf(name string) (Kind, bool) {
+	for k, fixed := range kinds {
+		if fixed.Dataset == name {
+			return k, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,97 @@
+package detect
+
+import (
+	"warder/secmon/event"
+	"warder/secmon/pattern/record"
+	"warder/secmon/pattern/sigma"
+)
+
+// naive evaluates a rule on an event the long way round, straight from the rule
+// as it was read: what the program must agree with.
+func naive(r *sigma.Rule, e *event.Event) bool {
+	from, _ := record.Select(r.Source)
+	for _, rec := range record.Of(e, nil) {
+		for _, k := range from.Kinds {
+			if rec.Kind == k && from.Has(rec) && naiveExpr(r.Detection.Expr, rec) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func naiveExpr(x sigma.Expr, r record.Record) bool {
+	switch x := x.(type) {
+	case sigma.And:
+		for _, p := range x {
+			if !naiveExpr(p, r) {
+				return false
+			}
+		}
+		return true
+	case sigma.Or:
+		for _, p := range x {
+			if naiveExpr(p, r) {
+				return true
+			}
+		}
+		return false
+	case sigma.Not:
+		return !naiveExpr(x.X, r)
+	}
+	m := x.(*sigma.Match)
+	if m.Field == "" {
+		for _, name := range r.Kind.Texts() {
+			if naiveTest(&sigma.Match{Field: name, Test: m.Test}, r) {
+				return true
+			}
+		}
+		return false
+	}
+	return naiveTest(m, r)
+}
+
+func naiveTest(m *sigma.Match, r record.Record) bool {
+	get := func(name string) record.Value {
+		if f, ok := r.Kind.Field(name); ok {
+			return f(r.Event)
+		}
+		return record.Value{}
+	}
+	v := get(m.Field)
+	fold := func(cased bool, s string) string {
+		if cased {
+			return s
+		}
+		return sigma.Fold(s)
+	}
+	switch t := m.Test.(type) {
+	case sigma.Null:
+		return v.State != record.Present
+	case sigma.Exists:
+		return (v.State != record.Absent) == bool(t)
+	}
+	if v.State == record.Absent {
+		return false
+	}
+	switch t := m.Test.(type) {
+	case *sigma.Text:
+		return t.Match(fold(t.Cased, v.String()))
+	case *sigma.Regexp:
+		return t.MatchString(v.String())
+	case sigma.FieldRef:
+		o := get(t.Field)
+		return o.State != record.Absent && t.Where.Match(fold(t.Cased, v.String()), fold(t.Cased, o.String()))
+	}
+	// These have one evaluation only; it is tested by itself.
+	s := &state{program: &program{fields: []field{{read: func(*event.Event) record.Value { return v }}}}, values: make([]value, 1)}
+	switch t := m.Test.(type) {
+	case sigma.CIDR:
+		return inNetwork{0, t}.eval(s)
+	case sigma.Compare:
+		return compared{0, t}.eval(s)
+	case sigma.DatePart:
+		return dated{0, t}.eval(s)
+	}
+	panic("a test that is not known")
+}
