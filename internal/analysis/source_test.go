@@ -331,6 +331,47 @@ func TestFuzzingComplain(t *testing.T) {
 	})), "boot: FuzzBoot has no seeds", "devices/serial takes what a guest gives")
 }
 
+// untormented complains of virtio devices that are not held against a driver that
+// breaks every rule.
+func untormented(fsys fs.FS) (complaints []string) {
+	devices, tormented := map[string]bool{}, map[string]bool{}
+	for _, p := range files(fsys, ".go") {
+		dir, content := path.Dir(p), read(fsys, p)
+		switch test := strings.HasSuffix(p, "_test.go"); {
+		case !under(dir, "devices/virtio"):
+		case !test && strings.Contains(content, ") Info() virtio.Info {"):
+			devices[dir] = true
+		case test && strings.Contains(content, "virtqtest.Hostile("):
+			tormented[dir] = true
+		}
+	}
+	for dir := range devices {
+		if !tormented[dir] {
+			complaints = append(complaints, dir+" is a device: its tests need a call of virtqtest.Hostile")
+		}
+	}
+	slices.Sort(complaints)
+	return complaints
+}
+
+func TestHostileDrivers(t *testing.T) { none(t, untormented(repository(t))) }
+
+func TestHostileDriversComplain(t *testing.T) {
+	const device = "\n\nfunc (d *Device) Info() virtio.Info { return virtio.Info{} }\n"
+	const call = "\n\nfunc TestHostile(t *testing.T) { virtqtest.Hostile(t, s) }\n"
+	exactly(t, untormented(tree(map[string]string{
+		"devices/virtio/rng/rng.go":      "package rng" + device,
+		"devices/virtio/rng/rng_test.go": "package rng" + call,
+		"devices/virtio/net/net.go":      "package net" + device,
+		"devices/virtio/net/net_test.go": "package net\n",
+		"devices/virtio/mmio/mmio.go":    "package mmio\n",
+		"devices/virtio/mmio/a_test.go":  "package mmio" + device,
+		"devices/virtio/fs/device.go":    "package fs" + device,
+		"devices/virtio/fs/helper.go":    "package fs" + call,
+		"secmon/lan/lan.go":              "package lan" + device,
+	})), "devices/virtio/fs is a device", "devices/virtio/net is a device")
+}
+
 // places are local paths that mean something on one machine only. They are
 // written so that this file does not contain them.
 var places = []*regexp.Regexp{

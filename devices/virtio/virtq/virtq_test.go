@@ -99,74 +99,7 @@ func TestOutOfOrder(t *testing.T) {
 // TestMalformed breaks each rule of the ring. The queue says so, and stays
 // broken.
 func TestMalformed(t *testing.T) {
-	const ram = virtqtest.Base + 0x8000
-	ok := virtqtest.Desc{Addr: ram, Len: 16}
-	for name, breakRule := range map[string]func(r *virtqtest.Ring){
-		"head outside":   func(r *virtqtest.Ring) { r.PutAvail(8) },
-		"too many heads": func(r *virtqtest.Ring) { r.PutAvailIdx(9) },
-		"index back":     func(r *virtqtest.Ring) { r.PutAvailIdx(math.MaxUint16) },
-		"next outside": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 1, Flags: virtqtest.Next, Next: 8})
-			r.PutAvail(0)
-		},
-		"loop": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 1, Flags: virtqtest.Next, Next: 1})
-			r.PutDesc(r.Desc(), 1, virtqtest.Desc{Addr: ram, Len: 1, Flags: virtqtest.Next, Next: 0})
-			r.PutAvail(0)
-		},
-		"unknown flag": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 1, Flags: 8})
-			r.PutAvail(0)
-		},
-		"readable after writable": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 1, Flags: virtqtest.Write | virtqtest.Next, Next: 1})
-			r.PutDesc(r.Desc(), 1, ok)
-			r.PutAvail(0)
-		},
-		"buffer outside RAM": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: virtqtest.Base + virtqtest.MemorySize - 1, Len: 2})
-			r.PutAvail(0)
-		},
-		"buffer wraps": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: math.MaxUint64 - 1, Len: math.MaxUint32})
-			r.PutAvail(0)
-		},
-		"indirect of half a descriptor": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 24, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"indirect of nothing": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 0, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"indirect larger than the queue": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 16 * 9, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"indirect outside RAM": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: virtqtest.Base - 16, Len: 32, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"indirect that goes on": func(r *virtqtest.Ring) {
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 16, Flags: virtqtest.Indirect | virtqtest.Next, Next: 1})
-			r.PutAvail(0)
-		},
-		"indirect in indirect": func(r *virtqtest.Ring) {
-			r.PutDesc(ram, 0, virtqtest.Desc{Addr: ram + 64, Len: 16, Flags: virtqtest.Indirect})
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 16, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"next outside the indirect table": func(r *virtqtest.Ring) {
-			r.PutDesc(ram, 0, virtqtest.Desc{Addr: ram + 64, Len: 16, Flags: virtqtest.Next, Next: 1})
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 16, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-		"loop in the indirect table": func(r *virtqtest.Ring) {
-			r.PutDesc(ram, 0, virtqtest.Desc{Addr: ram + 64, Len: 16, Flags: virtqtest.Next, Next: 0})
-			r.PutDesc(r.Desc(), 0, virtqtest.Desc{Addr: ram, Len: 16, Flags: virtqtest.Indirect})
-			r.PutAvail(0)
-		},
-	} {
+	for name, breakRule := range virtqtest.Malformed {
 		t.Run(name, func(t *testing.T) {
 			r, q, _, _ := pair(t, 8)
 			breakRule(r)

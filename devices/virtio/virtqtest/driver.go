@@ -36,6 +36,8 @@ const (
 	StatusDriverOK    = 4
 	StatusFeaturesOK  = 8
 	StatusNeedsReset  = 64
+
+	interruptConfig = 2 // in RegInterruptStatus
 )
 
 // patience is how long a device may take for an answer.
@@ -126,12 +128,17 @@ func (d *Driver) Negotiate(features uint64) bool {
 
 // SetQueue lets the device have ring as its queue i.
 func (d *Driver) SetQueue(i int, r *Ring) {
+	d.place(i, r)
+	d.Put(RegQueueReady, 1)
+}
+
+// place says where queue i is to be.
+func (d *Driver) place(i int, r *Ring) {
 	d.Put(RegQueueSel, uint32(i))
 	d.Put(RegQueueSize, uint32(r.Size))
 	d.Put64(RegQueueDesc, uint64(r.Desc()))
 	d.Put64(RegQueueAvail, uint64(r.Avail()))
 	d.Put64(RegQueueUsed, uint64(r.Used()))
-	d.Put(RegQueueReady, 1)
 }
 
 // Start brings the device up with these of its features, the transport's own
@@ -179,18 +186,28 @@ func (d *Driver) Answer(i int) Answer {
 	}
 }
 
-// NeedsReset waits for the device to say so.
+// NeedsReset waits for the device to say so, and to raise the interrupt that a driver
+// learns it by.
 func (d *Driver) NeedsReset() {
 	d.t.Helper()
+	d.await(d.needsReset, func() {})
+}
+
+func (d *Driver) needsReset() bool {
+	return d.Get(RegStatus)&StatusNeedsReset != 0 && d.Get(RegInterruptStatus)&interruptConfig != 0
+}
+
+// await waits for the device, doing again and again what may bring it on.
+func (d *Driver) await(done func() bool, again func()) {
+	d.t.Helper()
 	timeout := time.After(patience)
-	for d.Get(RegStatus)&StatusNeedsReset == 0 {
+	for !done() {
+		again()
 		select {
 		case <-d.interrupts:
+		case <-time.After(time.Millisecond):
 		case <-timeout:
-			d.t.Fatalf("the device goes on; status %#x", d.Get(RegStatus))
+			d.t.Fatalf("the device goes on; status %#x, interrupt status %#x", d.Get(RegStatus), d.Get(RegInterruptStatus))
 		}
-	}
-	if d.Get(RegInterruptStatus)&2 == 0 {
-		d.t.Error("the device needs a reset, but raised no configuration interrupt")
 	}
 }

@@ -2,7 +2,6 @@ package virtqtest
 
 import (
 	"testing"
-	"time"
 
 	"warder/devices/guestmem"
 	"warder/devices/virtio"
@@ -27,13 +26,7 @@ func PlayIn(t testing.TB, mem *guestmem.Memory, dev virtio.Device, program []byt
 	for len(p.program) > 0 {
 		p.step()
 	}
-	stopped := make(chan struct{})
-	go func() { d.Put(RegStatus, 0); close(stopped) }()
-	select {
-	case <-stopped:
-	case <-time.After(patience):
-		t.Fatal("the device does not stop when it is reset")
-	}
+	d.stop()
 	d.Start(0)
 	return d
 }

@@ -74,8 +74,13 @@ const descSize = 16
 // Base. The rest of them is for buffers.
 func NewRing(mem *guestmem.Memory, size uint16, from, to int) *Ring {
 	r := &Ring{Mem: mem, Size: size, start: Base + guestmem.Addr(from), end: Base + guestmem.Addr(to), rooms: map[uint16][]Desc{}}
-	r.free = (r.Used() + 4 + 8*guestmem.Addr(size) + 2 + 15) &^ 15
+	r.free = r.first()
 	return r
+}
+
+// first is where memory for buffers starts.
+func (r *Ring) first() guestmem.Addr {
+	return (r.Used() + 4 + 8*guestmem.Addr(r.Size) + 2 + 15) &^ 15
 }
 
 // Desc is where the descriptor table is.
@@ -117,9 +122,8 @@ func must(err error) {
 // Alloc is n bytes of the ring's memory for a buffer. When there are none left
 // it starts over, as a driver that reuses its buffers does.
 func (r *Ring) Alloc(n int) guestmem.Addr {
-	first := (r.Used() + 4 + 8*guestmem.Addr(r.Size) + 2 + 15) &^ 15
 	if r.free+guestmem.Addr(n) > r.end {
-		r.free = first
+		r.free = r.first()
 	}
 	if r.free+guestmem.Addr(n) > r.end {
 		panic(fmt.Sprintf("virtqtest: no room for %d bytes", n))
