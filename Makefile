@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate kernel check test test-kernel demo fuzz clean FORCE
+.PHONY: all deps packages build generate kernel check test compat test-kernel demo fuzz clean FORCE
 
 all: build
 
@@ -72,6 +72,11 @@ BOOTING := ./boot/tuned ./vmm ./supervisor ./secmon/introspect ./secmon/trap ./s
 test-kernel: deps
 	@$(MAKE) --no-print-directory kernel ARCH="$(ARCHES)"
 	@$(GO) run ./lab/gotest -kernel tuned $(TESTFLAGS) $(BOOTING)
+
+## compat: load a directory of Sigma rules, and match each with an event made for it
+compat:
+	@[ -n "$(RULES)" ] || { echo 'make compat RULES=DIR: which rules?' >&2; exit 1; }
+	@RULES=$(abspath $(RULES)) $(GO) test -tags compat -run TestCompatibility -v ./secmon/pattern/detect
 
 # What the demonstration runs: make demo CMD='ls -l /'.
 CMD ?= sh -c 'uname -a; head /proc/cpuinfo'
