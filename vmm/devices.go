@@ -7,8 +7,6 @@ import (
 	"io"
 	"sync"
 
-	"warder/devices/eventfd"
-	"warder/devices/irq"
 	"warder/devices/serial"
 	"warder/devices/virtio"
 	"warder/devices/virtio/balloon"
@@ -27,6 +25,7 @@ type devices struct {
 	uart    *serial.UART
 	virtio  []*mmio.Transport // by address
 	nets    []*net.Device
+	pins    []*pin
 	vsock   *vsock.Device
 	console *console.Device
 	balloon *balloon.Device
@@ -123,26 +122,6 @@ func (m *Machine) addVirtio(dev virtio.Device) error {
 	}
 	m.virtio = append(m.virtio, t)
 	return nil
-}
-
-// pin is an interrupt line that KVM pulses when its eventfd is written.
-type pin struct{ *eventfd.Eventfd }
-
-// Pulse implements irq.Line.
-func (p pin) Pulse() error { return p.Signal() }
-
-// newLine makes the line of an interrupt: a pin of the I/O APIC on amd64, a shared
-// peripheral interrupt on arm64.
-func (m *Machine) newLine(gsi uint32) (irq.Line, error) {
-	e, err := eventfd.New()
-	if err != nil {
-		return nil, err
-	}
-	m.onClose(e.Close)
-	if err := m.vm.IRQFD(kvm.IRQFD{FD: e.FD(), GSI: gsi}); err != nil {
-		return nil, fmt.Errorf("interrupt %d: %w", gsi, err)
-	}
-	return pin{e}, nil
 }
 
 func (m *Machine) serialOut() io.Writer {

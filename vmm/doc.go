@@ -28,5 +28,6 @@
 // Whoever watches guests does so through the hooks here, and vmm knows nothing
 // of it: [Machine.SetTrap] for the hooks patched into a guest kernel,
 // [Machine.Observe] for exits, [Machine.Watch] for writes to ranges of guest
-// memory, [Machine.WithPaused] and [VCPU.AddressSpace] for consistent reads.
+// memory, [Machine.WithVCPUsStopped] and [VCPU.AddressSpace] to look at vCPUs,
+// [Machine.Pause] for memory that does not change.
 package vmm

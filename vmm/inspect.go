@@ -19,7 +19,7 @@ func (v *VCPU) ReadVirtual(va uint64, p []byte) error {
 
 // WriteVirtual copies p to the guest's virtual address va, whatever the
 // protection of its pages. The caller sees to it that no vCPU runs the code
-// that it changes: see [Machine.WithPaused].
+// that it changes: see [Machine.WithVCPUsStopped].
 func (v *VCPU) WriteVirtual(va uint64, p []byte) error {
 	s, err := v.AddressSpace()
 	if err != nil {

@@ -125,7 +125,7 @@ func TestPausedGuestStandsStill(t *testing.T) {
 	page := testguest.Get[[2]uint64](r, "page")
 	va, pa := page[0], page[1]
 	read := func() (n uint64) {
-		err := r.WithPaused(func() error {
+		err := r.WithVCPUsStopped(func() error {
 			var b [24]byte
 			// The one vCPU may be in an interrupt or another process; the counter
 			// runs nearly all of the time.

@@ -1,6 +1,9 @@
 package vmm
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // eachVCPU runs f for every vCPU on its own thread, one after the other, and
 // stops at the first error. Before the start there are no threads: f runs on the
@@ -71,7 +74,13 @@ func (v *VCPU) stand(gate <-chan struct{}) {
 	}
 }
 
-// Pause stops all vCPUs until Resume. Pausing a paused machine does nothing.
+// Pause has the whole machine stand still until Resume: its vCPUs, and its
+// devices, which neither touch guest memory nor raise interrupts meanwhile.
+// Requests that the guest has made are answered, or wait with their answer;
+// none is lost. What the host does to the machine has its effect after Resume.
+// Pausing a paused machine does nothing.
+//
+// It waits for reads and writes of the host's files that are under way.
 func (m *Machine) Pause() error {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
@@ -84,10 +93,13 @@ func (m *Machine) Pause() error {
 	if m.resume != nil {
 		return nil
 	}
+	// vCPUs first: one that resets a device waits for the device to stop, which
+	// a suspended one might not.
 	release, err := m.hold()
 	if err != nil {
 		return err
 	}
+	m.suspendDevices()
 	m.resume = release
 	return nil
 }
@@ -96,20 +108,47 @@ func (m *Machine) Pause() error {
 func (m *Machine) Resume() error {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
-	if m.resume != nil {
-		m.resume()
-		m.resume = nil
+	if m.resume == nil {
+		return nil
 	}
-	return nil
+	var err error
+	if !m.hasEnded() {
+		err = m.resumeDevices()
+	}
+	m.resume()
+	m.resume = nil
+	return err
 }
 
-// WithPaused runs f while all vCPUs stand still, and leaves the machine as it
-// was: running, paused, or not started. Devices go on: memory can change where a request
-// that the guest made before is being answered.
+func (m *Machine) suspendDevices() {
+	for _, t := range m.virtio {
+		t.Suspend()
+	}
+	for _, p := range m.pins {
+		p.hold()
+	}
+}
+
+func (m *Machine) resumeDevices() error {
+	var errs []error
+	for _, p := range m.pins {
+		errs = append(errs, p.release())
+	}
+	for _, t := range m.virtio {
+		t.Resume()
+	}
+	return errors.Join(errs...)
+}
+
+// WithVCPUsStopped runs f while no vCPU runs, and leaves the machine as it was:
+// running, paused, or not started. It is for a short look at the vCPUs or a change of the
+// guest's code. Devices go on, which makes it cheaper than [Machine.Pause]:
+// memory can change where a request that the guest made before is being
+// answered.
 //
 // It must not be called from a [TrapFunc]: that runs on a vCPU, which would
 // wait for itself.
-func (m *Machine) WithPaused(f func() error) error {
+func (m *Machine) WithVCPUsStopped(f func() error) error {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
 	if m.resume == nil && m.started.Load() {

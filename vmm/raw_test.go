@@ -17,12 +17,19 @@ import (
 // also one that emulates the guest's kernel mode.
 func raw(t *testing.T, code []byte) *vmm.Machine {
 	t.Helper()
+	return rawMachine(t, code, vmm.Config{})
+}
+
+// rawMachine is raw with more of a machine around it.
+func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
+	t.Helper()
 	testkvm.Open(t)
 	path := filepath.Join(t.TempDir(), "kernel")
 	if err := os.WriteFile(path, rawKernel(code), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m, err := vmm.New(vmm.Config{Name: t.Name(), Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler)})
+	cfg.Name, cfg.Memory, cfg.Kernel, cfg.Log = t.Name(), 64<<20, path, slog.New(slog.DiscardHandler)
+	m, err := vmm.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +202,7 @@ func TestAskedAfterTheEnd(t *testing.T) {
 		for _, ask := range []func() error{
 			func() error { return m.Do(func(*vmm.VCPU) error { return nil }) },
 			func() error { return m.Pause() },
-			func() error { return m.WithPaused(func() error { return nil }) },
+			func() error { return m.WithVCPUsStopped(func() error { return nil }) },
 			func() error { m.Stats(); return m.Do(func(*vmm.VCPU) error { return nil }) },
 		} {
 			watchers.Go(func() {

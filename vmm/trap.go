@@ -4,7 +4,7 @@ package vmm
 // to port 0xea, on arm64 a BRK #0x5744, put over the NOP at the start of a
 // kernel function. It runs on the vCPU's thread, between exit and re-entry, so
 // that the guest sees what it decides before the function's first instruction.
-// It must not wait for another vCPU: see [Machine.WithPaused].
+// It must not wait for another vCPU: see [Machine.WithVCPUsStopped].
 type TrapFunc func(*VCPU) TrapAction
 
 // TrapAction is what becomes of a trapped call: [Pass], [Return] or [Decline].

@@ -18,7 +18,7 @@ var (
 
 // A VCPU is one virtual CPU. Its exported methods read and write the state of
 // a vCPU that stands still: they may be called from a [TrapFunc], from the
-// function given to [Machine.WithPaused] or to [Machine.Do], and nowhere else.
+// function given to [Machine.WithVCPUsStopped] or to [Machine.Do], and nowhere else.
 type VCPU struct {
 	m  *Machine
 	id int

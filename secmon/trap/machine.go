@@ -33,8 +33,8 @@ type Machine interface {
 	Memory() Memory
 	// CPUs are the machine's vCPUs; they may be asked while it is paused.
 	CPUs() []CPU
-	// WithPaused runs f while all vCPUs stand still.
-	WithPaused(f func() error) error
+	// WithVCPUsStopped runs f while all vCPUs stand still.
+	WithVCPUsStopped(f func() error) error
 	// SetHook sets what a vCPU does at a hook, nil for nothing.
 	SetHook(f HookFunc) error
 }
@@ -51,7 +51,7 @@ type machine struct{ m *vmm.Machine }
 
 func (m machine) Memory() Memory { return m.m.Memory() }
 
-func (m machine) WithPaused(f func() error) error { return m.m.WithPaused(f) }
+func (m machine) WithVCPUsStopped(f func() error) error { return m.m.WithVCPUsStopped(f) }
 
 func (m machine) CPUs() []CPU {
 	var cpus []CPU

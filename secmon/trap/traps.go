@@ -90,7 +90,7 @@ func Arm(ctx context.Context, m Machine, cfg Config) (*Traps, error) {
 // the kernel.
 func (t *Traps) whenLocated(ctx context.Context, do func() error) error {
 	for {
-		err := t.m.WithPaused(do)
+		err := t.m.WithVCPUsStopped(do)
 		if !errors.Is(err, introspect.ErrNotLocated) {
 			return err
 		}

@@ -36,7 +36,7 @@ type fake struct {
 
 func (f *fake) Memory() Memory                   { return f.mem }
 func (f *fake) CPUs() []CPU                      { return []CPU{f} }
-func (f *fake) WithPaused(do func() error) error { return do() }
+func (f *fake) WithVCPUsStopped(do func() error) error { return do() }
 func (f *fake) SetHook(h HookFunc) error {
 	f.hook, f.hooks = h, append(f.hooks, h != nil)
 	return nil

@@ -43,6 +43,7 @@ type Transport struct {
 	mem   *guestmem.Memory
 	line  irq.Line
 	kicks []*eventfd.Eventfd // by queue, for the transport's whole life
+	gate  virtq.Gate
 
 	mu             sync.Mutex // one register access at a time
 	deviceSel      uint32     // which half of the features is read
@@ -104,10 +105,15 @@ func (t *Transport) Name() string { return t.info.Name }
 func (t *Transport) Kicks() []*eventfd.Eventfd { return t.kicks }
 
 // Close stops the device for good: afterwards it touches neither guest memory
-// nor its interrupt line, whatever is written to its registers.
+// nor its interrupt line, whatever is written to its registers. One that is
+// suspended is closed as it is.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.stop != nil {
+		t.stop() // first, so that the gate's errors are not taken for the device's
+	}
+	t.gate.Close()
 	t.reset()
 	t.closed = true
 	var errs []error
@@ -220,6 +226,7 @@ func (t *Transport) ready(i int) {
 		Kick:     t.kicks[i],
 		Notify:   func() error { t.interrupt(interruptUsed); return nil },
 		Counters: &t.stats.queues,
+		Gate:     &t.gate,
 	})
 	if err != nil {
 		t.fail(err)

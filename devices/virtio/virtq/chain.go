@@ -45,6 +45,7 @@ func newRequest() *request {
 type buffers struct {
 	bufs [][]byte
 	left int // bytes
+	gate *Gate
 }
 
 // next is the unused part of the first piece that has any, at most n bytes.
@@ -127,6 +128,10 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 
 // CopyAt writes the next n bytes to w at off, straight from guest memory.
 func (r *Reader) CopyAt(w io.WriterAt, off int64, n int) (int, error) {
+	if err := r.gate.enter(); err != nil {
+		return 0, err
+	}
+	defer r.gate.leave()
 	return r.each(n, func(b []byte) (int, error) {
 		n, err := w.WriteAt(b, off)
 		off += int64(n)
@@ -148,6 +153,10 @@ func (w *Writer) Written() int { return w.written }
 
 // Write implements io.Writer; ErrShort if p does not fit, after what does.
 func (w *Writer) Write(p []byte) (int, error) {
+	if err := w.gate.enter(); err != nil {
+		return 0, err
+	}
+	defer w.gate.leave()
 	n, err := w.each(len(p), func(b []byte) (int, error) {
 		n := copy(b, p)
 		p = p[n:]
@@ -160,6 +169,10 @@ func (w *Writer) Write(p []byte) (int, error) {
 // CopyAt reads n bytes at off of r, straight into guest memory. An r that ends
 // early fails with io.ErrUnexpectedEOF.
 func (w *Writer) CopyAt(r io.ReaderAt, off int64, n int) (int, error) {
+	if err := w.gate.enter(); err != nil {
+		return 0, err
+	}
+	defer w.gate.leave()
 	n, err := w.each(n, func(b []byte) (int, error) {
 		n, err := r.ReadAt(b, off)
 		off += int64(n)
@@ -176,12 +189,17 @@ func (w *Writer) CopyAt(r io.ReaderAt, off int64, n int) (int, error) {
 
 // Fill reads once from r, into the next piece of the room, and returns how much
 // came: for a source that gives what it has, as a socket does. Without room it
-// returns 0 and does not read.
+// returns 0 and does not read. Whoever pauses the machine waits for the read, so
+// r must not wait for anybody.
 func (w *Writer) Fill(r io.Reader) (int, error) {
 	p := w.next(w.left)
 	if p == nil {
 		return 0, nil
 	}
+	if err := w.gate.enter(); err != nil {
+		return 0, err
+	}
+	defer w.gate.leave()
 	n, err := r.Read(p)
 	n = min(max(n, 0), len(p))
 	w.advance(n)
@@ -193,6 +211,10 @@ func (w *Writer) Fill(r io.Reader) (int, error) {
 // driver that means the memory itself, not what could be written there. It ends
 // at f's first error.
 func (w *Writer) Pieces(f func(p []byte) error) error {
+	if err := w.gate.enter(); err != nil {
+		return err
+	}
+	defer w.gate.leave()
 	_, err := w.each(w.left, func(b []byte) (int, error) { return len(b), f(b) })
 	return err
 }
@@ -204,7 +226,7 @@ func (w *Writer) SplitTail(n int) *Writer {
 	if n < 0 || n > w.left {
 		return nil
 	}
-	tail := &Writer{buffers: buffers{left: n}}
+	tail := &Writer{buffers: buffers{left: n, gate: w.gate}}
 	w.left -= n
 	keep := w.left
 	for i, b := range w.bufs {

@@ -63,8 +63,8 @@ func (q *Queue) chain(head uint16, r *request) (*Chain, error) {
 	if r.bufs = w.bufs; cap(r.bufs) > maxKept {
 		r.bufs = r.first[:]
 	}
-	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in}}
-	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out}}
+	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in, q.cfg.Gate}}
+	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out, q.cfg.Gate}}
 	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q, whole: r}
 	return &r.Chain, nil
 }

@@ -36,6 +36,8 @@ type Config struct {
 	// Counters are what the queue counts in, with others if need be; nil for its
 	// own.
 	Counters *Counters
+	// Gate is what suspends the queue, with others if need be; nil for its own.
+	Gate *Gate
 }
 
 // Counters count what queues do. They only grow.
@@ -101,6 +103,9 @@ func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
 	if cfg.Counters == nil {
 		cfg.Counters = new(Counters)
 	}
+	if cfg.Gate == nil {
+		cfg.Gate = new(Gate)
+	}
 	return &Queue{mem: mem, cfg: cfg, inFlight: make([]bool, cfg.Size)}, nil
 }
 
@@ -145,6 +150,10 @@ func (q *Queue) pending() (uint16, error) {
 
 // Pop takes the next chain, nil if there is none.
 func (q *Queue) Pop() (*Chain, error) {
+	if err := q.cfg.Gate.enter(); err != nil {
+		return nil, err
+	}
+	defer q.cfg.Gate.leave()
 	if q.err != nil {
 		return nil, q.err
 	}
@@ -194,6 +203,10 @@ func (q *Queue) take(head uint16) (*request, error) {
 // Push gives c back and shows it to the driver: written bytes of its room have
 // been filled. A chain is given back once.
 func (q *Queue) Push(c *Chain, written uint32) error {
+	if err := q.cfg.Gate.enter(); err != nil {
+		return err
+	}
+	defer q.cfg.Gate.leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.put(c, written); err != nil {
@@ -206,6 +219,10 @@ func (q *Queue) Push(c *Chain, written uint32) error {
 // Publish or Push: for chains that it has to see at once, or one interrupt for
 // many.
 func (q *Queue) Put(c *Chain, written uint32) error {
+	if err := q.cfg.Gate.enter(); err != nil {
+		return err
+	}
+	defer q.cfg.Gate.leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.put(c, written)
@@ -213,6 +230,10 @@ func (q *Queue) Put(c *Chain, written uint32) error {
 
 // Publish shows the driver what was Put.
 func (q *Queue) Publish() error {
+	if err := q.cfg.Gate.enter(); err != nil {
+		return err
+	}
+	defer q.cfg.Gate.leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.show()
@@ -299,6 +320,25 @@ func (q *Queue) Wait(ctx context.Context) error {
 	}
 }
 
+// State is how far a queue has got.
+type State struct {
+	Next     uint16   // index of the available ring: the element to take next
+	Used     uint16   // index of the used ring: the element to fill next
+	Shown    uint16   // index of the used ring as the driver sees it
+	InFlight []uint16 // heads that have been taken and not given back
+}
+
+// State is how far the queue has got. Its [Gate] must be shut.
+func (q *Queue) State() State {
+	s := State{Next: q.next, Used: q.used, Shown: q.shown}
+	for head, in := range q.inFlight {
+		if in {
+			s.InFlight = append(s.InFlight, uint16(head))
+		}
+	}
+	return s
+}
+
 // Next waits for the next chain and takes it. It returns ctx's error when ctx
 // ends, else an error of Pop.
 func (q *Queue) Next(ctx context.Context) (*Chain, error) {
@@ -315,6 +355,10 @@ func (q *Queue) Next(ctx context.Context) (*Chain, error) {
 
 // askForKick says whether the driver is to ring the doorbell for the next chain.
 func (q *Queue) askForKick(on bool) error {
+	if err := q.cfg.Gate.enter(); err != nil {
+		return err
+	}
+	defer q.cfg.Gate.leave()
 	if q.cfg.EventIdx {
 		if !on {
 			return nil // it rings once, for the chain it was asked to ring for
