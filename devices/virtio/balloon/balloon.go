@@ -150,7 +150,7 @@ func (d *Device) inflate(ctx context.Context, q *virtq.Queue) error {
 			for p := buf[:n]; len(p) > 0; p = p[4:] {
 				pages = append(pages, binary.LittleEndian.Uint32(p))
 			}
-			if err := d.discardPages(pages); err != nil {
+			if err := c.Do(func() error { return d.discardPages(pages) }); err != nil {
 				return err
 			}
 		}

@@ -21,6 +21,18 @@ type Chain struct {
 	whole *request
 }
 
+// Do runs f, which changes guest memory or a file by the chain's order in a way
+// of its own, and keeps the device from being suspended until it returns. f must
+// use neither Writer nor Reader.
+func (c *Chain) Do(f func() error) error {
+	gate := c.Writer.gate
+	if err := gate.enter(); err != nil {
+		return err
+	}
+	defer gate.leave()
+	return f()
+}
+
 // request is a chain with all its parts. A queue uses those that were given back
 // again, so that a busy one allocates nothing.
 type request struct {

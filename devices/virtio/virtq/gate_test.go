@@ -39,6 +39,9 @@ var accesses = map[string]func(*virtq.Queue, *virtq.Chain, *os.File) error{
 	"pop":  func(q *virtq.Queue, _ *virtq.Chain, _ *os.File) error { _, err := q.Pop(); return err },
 	"push": func(q *virtq.Queue, c *virtq.Chain, _ *os.File) error { return q.Push(c, 1) },
 	"put":  func(q *virtq.Queue, c *virtq.Chain, _ *os.File) error { return q.Put(c, 1) },
+	"do": func(_ *virtq.Queue, c *virtq.Chain, f *os.File) error {
+		return c.Do(func() error { return f.Truncate(1) })
+	},
 	"show": func(q *virtq.Queue, _ *virtq.Chain, _ *os.File) error { return q.Publish() },
 	"pieces": func(_ *virtq.Queue, c *virtq.Chain, _ *os.File) error {
 		return c.Writer.Pieces(func(p []byte) error { clear(p); return nil })
