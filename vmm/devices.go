@@ -26,6 +26,7 @@ type devices struct {
 	virtio  []*mmio.Transport // by address
 	nets    []*net.Device
 	pins    []*pin
+	disks   []*blk.Device // the first of virtio
 	vsock   *vsock.Device
 	console *console.Device
 	balloon *balloon.Device
@@ -84,15 +85,6 @@ func (m *Machine) createDevices() error {
 		}
 	}
 	return nil
-}
-
-func (m *Machine) addDisk(d Disk) error {
-	disk, err := blk.OpenFile(d.Path, d.ReadOnly)
-	if err != nil {
-		return err
-	}
-	m.onClose(disk.Close)
-	return m.addVirtio(blk.New(blk.Config{Disk: disk, ReadOnly: d.ReadOnly, Serial: d.Serial, Log: m.log}))
 }
 
 // addVirtio gives dev the next virtio slot: registers, an interrupt through an

@@ -291,6 +291,10 @@ func TestLinuxUsesItsDevices(t *testing.T) {
 	if err := os.WriteFile(image, append([]byte("host's disk"), make([]byte, 1<<20-11)...), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	fixed := filepath.Join(dir, "fixed")
+	if err := os.WriteFile(fixed, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	share := filepath.Join(dir, "share")
 	if err := os.Mkdir(share, 0o755); err != nil {
 		t.Fatal(err)
@@ -302,7 +306,7 @@ func TestLinuxUsesItsDevices(t *testing.T) {
 	screen := &lines{got: make(chan string, 8)}
 	// The socket's listener must be there before the guest dials.
 	r := usesDevices.Start(t, vmm.Config{
-		Disks:    []vmm.Disk{{Path: image, Serial: "data"}, {Path: image, ReadOnly: true}},
+		Disks:    []vmm.Disk{{Path: image, Serial: "data"}, {Path: fixed, ReadOnly: true}},
 		Shares:   []vmm.Share{{Tag: "files", Dir: share}},
 		VsockCID: 5,
 		Console:  vmm.Stream{In: keyboard, Out: screen},

@@ -201,4 +201,3 @@ func BenchmarkStop(b *testing.B) {
 		}
 	})
 }
-

@@ -3,6 +3,7 @@ package vmm
 import (
 	"sync/atomic"
 
+	"warder/devices/virtio/blk"
 	"warder/devices/virtio/mmio"
 	"warder/kvm"
 )
@@ -37,6 +38,7 @@ func (s *vcpuStats) count(reason uint32) { s.exits[min(reason, maxExitReason-1)]
 type DeviceStats struct {
 	Name string
 	mmio.Stats
+	Disk *blk.Stats // of a disk: what became of the requests on the host
 }
 
 // Stats counts what the machine has done so far. It may be called at any time,
@@ -52,8 +54,13 @@ func (m *Machine) Stats() Stats {
 		s.Kicks += v.stats.kicks.Load()
 		s.Traps += v.stats.traps.Load()
 	}
-	for _, t := range m.virtio {
-		s.Devices = append(s.Devices, DeviceStats{t.Name(), t.Stats()})
+	for i, t := range m.virtio {
+		d := DeviceStats{Name: t.Name(), Stats: t.Stats()}
+		if i < len(m.disks) { // they come first
+			disk := m.disks[i].Stats()
+			d.Disk = &disk
+		}
+		s.Devices = append(s.Devices, d)
 	}
 	s.MemoryUsed = m.memoryUsed()
 	return s

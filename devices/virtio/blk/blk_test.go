@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	in, out, flush, getID = 0, 1, 4, 8
+	in, out, flush, getID, discard, zeroes = 0, 1, 4, 8, 11, 13
 
 	ok, ioErr, unsupported = 0, 1, 2
 
@@ -95,7 +95,7 @@ func TestReadWriteFlush(t *testing.T) {
 	if s, id, _ := request(d, getID, 0, nil, 20); s != ok || strings.TrimRight(string(id), "\x00") != "serial-number" {
 		t.Errorf("id %q, status %d", id, s)
 	}
-	if st := dev.Stats(); st != (blk.Stats{Read: 2048, Written: 1024}) {
+	if st := dev.Stats(); st != (blk.Stats{Read: 2048, Written: 1024, Flushes: 1}) {
 		t.Errorf("statistics: %+v", st)
 	}
 }
@@ -122,7 +122,6 @@ func TestRefusals(t *testing.T) {
 		"write over the end":       {out, 7, make([]byte, 1024), 0, ioErr},
 		"write half a sector":      {out, 0, sector[:100], 0, ioErr},
 		"unknown":                  {77, 0, nil, 512, unsupported},
-		"discard":                  {11, 0, sector, 0, unsupported},
 	} {
 		if s, _, _ := request(d, c.kind, c.sector, c.data, c.room); s != c.want {
 			t.Errorf("%s: status %d, want %d", name, s, c.want)
@@ -153,10 +152,9 @@ func TestMalformedRequests(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	path := image(t, 8)
 	for name, dev := range map[string]*blk.Device{
-		"opened so": blk.New(blk.Config{Disk: open(t, path, true), ReadOnly: true, Log: quiet}),
-		"by config": blk.New(blk.Config{Disk: open(t, path, false), ReadOnly: true, Log: quiet}),
+		"opened so": blk.New(blk.Config{Disk: open(t, image(t, 8), true), ReadOnly: true, Log: quiet}),
+		"by config": blk.New(blk.Config{Disk: open(t, image(t, 8), false), ReadOnly: true, Log: quiet}),
 	} {
 		d := virtqtest.NewDriver(t, dev)
 		if d.Offered()&featureReadOnly == 0 || d.Offered()&featureFlush != 0 {
@@ -181,7 +179,10 @@ func (f failing) WriteAt(p []byte, _ int64) (int, error) { return len(p) / 2, f.
 func (f failing) Sync() error                            { return f.err }
 
 func TestHostErrorsAreTheGuestsIOErrors(t *testing.T) {
-	for _, err := range []error{syscall.EIO, syscall.ENOSPC, io.EOF, errors.New("other")} {
+	for err, want := range map[error]blk.Errors{
+		&os.PathError{Err: syscall.EIO}: {IO: 3}, syscall.ENOSPC: {NoSpace: 3}, syscall.EDQUOT: {NoSpace: 3}, syscall.EROFS: {ReadOnly: 3},
+		io.EOF: {Other: 3}, errors.New("other"): {Other: 3},
+	} {
 		dev := blk.New(blk.Config{Disk: failing{err}, Log: quiet})
 		d := virtqtest.NewDriver(t, dev)
 		d.Start(featureFlush)
@@ -203,8 +204,8 @@ func TestHostErrorsAreTheGuestsIOErrors(t *testing.T) {
 				t.Errorf("%v in request %d: %d bytes written, want %d", err, kind, n, want)
 			}
 		}
-		if got := dev.Stats().Errors; got != 3 {
-			t.Errorf("%d errors counted, want 3", got)
+		if got := dev.Stats().Errors; got != want {
+			t.Errorf("%v: counted as %+v, want %+v", err, got, want)
 		}
 	}
 }
@@ -302,8 +303,11 @@ func FuzzDevice(f *testing.F) {
 	}
 	f.Add(play(in, 64))
 	f.Add(append(play(out, 0), play(getID, 3)...))
+	f.Add([]byte{1, 0, 1, 16 + 16, discard, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 1})
+	f.Add([]byte{2, 1, 1, 16 + 16, zeroes, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 1})
+	f.Add([]byte{12, 1, 32, 0, 12, 1, 60, 0})
 	f.Fuzz(func(t *testing.T, program []byte) {
-		d := virtqtest.Play(t, blk.New(blk.Config{Disk: memory(make([]byte, 64<<10)), Log: quiet}), program)
+		d := virtqtest.Play(t, blk.New(blk.Config{Disk: droppable{make(memory, 64<<10), false}, Queues: 2, Log: quiet}), program)
 		if s, _, n := request(d, in, 127, nil, 512); s != ok || n != 513 {
 			t.Errorf("afterwards a read has status %d, %d bytes", s, n)
 		}

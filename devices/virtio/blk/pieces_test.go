@@ -9,11 +9,11 @@ import (
 func TestInPieces(t *testing.T) {
 	const off, n = 4096, 3*piece + 512
 	next := int64(off)
-	done, err := inPieces(t.Context(), off, n, func(at int64, m int) (int, error) {
+	done, err := inPieces(t.Context(), off, n, func(at, m int64) (int64, error) {
 		if at != next || m > piece {
 			t.Errorf("%d bytes at %d, want at most %d at %d", m, at, piece, next)
 		}
-		next += int64(m)
+		next += m
 		return m, nil
 	})
 	if done != n || err != nil {
@@ -24,7 +24,7 @@ func TestInPieces(t *testing.T) {
 // TestInPiecesStops ends a transfer by its context, and by its disk.
 func TestInPiecesStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	done, err := inPieces(ctx, 0, 10*piece, func(_ int64, m int) (int, error) {
+	done, err := inPieces(ctx, 0, 10*piece, func(_, m int64) (int64, error) {
 		cancel()
 		return m, nil
 	})
@@ -32,7 +32,7 @@ func TestInPiecesStops(t *testing.T) {
 		t.Errorf("%d bytes, %v after the context ended in the first piece", done, err)
 	}
 	broken := errors.New("broken")
-	done, err = inPieces(t.Context(), 0, 10*piece, func(_ int64, m int) (int, error) { return m / 2, broken })
+	done, err = inPieces(t.Context(), 0, 10*piece, func(_, m int64) (int64, error) { return m / 2, broken })
 	if done != piece/2 || !errors.Is(err, broken) {
 		t.Errorf("%d bytes, %v from a disk that broke in the first piece", done, err)
 	}

@@ -165,6 +165,7 @@ func (t *Transport) join() {
 func (t *Transport) reset() {
 	t.join()
 	t.setLive(false)
+	t.config.load(t.dev) // what the driver set in it may have ended with it
 	clear(t.queues)
 	t.deviceSel, t.driverSel, t.driverFeatures, t.status, t.queueSel = 0, 0, 0, 0, 0
 	t.needsReset.Store(false)

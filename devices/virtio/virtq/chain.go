@@ -138,17 +138,14 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// CopyAt writes the next n bytes to w at off, straight from guest memory.
+// CopyAt writes the next n bytes to w at off, straight from guest memory, with
+// one call for many buffers if w is a [VectorWriterAt].
 func (r *Reader) CopyAt(w io.WriterAt, off int64, n int) (int, error) {
 	if err := r.gate.enter(); err != nil {
 		return 0, err
 	}
 	defer r.gate.leave()
-	return r.each(n, func(b []byte) (int, error) {
-		n, err := w.WriteAt(b, off)
-		off += int64(n)
-		return n, err
-	})
+	return r.writeTo(w, off, n)
 }
 
 // Writer fills the room that the driver left for the answer.
@@ -178,23 +175,15 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CopyAt reads n bytes at off of r, straight into guest memory. An r that ends
-// early fails with io.ErrUnexpectedEOF.
+// CopyAt reads n bytes at off of r, straight into guest memory, with one call for
+// many buffers if r is a [VectorReaderAt]. An r that ends early fails with
+// io.ErrUnexpectedEOF.
 func (w *Writer) CopyAt(r io.ReaderAt, off int64, n int) (int, error) {
 	if err := w.gate.enter(); err != nil {
 		return 0, err
 	}
 	defer w.gate.leave()
-	n, err := w.each(n, func(b []byte) (int, error) {
-		n, err := r.ReadAt(b, off)
-		off += int64(n)
-		if n == len(b) {
-			err = nil // io.ReaderAt may say EOF with the last byte
-		} else if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return n, err
-	})
+	n, err := w.readFrom(r, off, n)
 	w.written += n
 	return n, err
 }
