@@ -34,8 +34,8 @@ type fake struct {
 	hooks  []bool // each call of SetHook: with a function or without
 }
 
-func (f *fake) Memory() Memory                   { return f.mem }
-func (f *fake) CPUs() []CPU                      { return []CPU{f} }
+func (f *fake) Memory() Memory                         { return f.mem }
+func (f *fake) CPUs() []CPU                            { return []CPU{f} }
 func (f *fake) WithVCPUsStopped(do func() error) error { return do() }
 func (f *fake) SetHook(h HookFunc) error {
 	f.hook, f.hooks = h, append(f.hooks, h != nil)
