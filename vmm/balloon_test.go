@@ -136,7 +136,7 @@ func TestBalloon(t *testing.T) {
 	before := used()
 	order("free")
 	r.Event("freed")
-	until(t, r, "what a program used comes back", func() bool { return used()+95*mib < before })
+	until(t, r, "what a program used comes back", func() bool { return used()+80*mib < before })
 	t.Logf("free page reporting: %d MiB, then %d MiB", before/mib, used()/mib)
 
 	order("read")

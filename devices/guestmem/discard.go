@@ -38,13 +38,13 @@ func (m *Memory) Keep() *Kept {
 // Add puts the pages that hold any of the n bytes at a into the set. From its
 // return on they are not discarded.
 func (k *Kept) Add(a Addr, n uint64) error {
+	k.m.keeping.mu.Lock()
+	defer k.m.keeping.mu.Unlock()
 	if err := k.m.Check(a, n); err != nil || n == 0 {
 		return err
 	}
 	page := Addr(os.Getpagesize())
 	first := a &^ (page - 1)
-	k.m.keeping.mu.Lock()
-	defer k.m.keeping.mu.Unlock()
 	for off := Addr(0); off <= a+Addr(n-1)-first; off += page {
 		k.pages[first+off] = struct{}{}
 	}

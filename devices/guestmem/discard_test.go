@@ -94,7 +94,7 @@ func TestKeptPagesStay(t *testing.T) {
 
 func TestMemoryOfOthersIsNotDiscarded(t *testing.T) {
 	b := bytes.Repeat([]byte{1}, 1<<16)
-	m, err := New(Region{0, b})
+	m, err := New(Region{Bytes: b})
 	if err != nil {
 		t.Fatal(err)
 	}

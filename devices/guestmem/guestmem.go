@@ -34,6 +34,8 @@ type Range struct {
 type Region struct {
 	Base  Addr
 	Bytes []byte // whole words of 8 bytes, aligned to them
+
+	blocks *blocks // nil for a region all of which is always there
 }
 
 // Memory is the RAM of one guest. Its methods may be called from any
@@ -75,7 +77,7 @@ func Allocate(name string, ranges ...Range) (*Memory, error) {
 		// Guests' secrets do not belong into a core dump of the host's process.
 		// Where the kernel can't, nothing else depends on it.
 		_ = unix.Madvise(b, unix.MADV_DONTDUMP)
-		m.regions = append(m.regions, Region{r.Base, b})
+		m.regions = append(m.regions, Region{Base: r.Base, Bytes: b})
 		off += int64(r.Size)
 	}
 	if err := m.sort(); err != nil {
@@ -144,6 +146,9 @@ func (m *Memory) Slice(a Addr, n uint64) ([]byte, error) {
 		}
 		off := uint64(a - r.Base)
 		if size := uint64(len(r.Bytes)); off <= size && n <= size-off {
+			if r.blocks != nil && !r.blocks.has(off, n) {
+				break
+			}
 			return r.Bytes[off : off+n : off+n], nil
 		}
 	}
