@@ -18,6 +18,9 @@ type Config struct {
 	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
 	// At least 32 MiB.
 	Memory uint64
+	// MemoryMax is how much RAM the guest can be given while it runs, in bytes:
+	// at least Memory, which is the default. See [Machine.SetMemory].
+	MemoryMax uint64
 	// Kernel is the path of a bzImage, vmlinux or arm64 Image.
 	Kernel string
 	// Initrd is the initial RAM disk: the pieces one after the other, each
@@ -92,6 +95,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Memory == 0 {
 		c.Memory = defaultMemory
 	}
+	if c.MemoryMax == 0 {
+		c.MemoryMax = c.Memory
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -114,6 +120,9 @@ func (c Config) validate() error {
 		bad("%d MiB of memory: give %d MiB to %d GiB", c.Memory/mib, minMemory/mib, maxMemory/gib)
 	case c.Memory%mib != 0:
 		bad("%d bytes of memory: give whole MiB", c.Memory)
+	}
+	if err := c.checkHotplug(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Kernel == "" {
 		bad("no kernel: give the path of a bzImage, vmlinux or arm64 Image")
@@ -154,13 +163,16 @@ func (c Config) validate() error {
 
 // virtioCount is how many virtio devices c asks for: the disks, the shares, the
 // network interfaces, the entropy device and the balloon that every machine has,
-// vsock, the console.
+// vsock, the console, memory that can be plugged.
 func (c Config) virtioCount() int {
 	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 2
 	if c.VsockCID != 0 {
 		n++
 	}
 	if c.Console.Out != nil {
+		n++
+	}
+	if c.MemoryMax > c.Memory {
 		n++
 	}
 	return n

@@ -13,6 +13,7 @@ import (
 	"warder/devices/virtio/blk"
 	"warder/devices/virtio/console"
 	"warder/devices/virtio/fs"
+	"warder/devices/virtio/mem"
 	"warder/devices/virtio/mmio"
 	"warder/devices/virtio/net"
 	"warder/devices/virtio/rng"
@@ -30,6 +31,7 @@ type devices struct {
 	vsock   *vsock.Device
 	console *console.Device
 	balloon *balloon.Device
+	hotplug *mem.Device // nil without memory that can be plugged
 
 	feeds     sync.WaitGroup // host input to the serial port
 	stopFeeds context.CancelFunc
@@ -64,6 +66,9 @@ func (m *Machine) createDevices() error {
 		return err
 	}
 	if err := m.addBalloon(); err != nil {
+		return err
+	}
+	if err := m.addHotplug(); err != nil {
 		return err
 	}
 	if m.cfg.VsockCID != 0 {

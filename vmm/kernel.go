@@ -39,8 +39,8 @@ func (m *Machine) loadKernel() error {
 // bootRanges are the machine's RAM ranges as boot wants them.
 func (m *Machine) bootRanges() []boot.Range {
 	var rs []boot.Range
-	for _, s := range m.slots {
-		rs = append(rs, boot.Range{Base: uint64(s.base), Size: uint64(len(s.mem))})
+	for _, r := range ram(m.cfg.Memory) {
+		rs = append(rs, boot.Range{Base: uint64(r.Base), Size: r.Size})
 	}
 	return rs
 }

@@ -9,6 +9,9 @@ const (
 	holeStart = 3 * gib // RAM stops here ...
 	holeEnd   = 4 * gib // ... and goes on here
 
+	// hotplugBase is the lowest address of memory that can be plugged.
+	hotplugBase = holeEnd
+
 	acpiBase = 0xe0000 // RSDP first: a guest that scans finds it on a 16-byte boundary
 	acpiSize = 0x20000
 	// resetVector is where a PC starts, in the last 16 bytes of what is kept

@@ -11,6 +11,9 @@ import (
 const (
 	ramBase = gib // everything below is devices
 
+	// hotplugBase is the lowest address of memory that can be plugged.
+	hotplugBase = ramBase
+
 	gicDistributor   = 0x0800_0000
 	gicCPUInterface  = 0x0801_0000 // GICv2
 	gicRedistributor = 0x080a_0000 // GICv3, redistributorSize a vCPU, up to the UART

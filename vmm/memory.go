@@ -23,7 +23,11 @@ type slot struct {
 func (s slot) end() guestmem.Addr { return s.base + guestmem.Addr(len(s.mem)) }
 
 func (m *Machine) createMemory() error {
-	mem, err := guestmem.Allocate("warder-"+m.cfg.Name, ram(m.cfg.Memory)...)
+	ranges := ram(m.cfg.Memory)
+	if m.cfg.MemoryMax > m.cfg.Memory {
+		ranges = append(ranges, m.cfg.hotplug())
+	}
+	mem, err := guestmem.Allocate("warder-"+m.cfg.Name, ranges...)
 	if err != nil {
 		return err
 	}
@@ -45,6 +49,9 @@ func (m *Machine) createMemory() error {
 			return err
 		}
 		m.slots = append(m.slots, slot{r.Base, b})
+	}
+	if m.cfg.MemoryMax > m.cfg.Memory {
+		return m.emptyHotplug()
 	}
 	return nil
 }

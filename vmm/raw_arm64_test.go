@@ -51,6 +51,13 @@ var (
 
 	codeSpin = a64(spin)
 
+	// A store to 2 GiB, where memory may be plugged; then power off.
+	codeUnplugged = a64(
+		0xd2b0_0002, // mov x2, #0x80000000
+		0xf900_0040, // str x0, [x2]
+		movW0Off, movkW0PSCI, hvc, spin,
+	)
+
 	// codeTrap calls a function that has a hook at its start and returns 1. If
 	// it did, the guest powers off, else it resets; it also resets on an exception.
 	codeTrap = withVectors(

@@ -19,7 +19,8 @@ import (
 )
 
 // Install installs the guest kernel in the Debian package at path. One that is
-// installed already is returned as it is, unless force is set.
+// installed already is returned as it is, unless force is set or it was installed
+// when guests wanted other modules.
 func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -50,7 +51,7 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	}
 	final := filepath.Join(dir, p.Arch, p.Digest)
 	if !force {
-		if old, err := load(final); err == nil {
+		if old, err := load(final); err == nil && slices.Equal(old.Wanted, wanted()) {
 			return old, nil
 		}
 	}
@@ -59,6 +60,9 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	}
 	return load(final)
 }
+
+// wanted are the modules that are kept.
+func wanted() []string { return slices.Concat(Guest, Lab) }
 
 // interruptible stops reading when ctx ends.
 type interruptible struct {
@@ -107,7 +111,8 @@ func (p *Package) install(d *deb.Package, tmp, ready string) error {
 		return err
 	}
 	var err error
-	p.Modules, p.Builtin, err = installModules(unpacked, filepath.Join(ready, "modules"), slices.Concat(Guest, Lab))
+	p.Wanted = wanted()
+	p.Modules, p.Builtin, err = installModules(unpacked, filepath.Join(ready, "modules"), p.Wanted)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ type Package struct {
 	ConfigPath  string    `json:"config"`
 	Modules     []Module  `json:"modules"` // all that were kept, in load order
 	Builtin     []string  `json:"builtin"` // wanted names that are part of the kernel
+	Wanted      []string  `json:"wanted"`  // names that were looked for
 }
 
 // A Module is a kernel module on disk, not compressed.
@@ -55,7 +56,7 @@ type Module struct {
 var (
 	Guest = []string{
 		"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "virtio_net", "virtio_balloon",
-		"evdev", "button", "overlay", "erofs",
+		"virtio_mem", "wdat_wdt", "sp805_wdt", "evdev", "button", "overlay", "erofs",
 	}
 	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun"}
 )
