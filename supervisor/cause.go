@@ -56,6 +56,11 @@ func gone(exit vmm.Exit, serial []byte) *GuestError {
 		e.Cause = "the guest switched itself off"
 	case vmm.Reset:
 		e.Cause = "the guest restarted its machine"
+		if exit.Err != nil {
+			e.Cause = exit.Err.Error() + " and was reset"
+		}
+	case vmm.Hung:
+		e.Cause = exit.Err.Error() + " and was killed"
 	case vmm.Killed:
 		e.Cause = "the VM was killed"
 	case vmm.Crashed:

@@ -12,6 +12,7 @@ import (
 	"warder/devices/power"
 	"warder/devices/rtc"
 	"warder/devices/serial"
+	"warder/devices/watchdog"
 	"warder/kvm"
 )
 
@@ -134,6 +135,14 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 			SleepControl: acpi.Register{Space: acpi.SystemIO, Addr: power.SleepControlPort},
 			SleepStatus:  acpi.Register{Space: acpi.SystemIO, Addr: power.SleepStatusPort},
 		},
+	}
+	if m.watchdog != nil {
+		hw.Watchdog = &acpi.Watchdog{
+			Load: watchdogBase + watchdog.Load, Control: watchdogBase + watchdog.Control, PingReg: watchdogBase + watchdog.IntClr,
+			Ping: 1, Run: watchdog.Enable | watchdog.ControlReset,
+			// It counts down twice before it expires.
+			Period: 2 * 1000 / watchdog.Hz, MaxCount: 1 << 30,
+		}
 	}
 	for i := range m.virtio {
 		addr, gsi := virtioSlot(i)

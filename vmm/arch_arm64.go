@@ -16,6 +16,7 @@ import (
 	"warder/devices/power"
 	"warder/devices/rtc"
 	"warder/devices/serial"
+	"warder/devices/watchdog"
 	"warder/kvm"
 )
 
@@ -146,6 +147,10 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 	}
 	for _, r := range m.bootRanges() {
 		hw.RAM = append(hw.RAM, fdt.Range{Base: r.Base, Size: r.Size})
+	}
+	if m.watchdog != nil {
+		hw.Watchdog = &fdt.Device{Addr: watchdogBase, Size: watchdog.Size, SPI: watchdogSPI}
+		hw.WatchdogHz = watchdog.Hz
 	}
 	for i := range m.virtio {
 		addr, spi := virtioSlot(i)

@@ -44,6 +44,10 @@ type Config struct {
 	// Console is a virtio console, hvc0 in the guest. It is there if Out is.
 	Console Stream
 
+	// Watchdog is what becomes of the machine when its guest has started the
+	// watchdog and did not set it back in time. Default: there is none.
+	Watchdog WatchdogAction
+
 	// DevKVM is the path of the KVM device. Default: /dev/kvm.
 	DevKVM string
 	// Log receives what the host should know of the machine. Default:
@@ -121,9 +125,7 @@ func (c Config) validate() error {
 	case c.Memory%mib != 0:
 		bad("%d bytes of memory: give whole MiB", c.Memory)
 	}
-	if err := c.checkHotplug(); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, c.checkHotplug(), c.Watchdog.check())
 	if c.Kernel == "" {
 		bad("no kernel: give the path of a bzImage, vmlinux or arm64 Image")
 	}

@@ -31,6 +31,7 @@ type devices struct {
 	vsock   *vsock.Device
 	console *console.Device
 	balloon *balloon.Device
+	watchdogState
 	hotplug *mem.Device // nil without memory that can be plugged
 
 	feeds     sync.WaitGroup // host input to the serial port
@@ -44,6 +45,9 @@ func (m *Machine) createDevices() error {
 		return err
 	}
 	m.onClose(m.uart.Close)
+	if err := m.addWatchdog(); err != nil {
+		return err
+	}
 	for _, d := range m.cfg.Disks {
 		if err := m.addDisk(d); err != nil {
 			return err
@@ -146,6 +150,9 @@ func (m *Machine) startDevices() {
 func (m *Machine) stopDevices() {
 	m.stopFeeds()
 	m.feeds.Wait()
+	if m.watchdog != nil {
+		m.watchdog.Close()
+	}
 	for _, t := range m.virtio {
 		if err := t.Close(); err != nil {
 			m.log.Warn("device did not stop cleanly", "err", err)

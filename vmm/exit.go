@@ -19,11 +19,13 @@ const (
 	// Crashed: the guest did what KVM can't go on from: a triple fault, an
 	// instruction that can't be emulated, an entry that the CPU refused.
 	Crashed
+	// Hung: the guest's watchdog expired, see [WatchdogAction].
+	Hung
 	// Failed: the host could not go on: KVM or a device's host side failed.
 	Failed
 )
 
-var reasonNames = [...]string{PowerOff: "power off", Reset: "reset", Killed: "killed", Crashed: "crashed", Failed: "failed"}
+var reasonNames = [...]string{PowerOff: "power off", Reset: "reset", Killed: "killed", Crashed: "crashed", Hung: "watchdog", Failed: "failed"}
 
 func (r Reason) String() string {
 	if r < PowerOff || int(r) >= len(reasonNames) {
@@ -35,7 +37,8 @@ func (r Reason) String() string {
 // Exit is how a machine ended.
 type Exit struct {
 	Reason Reason
-	// Err says what went wrong when Reason is Crashed or Failed.
+	// Err says what went wrong when Reason is Crashed, Hung or Failed, or when it
+	// was the watchdog that reset the machine.
 	Err error
 	// Report is the state of the vCPU at fault, nil if none was.
 	Report *Report

@@ -16,11 +16,12 @@ const (
 	acpiSize = 0x20000
 	// resetVector is where a PC starts, in the last 16 bytes of what is kept
 	// for firmware.
-	resetVector = 0xffff0
-	virtioBase  = 0xd000_0000
-	gedBase     = 0xd010_0000
-	ioapicBase  = 0xfec0_0000
-	lapicBase   = 0xfee0_0000
+	resetVector  = 0xffff0
+	virtioBase   = 0xd000_0000
+	gedBase      = 0xd010_0000
+	watchdogBase = 0xd011_0000
+	ioapicBase   = 0xfec0_0000
+	lapicBase    = 0xfee0_0000
 
 	// KVM on Intel needs four pages below 4 GiB that are nobody's RAM: an
 	// identity map and a TSS for real mode.

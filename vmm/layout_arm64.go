@@ -19,6 +19,7 @@ const (
 	gicRedistributor = 0x080a_0000 // GICv3, redistributorSize a vCPU, up to the UART
 	uartBase         = 0x0900_0000
 	rtcBase          = 0x0901_0000
+	watchdogBase     = 0x0902_0000
 	gpioBase         = 0x0903_0000
 	virtioBase       = 0x0a00_0000
 
@@ -30,6 +31,7 @@ const (
 	// them; KVM's irqfd counts the same way.
 	uartSPI          = 1
 	rtcSPI           = 2
+	watchdogSPI      = 3
 	gpioSPI          = 7
 	virtioSPI        = 16
 	interrupts       = 128 // all that the GIC has, with the 32 private ones

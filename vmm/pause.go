@@ -127,6 +127,9 @@ func (m *Machine) suspendDevices() {
 	for _, p := range m.pins {
 		p.hold()
 	}
+	if m.watchdog != nil {
+		m.watchdog.Freeze()
+	}
 }
 
 func (m *Machine) resumeDevices() error {
@@ -136,6 +139,9 @@ func (m *Machine) resumeDevices() error {
 	}
 	for _, t := range m.virtio {
 		t.Resume()
+	}
+	if m.watchdog != nil {
+		m.watchdog.Thaw()
 	}
 	return errors.Join(errs...)
 }

@@ -18,6 +18,8 @@ type Stats struct {
 	Traps uint64
 	// MemoryUsed is how much of the guest's RAM takes host memory, in bytes.
 	MemoryUsed uint64
+	// WatchdogExpiries counts how often the guest's watchdog ran out.
+	WatchdogExpiries uint64
 	// Devices are the virtio devices by the order of their addresses.
 	Devices []DeviceStats
 }
@@ -62,6 +64,7 @@ func (m *Machine) Stats() Stats {
 		}
 		s.Devices = append(s.Devices, d)
 	}
+	s.WatchdogExpiries = m.expiries.Load()
 	s.MemoryUsed = m.memoryUsed()
 	return s
 }

@@ -13,6 +13,7 @@ type Config struct {
 	Serial     *Port  // 16550A
 	RTC        *Port  // MC146818, two ports
 	VirtioMMIO []Device
+	Watchdog   *Watchdog
 	Power      Power
 }
 
@@ -83,7 +84,11 @@ func Build(cfg Config) ([]byte, error) {
 		return addr
 	}
 	dsdt := put(table("DSDT", 2, definitionBlock(cfg)))
-	root := put(xsdt(put(fadt(cfg, dsdt)), put(madt(cfg))))
+	listed := []uint64{put(fadt(cfg, dsdt)), put(madt(cfg))}
+	if cfg.Watchdog != nil {
+		listed = append(listed, put(wdat(cfg.Watchdog)))
+	}
+	root := put(xsdt(listed...))
 	copy(blob, rsdp(root))
 	if cfg.Base+uint64(len(blob)) > 1<<32 {
 		return nil, fmt.Errorf("acpi: %d bytes of tables do not fit below 4 GiB at %#x", len(blob), cfg.Base)
@@ -111,6 +116,9 @@ func (cfg *Config) check() error {
 		if a == 0 || a >= 1<<32 {
 			return fmt.Errorf("interrupt controller at %#x is not below 4 GiB", a)
 		}
+	}
+	if cfg.Watchdog != nil {
+		return cfg.Watchdog.check()
 	}
 	return nil
 }

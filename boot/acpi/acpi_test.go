@@ -17,6 +17,10 @@ func sample(cpus, devices int) Config {
 		Base: 0xe0000, CPUs: cpus, LocalAPIC: 0xfee00000, IOAPIC: 0xfec00000,
 		Serial: &Port{Port: 0x3f8, GSI: 4},
 		RTC:    &Port{Port: 0x70, GSI: 8},
+		Watchdog: &Watchdog{
+			Load: 0xd0110000, Control: 0xd0110008, PingReg: 0xd011000c,
+			Ping: 1, Run: 3, Period: 2, MaxCount: 1 << 30,
+		},
 		Power: Power{
 			Event: 0xd0100000, GSI: 9,
 			Reset: Register{SystemIO, 0x602}, ResetValue: 0x42,

@@ -14,6 +14,7 @@ const (
 	phandleGIC = 1 + iota
 	phandleClock
 	phandleGPIO
+	phandleWatchdogClock
 )
 
 // Interrupt specifiers of the GIC binding: kind, number, how it triggers.
@@ -69,8 +70,8 @@ func (cfg *Config) check() error {
 
 func root(cfg *Config) *dt.Node {
 	children := []*dt.Node{chosen(cfg), memory(cfg), cpus(cfg), psci(), timer(cfg), gic(cfg)}
-	if cfg.RTC != nil || cfg.GPIO != nil {
-		children = append(children, clock())
+	if cfg.RTC != nil || cfg.GPIO != nil || cfg.Watchdog != nil {
+		children = append(children, clock("apb-pclk", apbClockHz, phandleClock))
 	}
 	if d := cfg.Serial; d != nil {
 		children = append(children,
@@ -82,6 +83,9 @@ func root(cfg *Config) *dt.Node {
 	}
 	if d := cfg.GPIO; d != nil {
 		children = append(children, gpio(d), powerKey(cfg.PowerLine))
+	}
+	if d := cfg.Watchdog; d != nil {
+		children = append(children, clock("wdog-clk", cfg.WatchdogHz, phandleWatchdogClock), watchdog(d))
 	}
 	for i := range cfg.VirtioMMIO {
 		children = append(children, virtio(&cfg.VirtioMMIO[i]))
@@ -183,12 +187,12 @@ func gic(cfg *Config) *dt.Node {
 	))
 }
 
-func clock() *dt.Node {
-	return dt.NewNode("apb-pclk", dt.WithProperty(
+func clock(name string, hz, phandle uint32) *dt.Node {
+	return dt.NewNode(name, dt.WithProperty(
 		dt.PropertyString("compatible", "fixed-clock"),
 		dt.PropertyU32("#clock-cells", 0),
-		dt.PropertyU32("clock-frequency", apbClockHz),
-		dt.PropertyU32("phandle", phandleClock),
+		dt.PropertyU32("clock-frequency", hz),
+		dt.PropertyU32("phandle", phandle),
 	))
 }
 
@@ -220,6 +224,15 @@ func gpio(d *Device) *dt.Node {
 		dt.PropertyU32("#interrupt-cells", 2),
 		dt.PropertyU32("#address-cells", 0),
 		dt.PropertyU32("phandle", phandleGPIO),
+	)
+}
+
+// watchdog has two clocks, the counter's first.
+func watchdog(d *Device) *dt.Node {
+	return peripheral("watchdog", d,
+		stringList("compatible", "arm,sp805", "arm,primecell"),
+		dt.PropertyU32Array("clocks", []uint32{phandleWatchdogClock, phandleClock}),
+		stringList("clock-names", "wdog_clk", "apb_pclk"),
 	)
 }
 

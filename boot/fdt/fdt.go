@@ -18,6 +18,8 @@ type Config struct {
 	RTC        *Device // PL031
 	GPIO       *Device // PL061
 	PowerLine  uint32  // line of GPIO that is the power key
+	Watchdog   *Device // SP805
+	WatchdogHz uint32  // of its counter
 	VirtioMMIO []Device
 }
 

@@ -14,17 +14,19 @@ import (
 
 func sample(gic, cpus, devices int) Config {
 	cfg := Config{
-		CPUs:      cpus,
-		RAM:       []Range{{0x40000000, 512 << 20}},
-		Bootargs:  "console=ttyS0 quiet",
-		Initrd:    Range{0x50000000, 12345},
-		RNGSeed:   bytes.Repeat([]byte{7}, 64),
-		KASLRSeed: 0x1122334455667788,
-		GIC:       GIC{Version: gic, Distributor: Range{0x08000000, 0x10000}, Second: Range{0x080a0000, 0x20000 * uint64(cpus)}},
-		Serial:    &Device{0x09000000, 0x1000, 1},
-		RTC:       &Device{0x09010000, 0x1000, 2},
-		GPIO:      &Device{0x09030000, 0x1000, 7},
-		PowerLine: 3,
+		CPUs:       cpus,
+		RAM:        []Range{{0x40000000, 512 << 20}},
+		Bootargs:   "console=ttyS0 quiet",
+		Initrd:     Range{0x50000000, 12345},
+		RNGSeed:    bytes.Repeat([]byte{7}, 64),
+		KASLRSeed:  0x1122334455667788,
+		GIC:        GIC{Version: gic, Distributor: Range{0x08000000, 0x10000}, Second: Range{0x080a0000, 0x20000 * uint64(cpus)}},
+		Serial:     &Device{0x09000000, 0x1000, 1},
+		RTC:        &Device{0x09010000, 0x1000, 2},
+		GPIO:       &Device{0x09030000, 0x1000, 7},
+		PowerLine:  3,
+		Watchdog:   &Device{0x09020000, 0x1000, 3},
+		WatchdogHz: 1000,
 	}
 	if gic == 2 {
 		cfg.GIC.Second = Range{0x08010000, 0x10000}
@@ -74,6 +76,8 @@ func TestBuild(t *testing.T) {
 		{"chosen", "kaslr-seed", []byte{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88}},
 		{"chosen", "rng-seed", bytes.Repeat([]byte{7}, 64)},
 		{"psci", "method", []byte("hvc\x00")},
+		{"watchdog@9020000", "clock-names", []byte("wdog_clk\x00apb_pclk\x00")},
+		{"wdog-clk", "clock-frequency", []byte{0, 0, 0x03, 0xe8}},
 		{"virtio_mmio@a003000", "interrupts", []byte{0, 0, 0, 0, 0, 0, 0, 19, 0, 0, 0, 1}},
 		{"cpu@f", "reg", []byte{0, 0, 0, 15}},
 		{"cpu@100", "reg", []byte{0, 0, 1, 0}}, // vCPU 16 begins the second cluster
@@ -89,7 +93,7 @@ func TestBuild(t *testing.T) {
 func TestBuildLeavesOut(t *testing.T) {
 	cfg := sample(3, 1, 0)
 	cfg.Initrd, cfg.RNGSeed, cfg.KASLRSeed = Range{}, nil, 0
-	cfg.Serial, cfg.RTC, cfg.GPIO = nil, nil, nil
+	cfg.Serial, cfg.RTC, cfg.GPIO, cfg.Watchdog = nil, nil, nil, nil
 	tree := parse(t, cfg)
 	chosen, _ := tree.NodeByName("chosen")
 	for _, p := range chosen.Properties {
@@ -97,7 +101,7 @@ func TestBuildLeavesOut(t *testing.T) {
 			t.Errorf("chosen has %s", p.Name)
 		}
 	}
-	for _, n := range []string{"aliases", "serial@9000000", "gpio-keys", "apb-pclk"} {
+	for _, n := range []string{"aliases", "serial@9000000", "gpio-keys", "apb-pclk", "wdog-clk"} {
 		if _, ok := tree.NodeByName(n); ok {
 			t.Errorf("there is a node %s", n)
 		}
