@@ -22,6 +22,7 @@ type Dialer func(context.Context) (net.Conn, error)
 type System interface {
 	Setup(proto.Setup) error
 	Info() (proto.Info, error)
+	SetCPUs(online int) (proto.CPUs, error)
 	// PowerOff begins to stop the guest and returns. Its processes get grace
 	// to end by themselves.
 	PowerOff(reason string, grace time.Duration)
@@ -84,6 +85,8 @@ func (a *Agent) handle(ctx context.Context, method string, body json.RawMessage)
 		return call(body, func(r proto.Resize) (any, error) { return nil, a.commands.Resize(r.ID, r.Cols, r.Rows) })
 	case proto.MethodInfo:
 		return a.system.Info()
+	case proto.MethodCPUs:
+		return call(body, func(c proto.SetCPUs) (any, error) { return a.system.SetCPUs(c.Online) })
 	case proto.MethodPowerOff:
 		return call(body, func(p proto.PowerOff) (any, error) {
 			a.system.PowerOff("the host asked for it", p.Grace)

@@ -250,6 +250,14 @@ func (g *Guest) Info(ctx context.Context) (proto.Info, error) {
 	return info, err
 }
 
+// SetCPUs has the guest take so many of its CPUs on line and the rest off, and
+// tells how many it says are then. A guest can lie.
+func (g *Guest) SetCPUs(ctx context.Context, online int) (proto.CPUs, error) {
+	var cpus proto.CPUs
+	err := g.call(ctx, proto.MethodCPUs, proto.SetCPUs{Online: online}, &cpus)
+	return cpus, err
+}
+
 // PowerOff tells the guest to stop in good order and returns when it has
 // begun. Grace is how long its processes get to end by themselves.
 func (g *Guest) PowerOff(ctx context.Context, grace time.Duration) error {

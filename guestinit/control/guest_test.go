@@ -29,8 +29,11 @@ type fakeSystem struct {
 	err      error
 }
 
-func (s *fakeSystem) Setup(p proto.Setup) error                   { s.setup <- p; return s.err }
-func (s *fakeSystem) Info() (proto.Info, error)                   { return system.Info() }
+func (s *fakeSystem) Setup(p proto.Setup) error { s.setup <- p; return s.err }
+func (s *fakeSystem) Info() (proto.Info, error) { return system.Info() }
+func (s *fakeSystem) SetCPUs(n int) (proto.CPUs, error) {
+	return proto.CPUs{Present: 4, Online: n}, s.err
+}
 func (s *fakeSystem) PowerOff(reason string, grace time.Duration) { s.poweroff <- grace }
 
 // table reaps all children of this process, so there is one; no test here may
@@ -373,6 +376,10 @@ func TestSetupInfoPowerOff(t *testing.T) {
 	info, err := g.Info(t.Context())
 	if err != nil || info.MemoryTotal == 0 || info.MemoryAvailable > info.MemoryTotal {
 		t.Errorf("info %+v, error %v", info, err)
+	}
+	sys.err = nil
+	if cpus, err := g.SetCPUs(t.Context(), 3); err != nil || cpus != (proto.CPUs{Present: 4, Online: 3}) {
+		t.Errorf("CPUs %+v, error %v", cpus, err)
 	}
 	if err := g.PowerOff(t.Context(), 3*time.Second); err != nil {
 		t.Fatal(err)

@@ -50,11 +50,17 @@ func (g *guest) Setup(s proto.Setup) error {
 	for _, m := range s.Mounts {
 		errs = append(errs, system.Mount(m))
 	}
+	if s.Watchdog > 0 {
+		errs = append(errs, system.PetWatchdog(context.Background(), s.Watchdog))
+	}
 	return errors.Join(errs...)
 }
 
 // Info is agent.System's.
 func (g *guest) Info() (proto.Info, error) { return system.Info() }
+
+// SetCPUs is agent.System's.
+func (g *guest) SetCPUs(online int) (proto.CPUs, error) { return system.SetCPUs(online) }
 
 // PowerOff is agent.System's. The first call's grace holds.
 func (g *guest) PowerOff(reason string, grace time.Duration) {

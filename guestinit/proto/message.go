@@ -15,6 +15,7 @@ const (
 	MethodSignal   = "signal"   // Signal
 	MethodResize   = "resize"   // Resize
 	MethodInfo     = "info"     // -> Info
+	MethodCPUs     = "cpus"     // SetCPUs -> CPUs
 	MethodPowerOff = "poweroff" // PowerOff; the reply comes before the guest stops
 )
 
@@ -45,6 +46,9 @@ type Setup struct {
 	Entropy  []byte  `json:"entropy,omitempty"`
 	Hostname string  `json:"hostname,omitempty"`
 	Mounts   []Mount `json:"mounts,omitempty"`
+	// Watchdog has the guest start its machine's watchdog with that timeout, in
+	// whole seconds, and set it back from then on. 0: it is left alone.
+	Watchdog time.Duration `json:"watchdog_ns,omitempty"`
 }
 
 // A Mount is a file system that the guest mounts, by the meaning of mount(2).
@@ -150,6 +154,17 @@ type Info struct {
 	Load            [3]float64    `json:"load"` // over 1, 5 and 15 minutes
 	Processes       int           `json:"processes"`
 	OOMKills        uint64        `json:"oom_kills"` // since boot
+}
+
+// SetCPUs says how many of the guest's CPUs are to be on line.
+type SetCPUs struct {
+	Online int `json:"online"`
+}
+
+// CPUs is how many CPUs the guest has, and how many of them are on line.
+type CPUs struct {
+	Present int `json:"present"`
+	Online  int `json:"online"`
 }
 
 // A Code says why a call failed, where the caller acts on it.
