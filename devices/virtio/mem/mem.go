@@ -140,7 +140,7 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 		if err != nil {
 			return err
 		}
-		answer, err := d.serve(c.Reader)
+		answer, err := d.serve(c)
 		if err != nil {
 			return err
 		}
@@ -156,16 +156,20 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 
 // serve carries one request out and returns the response, struct
 // virtio_mem_resp.
-func (d *Device) serve(r *virtq.Reader) ([]byte, error) {
+func (d *Device) serve(c *virtq.Chain) ([]byte, error) {
 	var b [requestSize]byte
-	if _, err := r.Read(b[:]); err != nil {
+	if _, err := c.Reader.Read(b[:]); err != nil {
 		return nil, errors.Join(virtq.ErrMalformed, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	response, state, err := d.handle(parse(b[:]))
-	answer := binary.LittleEndian.AppendUint16(make([]byte, 0, 10), uint16(response))
-	answer = append(answer, 0, 0, 0, 0, 0, 0)
+	var result response
+	var state uint16
+	err := c.Do(func() (err error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		result, state, err = d.handle(parse(b[:]))
+		return err
+	})
+	answer := binary.LittleEndian.AppendUint64(make([]byte, 0, 10), uint64(result))
 	return binary.LittleEndian.AppendUint16(answer, state), err
 }
 
