@@ -92,15 +92,17 @@ demo: deps
 	@warder='bin/warder lab --memory 3072 -- warder'; bin/warder doctor >/dev/null && warder=bin/warder; \
 	printf '\n== warder host --demo\n' && $$warder host --demo
 
-## fuzz: every fuzz target for FUZZTIME each
+## fuzz: every fuzz target for FUZZTIME each, then hostile guests in the lab for as
+## long on each architecture
 # (Devices have goroutines, so that coverage varies: the search for a smaller
 # input of the same coverage would take most of the time.)
-fuzz:
+fuzz: deps
 	@grep -rnoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | \
 	sed -E 's|^(.*)/[^/]+:[0-9]+:func (.*)|\1 \2|' | sort -u | while read -r dir name; do \
 		echo "== $$dir $$name, $(FUZZTIME)"; \
 		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir || exit 1; \
 	done
+	@$(GO) run ./lab/gotest -here=false -run TestHostileGuests -env WARDER_HOSTILE_TIME=$(FUZZTIME) ./vmm
 
 clean:
 	rm -rf bin out

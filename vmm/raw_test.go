@@ -24,11 +24,14 @@ func raw(t *testing.T, code []byte) *vmm.Machine {
 func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
 	t.Helper()
 	testkvm.Open(t)
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, rawKernel(code), 0o644); err != nil {
+	cfg.Kernel = filepath.Join(t.TempDir(), "kernel")
+	if err := os.WriteFile(cfg.Kernel, rawKernel(code), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Name, cfg.Memory, cfg.Kernel, cfg.Log = t.Name(), 64<<20, path, slog.New(slog.DiscardHandler)
+	cfg.Name, cfg.Memory = t.Name(), 64<<20
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	m, err := vmm.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 	c := lab.Command{
 		Args:   []string{dir + "/lab.test", "-test.v=test2json", "-test.timeout=" + l.o.timeout.String()},
 		Dir:    dir,
-		Env:    []string{kernelpkg.Variable + "=" + l.o.kernel},
+		Env:    append([]string{kernelpkg.Variable + "=" + l.o.kernel}, l.o.env...),
 		Stdout: in,
 		Stderr: in,
 	}

@@ -31,6 +31,7 @@ type options struct {
 	parallel bool
 	run      string
 	kernel   string
+	env      []string
 	cover    string
 	timeout  time.Duration
 	overall  time.Duration
@@ -39,13 +40,14 @@ type options struct {
 
 func main() {
 	var o options
-	var arches, race string
+	var arches, race, env string
 	flag.StringVar(&arches, "arch", "amd64,arm64", "architectures to test in the lab; none for no lab")
 	flag.StringVar(&race, "race", "", "patterns of packages to test with the race detector here")
 	flag.BoolVar(&o.here, "here", true, "run the tests on this machine too")
 	flag.BoolVar(&o.parallel, "parallel", true, "run the architectures at the same time")
 	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
 	flag.StringVar(&o.kernel, "kernel", string(kernelpkg.Debian), "guest kernel of the tests, debian or tuned")
+	flag.StringVar(&env, "env", "", "variables for the tests: NAME=VALUE, separated by commas or spaces")
 	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
 	flag.DurationVar(&o.overall, "overall", 25*time.Minute, "time for everything")
@@ -58,7 +60,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "gotest: -kernel %s: has to be debian or tuned\n", o.kernel)
 		os.Exit(1)
 	}
-	o.arches, o.race = fields(arches), fields(race)
+	o.arches, o.race, o.env = fields(arches), fields(race), fields(env)
 
 	report := newReporter(os.Stdout)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
