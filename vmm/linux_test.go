@@ -68,7 +68,7 @@ func TestLinuxFindsItsMachine(t *testing.T) {
 		t.Errorf("the guest's clock was %v past the start", d)
 	}
 	s := r.Stats()
-	if len(s.Exits) == 0 || s.MemoryUsed == 0 || s.MemoryUsed > 320<<20 || len(s.Devices) != 1 || s.Devices[0].Chains == 0 {
+	if len(s.Exits) == 0 || s.MemoryUsed == 0 || s.MemoryUsed > 320<<20 || len(s.Devices) != 2 || s.Devices[0].Chains == 0 {
 		t.Errorf("statistics: %+v", s)
 	}
 }
