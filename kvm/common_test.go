@@ -7,7 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"warder/internal/testkvm"
+	"warder/kvm"
 )
 
 // page is a page of mapped memory.
@@ -69,4 +73,29 @@ func count(t testing.TB, fd int) uint64 {
 		t.Fatal(err)
 	}
 	return binary.NativeEndian.Uint64(b[:])
+}
+
+// an mmioStep is an access that a guest is to make to what is no memory, and the
+// answer to a read.
+type mmioStep struct {
+	want   kvm.MMIO
+	answer []byte
+}
+
+// accesses runs the guest through its next accesses.
+func accesses(t *testing.T, g *testkvm.Guest, steps []mmioStep) {
+	t.Helper()
+	for _, step := range steps {
+		m := g.Run(t, kvm.ExitMMIO).MMIO()
+		if step.answer != nil {
+			if len(m.Data) != len(step.answer) {
+				t.Fatalf("%#x: room for %d bytes, want %d", m.Addr, len(m.Data), len(step.answer))
+			}
+			copy(m.Data, step.answer)
+			m.Data = nil
+		}
+		if d := cmp.Diff(step.want, m); d != "" {
+			t.Fatalf("access (-want +got):\n%s", d)
+		}
+	}
 }

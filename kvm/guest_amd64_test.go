@@ -75,27 +75,12 @@ func TestLongModeGuest(t *testing.T) {
 		0xf4, //                               hlt
 	})
 	g.LongMode(t)
-	for _, step := range []struct {
-		want   kvm.MMIO
-		answer []byte
-	}{
+	accesses(t, g, []mmioStep{
 		{want: kvm.MMIO{Addr: 0xb0000000, Len: 4, IsWrite: true, Data: []byte{0x44, 0x33, 0x22, 0x11}}},
 		{want: kvm.MMIO{Addr: 0xb0000008, Len: 8}, answer: []byte{0xff, 1, 2, 3, 4, 5, 6, 7}},
 		{want: kvm.MMIO{Addr: 0xb0000010, Len: 2, IsWrite: true, Data: []byte{0, 2}}},
 		{want: kvm.MMIO{Addr: 0xb0000018, Len: 1}, answer: []byte{0x5a}},
-	} {
-		m := g.Run(t, kvm.ExitMMIO).MMIO()
-		if step.answer != nil {
-			if len(m.Data) != len(step.answer) {
-				t.Fatalf("%#x: room for %d bytes, want %d", m.Addr, len(m.Data), len(step.answer))
-			}
-			copy(m.Data, step.answer)
-			m.Data = nil
-		}
-		if d := cmp.Diff(step.want, m); d != "" {
-			t.Fatalf("access (-want +got):\n%s", d)
-		}
-	}
+	})
 	g.Run(t, kvm.ExitHlt)
 	r, err := g.CPU.GetRegs()
 	if err != nil {

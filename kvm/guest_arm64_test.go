@@ -45,28 +45,13 @@ func TestGuest(t *testing.T) {
 		hvc0,
 	))
 	const device = 0x09000000
-	for _, step := range []struct {
-		want   kvm.MMIO
-		answer []byte
-	}{
+	accesses(t, g, []mmioStep{
 		{want: kvm.MMIO{Addr: device, Len: 4, IsWrite: true, Data: []byte{0x78, 0x56, 0x34, 0x12}}},
 		{want: kvm.MMIO{Addr: device + 8, Len: 8}, answer: []byte{0xff, 1, 2, 3, 4, 5, 6, 7}},
 		{want: kvm.MMIO{Addr: device + 16, Len: 2, IsWrite: true, Data: []byte{0, 2}}},
 		{want: kvm.MMIO{Addr: device + 24, Len: 1}, answer: []byte{0x5a}},
 		{want: kvm.MMIO{Addr: device, Len: 8, IsWrite: true, Data: []byte{0x5a, 0, 0, 0, 0, 0, 0, 0}}},
-	} {
-		m := g.Run(t, kvm.ExitMMIO).MMIO()
-		if step.answer != nil {
-			if len(m.Data) != len(step.answer) {
-				t.Fatalf("%#x: room for %d bytes, want %d", m.Addr, len(m.Data), len(step.answer))
-			}
-			copy(m.Data, step.answer)
-			m.Data = nil
-		}
-		if d := cmp.Diff(step.want, m); d != "" {
-			t.Fatalf("access (-want +got):\n%s", d)
-		}
-	}
+	})
 	if e := g.Run(t, kvm.ExitSystemEvent).SystemEvent(); e.Type != kvm.SystemEventShutdown {
 		t.Errorf("system event %v, want shutdown", e.Type)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"syscall"
 	"testing"
 
@@ -27,6 +28,17 @@ func newDriver(t testing.TB, d *Device) driver {
 	dr := driver{virtqtest.NewDriver(t, d), t}
 	dr.start()
 	return dr
+}
+
+// listening is a device with somebody on the host who listens on port 7.
+func listening(t testing.TB) (*Device, net.Listener) {
+	t.Helper()
+	dev := newDevice(t, Config{})
+	l, err := dev.Listen(7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev, l
 }
 
 func (d driver) start() {
@@ -157,13 +169,8 @@ func TestThroughTheQueues(t *testing.T) {
 }
 
 func TestMalformedPackets(t *testing.T) {
-	dev := newDevice(t, Config{})
-	l, err := dev.Listen(7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := peer{t, dev}
-	d := newDriver(t, dev)
+	dev, l := listening(t)
+	p, d := peer{t, dev}, newDriver(t, dev)
 	d.send(p.packet(opRequest, 1000, 7), "")
 	d.send(p.packet(opRequest, 1001, 7), "")
 	d.expect(opResponse)
@@ -217,13 +224,8 @@ func TestUselessBuffers(t *testing.T) {
 }
 
 func TestTransportReset(t *testing.T) {
-	dev := newDevice(t, Config{})
-	l, err := dev.Listen(7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := peer{t, dev}
-	d := newDriver(t, dev)
+	dev, l := listening(t)
+	p, d := peer{t, dev}, newDriver(t, dev)
 	d.send(p.packet(opRequest, 1000, 7), "")
 	d.expect(opResponse)
 	c := accept(t, l)
@@ -241,13 +243,8 @@ func TestTransportReset(t *testing.T) {
 
 // TestSlowReader: what nobody reads holds up nobody else.
 func TestSlowReader(t *testing.T) {
-	dev := newDevice(t, Config{})
-	l, err := dev.Listen(7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := peer{t, dev}
-	d := newDriver(t, dev)
+	dev, l := listening(t)
+	p, d := peer{t, dev}, newDriver(t, dev)
 	d.send(p.packet(opRequest, 1000, 7), "")
 	d.send(p.packet(opRequest, 1001, 7), "")
 	slow, quick := accept(t, l), accept(t, l)
