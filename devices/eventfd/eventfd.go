@@ -4,13 +4,12 @@
 package eventfd
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +17,17 @@ import (
 
 // An Eventfd is a counter that wakes whoever waits for it.
 type Eventfd struct {
-	fd   int
-	file *os.File // fd again, for the runtime's poller
-	raw  syscall.RawConn
+	file  *os.File // for the runtime's poller
+	count [8]byte  // what Wait reads
+
+	mu sync.RWMutex // held while fd is used, or taken away
+	fd int          // -1 after Close
+
+	// What interrupts Wait is set up once for a context: a busy device waits again
+	// and again with the same.
+	ctx         context.Context
+	stop        func() bool
+	interrupted chan struct{} // closed when the deadline is set for the end of ctx
 }
 
 // New makes an eventfd whose counter is 0.
@@ -29,11 +36,7 @@ func New() (*Eventfd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	e := &Eventfd{fd: fd, file: os.NewFile(uintptr(fd), "eventfd")}
-	if e.raw, err = e.file.SyscallConn(); err != nil {
-		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), e.Close())
-	}
-	return e, nil
+	return &Eventfd{fd: fd, file: os.NewFile(uintptr(fd), "eventfd")}, nil
 }
 
 // FD is the file descriptor, for the kernel. It stays non-blocking.
@@ -44,24 +47,20 @@ var one = binary.NativeEndian.AppendUint64(nil, 1)
 
 // Signal adds one to the counter.
 func (e *Eventfd) Signal() error {
-	// The raw descriptor is used so that a deadline of Wait does not apply, but
-	// through Control, so that it is not somebody else's after Close.
-	var err error
-	closed := e.raw.Control(func(fd uintptr) {
-		for {
-			if _, err = unix.Write(int(fd), one); err != unix.EINTR {
-				return
-			}
+	// Not through the file, which would wait for a full counter to be read, and
+	// allocate for it.
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for {
+		_, err := unix.Write(e.fd, one)
+		switch err {
+		case unix.EINTR:
+			continue
+		case nil, unix.EAGAIN: // a full counter says the same as one more would
+			return nil
 		}
-	})
-	// A full counter (EAGAIN) says the same as one more would.
-	if err == unix.EAGAIN {
-		err = nil
-	}
-	if err = cmp.Or(closed, err); err != nil {
 		return fmt.Errorf("eventfd: signal: %w", err)
 	}
-	return nil
 }
 
 // past is a deadline that has gone by.
@@ -73,19 +72,16 @@ func (e *Eventfd) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		e.file.SetReadDeadline(past)
-		close(interrupted)
-	})
-	var n [8]byte
-	_, err := e.file.Read(n[:])
-	if !stop() {
-		// The deadline is set or about to be: take it off again, so that it is
-		// not there for the next to wait.
-		<-interrupted
-		e.file.SetReadDeadline(time.Time{})
+	if ctx != e.ctx {
+		e.forget()
+		interrupted := make(chan struct{})
+		e.ctx, e.interrupted = ctx, interrupted
+		e.stop = context.AfterFunc(ctx, func() {
+			e.file.SetReadDeadline(past)
+			close(interrupted)
+		})
 	}
+	_, err := e.file.Read(e.count[:])
 	switch {
 	case err == nil:
 		return nil
@@ -95,5 +91,25 @@ func (e *Eventfd) Wait(ctx context.Context) error {
 	return fmt.Errorf("eventfd: wait: %w", err)
 }
 
+// forget undoes what Wait has set up for its last context.
+func (e *Eventfd) forget() {
+	if e.ctx == nil {
+		return
+	}
+	if !e.stop() {
+		// The deadline is set or about to be: take it off again, so that it is
+		// not there for the next to wait.
+		<-e.interrupted
+		e.file.SetReadDeadline(time.Time{})
+	}
+	e.ctx, e.stop, e.interrupted = nil, nil, nil
+}
+
 // Close closes the descriptor. Nobody may be waiting.
-func (e *Eventfd) Close() error { return e.file.Close() }
+func (e *Eventfd) Close() error {
+	e.forget()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fd = -1 // somebody else's from now on
+	return e.file.Close()
+}
