@@ -289,3 +289,11 @@ func (p packet) valid(b []byte) bool {
 	sum := uint32(p.pseudoSum(b)) + uint32(naive(b[p.l4():]))
 	return sum == 0xffff || sum == 2*0xffff
 }
+
+// buffers are pieces of a chain for the device to read.
+func buffers(pieces ...[]byte) (b []virtqtest.Buffer) {
+	for _, p := range pieces {
+		b = append(b, virtqtest.Buffer{Data: p})
+	}
+	return b
+}
