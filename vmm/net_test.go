@@ -38,17 +38,19 @@ func interfaceUp(g *testguest.Guest, ip string) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	g.Check(err)
 	defer unix.Close(fd)
-	set := func(request uint, fill func(*unix.Ifreq) error) {
-		ifr, err := unix.NewIfreq(netInterface)
+	set := func(name string, request uint, fill func(*unix.Ifreq) error) {
+		ifr, err := unix.NewIfreq(name)
 		g.Check(err)
 		g.Check(fill(ifr))
 		if err := unix.IoctlIfreq(fd, request, ifr); err != nil {
 			g.Fatal(fmt.Sprintf("ioctl %#x: %v", request, err))
 		}
 	}
-	set(unix.SIOCSIFADDR, func(ifr *unix.Ifreq) error { return ifr.SetInet4Addr(net.ParseIP(ip).To4()) })
-	set(unix.SIOCSIFNETMASK, func(ifr *unix.Ifreq) error { return ifr.SetInet4Addr(net.IP{255, 255, 255, 0}) })
-	set(unix.SIOCSIFFLAGS, func(ifr *unix.Ifreq) error { ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil })
+	up := func(ifr *unix.Ifreq) error { ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil }
+	set("lo", unix.SIOCSIFFLAGS, up) // package net looks there for what IPv6 can do
+	set(netInterface, unix.SIOCSIFADDR, func(ifr *unix.Ifreq) error { return ifr.SetInet4Addr(net.ParseIP(ip).To4()) })
+	set(netInterface, unix.SIOCSIFNETMASK, func(ifr *unix.Ifreq) error { return ifr.SetInet4Addr(net.IP{255, 255, 255, 0}) })
+	set(netInterface, unix.SIOCSIFFLAGS, up)
 }
 
 // netServer answers: over UDP with what it got, over TCP with as many bytes as the

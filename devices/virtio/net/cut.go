@@ -1,6 +1,10 @@
 package net
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"warder/devices/virtio/virtq"
+)
 
 // Flags in byte 13 of a TCP header.
 const (
@@ -11,7 +15,7 @@ const (
 
 // cut delivers the segments of f from number part on, and says how far it came.
 // What is in f's head was checked when it was sent.
-func (r *receiver) cut(f *Frame, part int, takes Offloads) (next int, err error) {
+func (r *receiver) cut(b virtq.Batch, f *Frame, part int, takes Offloads) (next int, err error) {
 	l, ok := parse(f.Head)
 	size, header := int(f.GSOSize), int(f.HdrLen)
 	if !ok || size == 0 || header != l.end {
@@ -30,7 +34,7 @@ func (r *receiver) cut(f *Frame, part int, takes Offloads) (next int, err error)
 		} else {
 			putSum(head, l.l4, int(f.CsumStart+f.CsumOffset), body)
 		}
-		if err := r.write(o, body.after(head)); err != nil {
+		if err := r.write(b, o, body.after(head)); err != nil {
 			return part, err
 		}
 		r.stats.cut.Add(1)

@@ -23,6 +23,7 @@ type receiver struct {
 	fail      context.CancelCauseFunc
 	held      []*virtq.Chain // buffers taken from the queue and not filled
 	full      bool
+	empty     bool          // and for want of buffers
 	wanted    chan struct{} // somebody waits for room; capacity 1
 	scratch   [HeadSize]byte
 }
@@ -35,7 +36,7 @@ func (r *receiver) start(q *virtq.Queue, mergeable bool, fail context.CancelCaus
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.queue, r.mergeable, r.fail = q, mergeable, fail
-	r.full = false
+	r.full, r.empty = false, false
 	select { // what was wanted of the last driver
 	case <-r.wanted:
 	default:
@@ -65,11 +66,19 @@ func (r *receiver) watch(ctx context.Context, q *virtq.Queue) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := q.Wait(ctx); err != nil {
+		if err := q.WaitOpen(); err != nil {
 			return err
 		}
 		r.mu.Lock()
-		r.full = false
+		empty := r.empty
+		r.mu.Unlock()
+		if empty {
+			if err := q.Wait(ctx); err != nil {
+				return err
+			}
+		}
+		r.mu.Lock()
+		r.full, r.empty = false, false
 		r.mu.Unlock()
 		r.dev.cfg.Port.Ready(r.index)
 	}
@@ -115,36 +124,38 @@ func (r *receiver) deliver(f *Frame, part int) (next int, err error) {
 	case r.full:
 		return part, ErrFull
 	}
+	b, ok := r.queue.Try()
+	if !ok { // its machine is paused, which is not to hold up the sender's
+		return part, r.refuse(false)
+	}
 	takes := Offloads(r.dev.takes.Load())
 	switch need := f.needs() &^ takes; {
 	case need == 0:
-		err = r.write(f.Offload, f.from(0, f.Len))
+		err = r.write(b, f.Offload, f.from(0, f.Len))
 	case need == Csum:
 		body := f.from(len(f.Head), f.Len-len(f.Head))
-		err = r.write(Offload{}, body.after(r.summed(f)))
+		err = r.write(b, Offload{}, body.after(r.summed(f)))
 	default:
-		part, err = r.cut(f, part, takes)
+		part, err = r.cut(b, f, part, takes)
 	}
 	if err == nil {
 		r.stats.frames.Add(1)
 		r.stats.bytes.Add(uint64(f.Len))
 	}
-	return part, r.finish(err)
+	return part, r.finish(b, err)
 }
 
 // finish shows the guest what has been written, and turns what went wrong into what
 // the port has to know.
-func (r *receiver) finish(err error) error {
-	if publish := r.queue.Publish(); err == nil {
-		err = publish
+func (r *receiver) finish(b virtq.Batch, err error) error {
+	if end := b.End(); err == nil {
+		err = end
 	}
 	switch {
 	case err == nil:
 		return nil
 	case err == ErrFull:
-		r.full = true
-		signal(r.wanted)
-		return err
+		return r.refuse(true)
 	case err == errNoBuffer:
 		r.stats.noBuffer.Add(1)
 		return nil // there is no use in trying again
@@ -153,9 +164,16 @@ func (r *receiver) finish(err error) error {
 	return ErrDown
 }
 
+// refuse takes no more frames until the one that watches says so.
+func (r *receiver) refuse(empty bool) error {
+	r.full, r.empty = true, empty
+	signal(r.wanted)
+	return ErrFull
+}
+
 // write writes one frame into as many buffers as it takes: all of it, or nothing.
-func (r *receiver) write(o Offload, frame cursor) error {
-	count, err := r.room(HeaderSize + frame.left)
+func (r *receiver) write(b virtq.Batch, o Offload, frame cursor) error {
+	count, err := r.room(b, HeaderSize+frame.left)
 	if err != nil {
 		return err
 	}
@@ -163,16 +181,16 @@ func (r *receiver) write(o Offload, frame cursor) error {
 	for i, c := range r.held[:count] {
 		w := c.Writer
 		if i == 0 {
-			if _, err := w.Write(header[:]); err != nil {
+			if _, err := b.Write(c, header[:]); err != nil {
 				return fmt.Errorf("%w: receive buffer without room for a header", virtq.ErrMalformed)
 			}
 		}
 		for w.Len() > 0 && !frame.end() {
-			if _, err := w.Write(frame.next(w.Len())); err != nil {
+			if _, err := b.Write(c, frame.next(w.Len())); err != nil {
 				return err
 			}
 		}
-		if err := r.queue.Put(c, uint32(w.Written())); err != nil {
+		if err := b.Put(c, uint32(w.Written())); err != nil {
 			return err
 		}
 	}
@@ -184,13 +202,13 @@ func (r *receiver) write(o Offload, frame cursor) error {
 
 // room has buffers for n bytes in front of held, and says how many those are. It
 // fails with ErrFull as long as there may be some later, with errNoBuffer otherwise.
-func (r *receiver) room(n int) (count int, err error) {
+func (r *receiver) room(b virtq.Batch, n int) (count int, err error) {
 	for room := 0; room < n; count++ {
 		if count > 0 && !r.mergeable || count == int(r.queue.Size()) {
 			return 0, errNoBuffer
 		}
 		if count == len(r.held) {
-			c, err := r.queue.Pop()
+			c, err := b.Pop()
 			if err != nil {
 				return 0, err
 			}

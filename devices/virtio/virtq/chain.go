@@ -166,6 +166,10 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	defer w.gate.leave()
+	return w.write(p)
+}
+
+func (w *Writer) write(p []byte) (int, error) {
 	n, err := w.each(len(p), func(b []byte) (int, error) {
 		n := copy(b, p)
 		p = p[n:]

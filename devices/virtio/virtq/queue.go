@@ -154,6 +154,10 @@ func (q *Queue) Pop() (*Chain, error) {
 		return nil, err
 	}
 	defer q.cfg.Gate.leave()
+	return q.pop()
+}
+
+func (q *Queue) pop() (*Chain, error) {
 	if q.err != nil {
 		return nil, q.err
 	}
