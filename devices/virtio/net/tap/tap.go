@@ -268,24 +268,32 @@ func (t *TAP) read(ctx context.Context, q *queue, r net.Receiver) {
 			t.dropped.Add(1)
 			continue
 		}
-		if n < net.HeaderSize {
+		if err := parse(&q.frame, q.buf[:n]); err != nil {
 			t.dropped.Add(1)
 			continue
 		}
-		f := &q.frame
-		f.Fill(q.buf[net.HeaderSize:n])
-		h := [net.HeaderSize]byte(q.buf[:])
-		if err := f.SetHeader(&h, net.AllOffloads, net.MaxMTU); err != nil {
-			t.dropped.Add(1)
-			continue
-		}
-		f.CsumValid = h[0]&flagDataValid != 0 // the kernel may be believed
-		t.deliver(ctx, f, r)
+		t.deliver(ctx, &q.frame, r)
 	}
 }
 
 // flagDataValid is VIRTIO_NET_HDR_F_DATA_VALID.
 const flagDataValid = 2
+
+var errShort = errors.New("frame without a header")
+
+// parse makes f the frame in b, behind its header.
+func parse(f *net.Frame, b []byte) error {
+	if len(b) < net.HeaderSize {
+		return errShort
+	}
+	f.Fill(b[net.HeaderSize:])
+	h := [net.HeaderSize]byte(b)
+	if err := f.SetHeader(&h, net.AllOffloads, net.MaxMTU); err != nil {
+		return err
+	}
+	f.CsumValid = h[0]&flagDataValid != 0 // the kernel may be believed
+	return nil
+}
 
 // deliver waits for room for f. Meanwhile the kernel queues what comes, and drops
 // what is too much.
