@@ -53,6 +53,9 @@ const deadline = 5 * time.Second
 // lab is the way out that every host has.
 const lab = "use --lab, which brings its own KVM under QEMU"
 
+// measurements is how often the loops are timed before a KVM is called emulating.
+const measurements = 5
+
 // KVMClass classifies the KVM at path by running a loop of two instructions in
 // the kernel mode of a guest, and the same loop here. It takes some milliseconds.
 func KVMClass(path string) KVM {
@@ -60,24 +63,45 @@ func KVMClass(path string) KVM {
 		path = kvm.Path
 	}
 	k := KVM{Path: path, Class: None}
-	var err error
-	if k.Guest, err = guestRound(path); err != nil {
+	if err := k.measure(func() (float64, error) { return guestRound(path) }, nativeRound); err != nil {
 		k.Reason, k.Todo = explain(err)
 		return k
 	}
-	k.Native, _ = perRound(func(n uint64) (time.Duration, error) {
-		start := time.Now()
-		spin(n)
-		return time.Since(start), nil
-	})
 	k.judge()
 	return k
 }
 
+// measure fills in the two times. What else the machine does only ever makes a
+// loop slower, on a machine that is short of processors by any factor: so the
+// fastest counts, and one that is fast enough ends the search.
+func (k *KVM) measure(guest, native func() (float64, error)) error {
+	for i := range measurements {
+		g, err := guest()
+		if err != nil {
+			return err
+		}
+		n, err := native()
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			g, n = min(g, k.Guest), min(n, k.Native)
+		}
+		k.Guest, k.Native = g, n
+		if k.fast() {
+			break
+		}
+	}
+	return nil
+}
+
+// fast reports whether the guest's loop ran on a processor.
+func (k *KVM) fast() bool { return k.Guest/k.Native < emulatingRatio }
+
 // judge fills in the class from the two times.
 func (k *KVM) judge() {
 	ratio := k.Guest / k.Native
-	if ratio < emulatingRatio {
+	if k.fast() {
 		k.Class = Hardware
 		k.Reason = fmt.Sprintf("a loop in the guest's kernel mode takes %.1f times as long as on the host", max(ratio, 0.1))
 		return
@@ -146,6 +170,15 @@ func guestRound(path string) (ns float64, err error) {
 			}
 			return time.Since(start), nil
 		}
+	})
+}
+
+// nativeRound is the time of one round on the host, in nanoseconds.
+func nativeRound() (ns float64, err error) {
+	return perRound(func(n uint64) (time.Duration, error) {
+		start := time.Now()
+		spin(n)
+		return time.Since(start), nil
 	})
 }
 
