@@ -24,6 +24,7 @@ packages:
 
 ## deps: packages, Go modules, guest kernels and an emulator for the lab
 deps: packages
+	@[ -n "$(wildcard guestinit/initramfs/images/*.zst)" ] || echo "deps: fetching Go modules, building the guests' user land; some minutes the first time"
 	@$(GO) mod download
 	@$(MAKE) --no-print-directory build
 	@for arch in $(ARCHES); do bin/warder lab --prepare --arch $$arch || exit 1; done
