@@ -71,7 +71,7 @@ func TestAttackOfThreeVMs(t *testing.T) {
 	if err := h.stop(); err != nil {
 		t.Error(err)
 	}
-	if len(s.Machines) != 3 || s.LostEvents+s.LostAlerts+s.Engine.EvictedParts+s.Engine.EvictedObjects+s.Engine.Undecided != 0 {
+	if len(s.Machines) != 3 || s.LostEvents+s.LostAlerts+s.Engine.Splice.EvictedParts+s.Engine.Splice.EvictedObjects+s.Engine.Splice.Undecided != 0 {
 		t.Errorf("stats %+v", s)
 	}
 

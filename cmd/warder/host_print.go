@@ -193,10 +193,10 @@ func (p *printer) summary(s watch.Stats) {
 	}
 	e := s.Engine
 	p.write(fmt.Sprintf("%s %s, %s to shares kept, %s checked, %s\n", p.paint(bold, "summary:"),
-		count(e.Events, "event"), count(e.Parts, "write"), count(e.Triggers, "execution"), count(e.Alerts, "alert")))
-	if e.EvictedParts+e.EvictedObjects+e.Undecided+s.LostEvents+s.LostAlerts > 0 {
-		p.write(p.paint(yellow, fmt.Sprintf("         not seen whole: %d parts and %d files pushed out, %d executions of unknown files, %d events and %d alerts not printed\n",
-			e.EvictedParts, e.EvictedObjects, e.Undecided, s.LostEvents, s.LostAlerts)))
+		count(e.Events, "event"), count(e.Splice.Parts, "write"), count(e.Splice.Triggers, "execution"), count(e.Alerts, "alert")))
+	if e.Splice.EvictedParts+e.Splice.EvictedObjects+e.Splice.Undecided+e.Correlate.Evicted+e.Correlate.Dropped+s.LostEvents+s.LostAlerts > 0 {
+		p.write(p.paint(yellow, fmt.Sprintf("         not seen whole: %d parts and %d files pushed out, %d executions of unknown files, %d sequences given up, %d events and %d alerts not printed\n",
+			e.Splice.EvictedParts, e.Splice.EvictedObjects, e.Splice.Undecided, e.Correlate.Evicted+e.Correlate.Dropped, s.LostEvents, s.LostAlerts)))
 	}
 }
 

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"warder/secmon/pattern"
+	"warder/secmon/pattern/sigma"
 	"warder/secmon/watch"
 	"warder/supervisor"
 )
@@ -70,11 +70,11 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	return h, nil
 }
 
-func loadRules(dir string) ([]*pattern.Rule, error) {
+func loadRules(dir string) (*pattern.Library, error) {
 	if dir == "" {
 		return pattern.Shipped()
 	}
-	return pattern.Load(os.DirFS(filepath.Dir(dir)), filepath.Base(dir))
+	return pattern.Load(os.DirFS(dir), sigma.Options{})
 }
 
 // start brings a VM up to where its traps are armed and nothing of the service
@@ -97,6 +97,7 @@ const alertDelay = 100 * time.Millisecond
 func (h *host) read(out *printer) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.reading = cancel
+	h.readers.Go(func() { h.watch.Run(ctx) })
 	h.readers.Go(func() {
 		for {
 			e, err := h.watch.Events.Next(ctx)

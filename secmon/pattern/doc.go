@@ -1,11 +1,11 @@
-// Package pattern finds attacks that are made of the acts of several virtual
-// machines, each harmless alone.
+// Package pattern finds attacks in the events of all virtual machines, those
+// above all that are made of acts of several of them, each harmless alone.
 //
-// Its rules are Sigma correlation rules of one type of warder's own, the
-// splice: parts that different VMs contribute to one object are joined and
-// matched as one when another VM acts on the object. docs/patterns.md
-// describes the rule language.
+// Its rules are Sigma's: detections (package detect), correlations (package
+// correlate) and, as a correlation type of warder's own, splices (package
+// splice). A [Library] is rules that were loaded together; an [Engine] evaluates
+// one on events, says at once what becomes of an act, and raises alerts.
 //
-// The engine is pure: events go in, verdicts and alerts come out, within
-// bounds of memory that are fixed when it is made.
+// The engine is pure: events go in, verdicts and alerts come out, within bounds
+// of memory that are fixed when it is made.
 package pattern

@@ -1,237 +1,358 @@
 package pattern
 
 import (
-	"errors"
+	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"warder/secmon/event"
+	"warder/secmon/pattern/correlate"
+	"warder/secmon/pattern/detect"
+	"warder/secmon/pattern/sigma"
+	"warder/secmon/pattern/splice"
 )
 
 // Verdict is what becomes of the act that an event reports.
 type Verdict struct {
 	// Errno is the error that the call is to fail with, 0 to let it pass.
 	Errno unix.Errno
+	// Pause has the VM stop where it is.
+	Pause bool
 }
 
 // Pass lets the act take place.
 var Pass = Verdict{}
 
-// Needs is what the loaded rules have to see.
-type Needs struct {
-	// Syscalls are the names of the system calls, sorted.
-	Syscalls []string
-	// Payload is how many bytes of what a call writes to a share are looked at.
-	Payload int
+// Limits bound the engine's memory.
+type Limits struct {
+	Splice    splice.Limits
+	Correlate correlate.Limits
+	// Throttled is how many rules and sets of VMs may be throttled at a time;
+	// beyond it the oldest alerts again.
+	Throttled int
 }
 
-// maxPayload is how much of one write rules look at. A part that is longer has
-// an unknown rest, and nothing matches across that.
-const maxPayload = 64 << 10
+// DefaultLimits suit a host of a few hundred VMs.
+var DefaultLimits = Limits{Splice: splice.DefaultLimits, Correlate: correlate.DefaultLimits, Throttled: 65536}
 
 // Stats count what the engine did.
 type Stats struct {
-	Events         uint64 // observed
-	Parts          uint64 // contributions stored
-	Triggers       uint64 // acts that could have completed a pattern
-	Undecided      uint64 // triggers whose object could not be told
-	Alerts         uint64
-	Repeated       uint64 // matches that had been reported before
-	EvictedObjects uint64 // to keep within the limits: each may hide a match
-	EvictedParts   uint64
+	Events    uint64 // observed
+	Matches   uint64 // of detection rules
+	Alerts    uint64
+	Throttled uint64 // matches that were only counted
+	Excepted  uint64 // matches that filters kept quiet
+	Splice    splice.Stats
+	Correlate correlate.Stats
 }
 
-// Engine evaluates rules over the events of all VMs. It is safe for concurrent
-// use.
-type Engine struct {
-	rules    []*Rule
-	parts    map[string]bool // system calls that some rule takes parts from
-	triggers map[string][]int
-	span     time.Duration // the longest of any rule
-
-	mu    sync.Mutex
-	store *store
-	stats Stats
-}
-
-// nameCalls are those that can give a name to a new file; they are needed to
-// tell it from the one that had the name before.
-var nameCalls = []string{"openat"}
-
-// New makes an engine for rules, within limits.
-func New(rules []*Rule, limits Limits) (*Engine, error) {
-	if len(rules) == 0 {
-		return nil, errors.New("pattern: no rules")
-	}
-	e := &Engine{rules: rules, parts: make(map[string]bool), triggers: make(map[string][]int), store: newStore(limits)}
-	for i, r := range rules {
-		for _, call := range r.Splice.Parts {
-			e.parts[call] = true
-		}
-		for _, call := range r.Splice.Triggers {
-			e.triggers[call] = append(e.triggers[call], i)
-		}
-		e.span = max(e.span, r.Splice.Timespan)
-	}
-	return e, nil
-}
-
-// Needs tells which system calls have to be reported for the rules to work.
-func (e *Engine) Needs() Needs {
-	calls := slices.Clone(nameCalls)
-	for call := range e.parts {
-		calls = append(calls, call)
-	}
-	for call := range e.triggers {
-		calls = append(calls, call)
-	}
-	slices.Sort(calls)
-	return Needs{Syscalls: slices.Compact(calls), Payload: maxPayload}
-}
-
-// Observe takes one event, before the act takes place that it reports, and
-// says what becomes of the act. Alerts are events themselves.
+// Engine evaluates a library over the events of all VMs. It is safe for
+// concurrent use.
 //
-// Parts are ordered by the time of their events, in whatever order they are
-// observed; a trigger is decided on what has been observed before it.
-func (e *Engine) Observe(ev event.Event) (Verdict, []event.Event) {
-	t := e.take(ev)
-	if t == nil {
-		return Pass, nil
-	}
-	// A guest can make this take long, but only for itself: nobody else's act
-	// waits for it.
-	findings := make(map[int]*event.Finding)
-	for _, i := range t.rules {
-		if f := e.rules[i].evaluate(t.parts, ev); f != nil {
-			findings[i] = f
+// A rule that blocks or pauses is decided at once, on what has been observed
+// before. What other correlations find is in the order of event time, and waits
+// for the lateness window: [Engine.Advance] has it come out.
+type Engine struct {
+	limits  Limits
+	library atomic.Pointer[Library]
+	splices *splice.Engine
+	events  atomic.Uint64
+	buffers sync.Pool     // of *[]detect.Match
+	waiting chan struct{} // holds a token when Next may have changed
+
+	mu       sync.Mutex
+	atOnce   *correlate.Correlator // rules that decide at once
+	inOrder  *correlate.Correlator // all others
+	throttle throttle
+	excepted map[*Rule]uint64 // since the rule's last alert
+	stats    Stats
+}
+
+// New makes an engine for a library, within limits.
+func New(l *Library, limits Limits) (*Engine, error) {
+	e := &Engine{limits: limits, splices: splice.New(l.splices, limits.Splice), excepted: make(map[*Rule]uint64), waiting: make(chan struct{}, 1)}
+	e.throttle.limit = max(limits.Throttled, 1)
+	e.library.Store(l)
+	var err error
+	e.atOnce, e.inOrder, err = e.correlators(l)
+	return e, err
+}
+
+// correlators makes both correlators for a library.
+func (e *Engine) correlators(l *Library) (atOnce, inOrder *correlate.Correlator, err error) {
+	// A rule that decides at once needs those that it refers to, which may also
+	// be needed in order.
+	urgent := make(map[*sigma.Rule]bool)
+	for i := len(l.Rules) - 1; i >= 0; i-- { // each after those that it refers to
+		r := l.Rules[i]
+		if r.decidesAtOnce() || urgent[r.Rule] {
+			urgent[r.Rule] = true
+			for _, ref := range l.set.Refs[r.Rule] {
+				urgent[ref] = true
+			}
 		}
 	}
-	return e.conclude(t, ev, findings)
+	limits := e.limits.Correlate
+	inOrder, err = correlate.New(l.set, limits, func(i int) bool { return !l.Rules[i].decidesAtOnce() })
+	if err != nil {
+		return nil, nil, err
+	}
+	limits.Lateness = 0
+	atOnce, err = correlate.New(l.set, limits, func(i int) bool { return urgent[l.Rules[i].Rule] })
+	return atOnce, inOrder, err
 }
 
-// trigger is an act that could complete a pattern, and its object as it was
-// when the act was observed.
-type trigger struct {
-	rules   []int
-	object  *object
-	version uint64
-	parts   []part
-}
+// Library is what the engine evaluates now.
+func (e *Engine) Library() *Library { return e.library.Load() }
 
-// take stores what an event contributes. It gives nil unless the act could
-// complete a pattern.
-func (e *Engine) take(ev event.Event) *trigger {
+// Reload has the engine evaluate another library from the next event on. What
+// is under way for rules that are the same in both goes on.
+func (e *Engine) Reload(l *Library) error {
+	atOnce, inOrder, err := e.correlators(l)
+	if err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stats.Events++
-	if ev.Kind != event.Syscall {
-		return nil
-	}
-	c := &ev.Call
-	if slices.Contains(nameCalls, c.Name) && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
-		e.store.unname(c.File)
-	}
-	if rules := e.triggers[c.Name]; rules != nil && !(c.Name == "openat" && c.Flags&unix.O_ACCMODE == unix.O_WRONLY) {
-		return e.trigger(ev, rules)
-	}
-	if e.parts[c.Name] && c.File.Share != "" && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY {
-		o := e.store.add(c.File)
-		e.store.expire(o, ev.Time-int64(e.span))
-		e.store.contribute(o, ev)
-		e.stats.Parts++
-	}
+	same := l.set.Same(e.library.Load().set)
+	atOnce.Adopt(e.atOnce, same)
+	inOrder.Adopt(e.inOrder, same)
+	e.atOnce, e.inOrder = atOnce, inOrder
+	e.splices.Reload(l.splices)
+	clear(e.excepted)
+	e.library.Store(l)
 	return nil
 }
 
-// trigger finds what an act that rules watch for is done to.
-func (e *Engine) trigger(ev event.Event, rules []int) *trigger {
-	e.stats.Triggers++
-	if ev.Call.Missing&(event.MissingPath|event.MissingFile) != 0 {
-		e.stats.Undecided++
-		return nil
+// Observe takes one event, before the act takes place that it reports, and
+// says what becomes of the act. Alerts are events themselves. The event is not
+// kept; what it points to must not change.
+func (e *Engine) Observe(ev *event.Event) (Verdict, []event.Event) {
+	e.events.Add(1)
+	buf, _ := e.buffers.Get().(*[]detect.Match)
+	if buf == nil {
+		buf = new([]detect.Match)
 	}
-	if ev.Call.File.Share == "" {
-		return nil
+	defer e.buffers.Put(buf)
+	for {
+		l := e.library.Load()
+		*buf = l.program.Match(ev, (*buf)[:0])
+		if len(*buf) == 0 {
+			break
+		}
+		if v, alerts, ok := e.matched(l, ev, *buf); ok {
+			return e.spliced(ev, v, alerts)
+		}
+		// The library was replaced meanwhile.
 	}
-	o := e.store.find(ev.Call.File)
-	if o == nil {
-		return nil
-	}
-	e.store.expire(o, ev.Time-int64(e.span))
-	return &trigger{rules, o, o.version, slices.Clone(o.parts)}
+	return e.spliced(ev, Pass, nil)
 }
 
-// conclude says what becomes of an act in which rules found something, and
-// tells of what has not been told before.
-func (e *Engine) conclude(t *trigger, ev event.Event, findings map[int]*event.Finding) (Verdict, []event.Event) {
+// matched does what an event's matches ask for. ok is false when l is not the
+// library any more.
+func (e *Engine) matched(l *Library, ev *event.Event, matches []detect.Match) (v Verdict, alerts []event.Event, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	verdict := Pass
-	var alerts []event.Event
-	for _, i := range t.rules {
-		finding := findings[i]
-		if finding == nil {
+	if l != e.library.Load() {
+		return Pass, nil, false
+	}
+	var kept *event.Event // a copy that may be kept
+	for _, m := range matches {
+		d := l.detections[m.Rule]
+		r := l.Rules[d.rule]
+		if d.excepted {
+			e.stats.Excepted++
+			e.excepted[r]++
 			continue
 		}
-		if e.rules[i].Response == Block {
-			verdict = Verdict{Errno: unix.EPERM}
+		e.stats.Matches++
+		if e.inOrder.Uses(d.rule) || e.atOnce.Uses(d.rule) {
+			if kept == nil {
+				kept = keep(ev)
+			}
+			for _, c := range []*correlate.Correlator{e.inOrder, e.atOnce} {
+				if c.Uses(d.rule) {
+					c.Add(correlate.Match{Rule: d.rule, Kind: m.Kind, Event: kept})
+				}
+			}
 		}
-		key := alertKey{i, ev.VM}
-		if t.object.alerted[key] == t.version {
-			e.stats.Repeated++
-			continue
+		if l.set.Standalone[r.Rule] {
+			v = v.and(r)
+			alerts = e.alert(alerts, r, &event.Finding{VMs: []string{ev.VM}, Acts: []event.Event{*keep(ev)}}, ev.Time)
 		}
-		if t.object.alerted == nil {
-			t.object.alerted = make(map[alertKey]uint64)
-		}
-		t.object.alerted[key] = t.version
-		e.stats.Alerts++
-		alerts = append(alerts, event.Event{
-			Time: ev.Time, Kind: event.Alert, VM: ev.VM, VCPU: ev.VCPU,
-			Message: e.rules[i].Title, Finding: finding,
-		})
 	}
-	// The verdict is that of all rules together.
-	for _, a := range alerts {
-		a.Finding.Acts[len(a.Finding.Acts)-1].Call.Denied = uint16(verdict.Errno)
+	if kept == nil {
+		return v, alerts, true
 	}
-	return verdict, alerts
+	for _, f := range e.atOnce.Advance(0) {
+		if r := l.Rules[f.Rule]; r.decidesAtOnce() {
+			v = v.and(r)
+			alerts = e.found(l, alerts, &f)
+		}
+	}
+	alerts = e.settle(l, alerts, 0)
+	select {
+	case e.waiting <- struct{}{}:
+	default:
+	}
+	return v, alerts, true
 }
 
-// evaluate matches one rule on the parts of an object that an act has been
-// done to.
-func (r *Rule) evaluate(all []part, ev event.Event) *event.Finding {
-	s := &r.Splice
-	var parts []part
-	for _, p := range all {
-		age := ev.Time - p.event.Time
-		if age >= 0 && age <= int64(s.Timespan) && slices.Contains(s.Parts, p.event.Call.Name) {
-			parts = append(parts, p)
+// settle adds what correlations in order have found by now.
+func (e *Engine) settle(l *Library, alerts []event.Event, now int64) []event.Event {
+	for _, f := range e.inOrder.Advance(now) {
+		alerts = e.found(l, alerts, &f)
+	}
+	return alerts
+}
+
+// spliced adds what an event does to splices.
+func (e *Engine) spliced(ev *event.Event, v Verdict, alerts []event.Event) (Verdict, []event.Event) {
+	found := e.splices.Observe(ev)
+	if len(found) == 0 {
+		return v, alerts
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, f := range found {
+		r := e.library.Load().byRule(f.Rule.Rule)
+		if r == nil {
+			continue // replaced meanwhile
+		}
+		v = v.and(r)
+		if !f.Repeated {
+			alerts = e.alert(alerts, r, f.Finding, ev.Time)
 		}
 	}
-	if len(parts) < s.VMs {
-		return nil
+	return v, alerts
+}
+
+// Advance gives the alerts that were only waiting for the time to be now, in
+// nanoseconds since 1970.
+func (e *Engine) Advance(now int64) []event.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settle(e.library.Load(), nil, now)
+}
+
+// Flush gives the alerts of all that was observed, as if nothing came late.
+func (e *Engine) Flush() []event.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.library.Load()
+	var alerts []event.Event
+	for _, f := range e.inOrder.Flush() {
+		alerts = e.found(l, alerts, &f)
 	}
-	m := s.find(parts, ev.Call.File.Size, ev.Call.Payload)
-	if m == nil {
-		return nil
+	return alerts
+}
+
+// Next is when Advance has something to do at the latest; ok is false where
+// there is nothing to wait for.
+func (e *Engine) Next() (at int64, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.inOrder.Next()
+}
+
+// Run hands out the alerts that come with time alone, until ctx ends.
+func (e *Engine) Run(ctx context.Context, alert func(event.Event)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.waiting:
+		case <-timer.C:
+		}
+		for _, a := range e.Advance(time.Now().UnixNano()) {
+			alert(a)
+		}
+		if at, ok := e.Next(); ok {
+			timer.Reset(time.Until(time.Unix(0, at)) + time.Nanosecond)
+		}
 	}
-	vms := m.vms(parts)
-	if len(vms) < s.VMs || s.Other && slices.Contains(vms, ev.VM) {
-		return nil
+}
+
+// and adds what a rule wants done about an act.
+func (v Verdict) and(r *Rule) Verdict {
+	if slices.Contains(r.Responses, Block) {
+		v.Errno = unix.EPERM
 	}
-	if !slices.Contains(vms, ev.VM) {
-		vms = append(vms, ev.VM)
+	v.Pause = v.Pause || slices.Contains(r.Responses, Pause)
+	return v
+}
+
+// found adds the alert of a correlation.
+func (e *Engine) found(l *Library, alerts []event.Event, f *correlate.Finding) []event.Event {
+	r := l.Rules[f.Rule]
+	if !l.set.Standalone[r.Rule] {
+		return alerts
 	}
-	ev.Call.Payload = nil
-	return &event.Finding{
-		RuleID: r.ID, RuleTitle: r.Title, Level: r.Level, VMs: vms,
-		Acts: append(m.acts(parts), ev), Matched: m.texts, Response: r.Response.String(),
+	c := r.Correlation
+	finding := &event.Finding{Matched: []string{describe(c, f)}}
+	for _, a := range f.Acts {
+		finding.Acts = append(finding.Acts, *a)
+		if !slices.Contains(finding.VMs, a.VM) {
+			finding.VMs = append(finding.VMs, a.VM)
+		}
 	}
+	return e.alert(alerts, r, finding, f.Time)
+}
+
+// describe says what of a correlation held.
+func describe(c *sigma.Correlation, f *correlate.Finding) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %v", c.Type, f.Count)
+	for i, name := range c.GroupBy {
+		fmt.Fprintf(&b, ", %s=%q", name, f.Group[i])
+	}
+	if len(f.Values) > 0 {
+		fmt.Fprintf(&b, ", %q", f.Values)
+	}
+	return b.String()
+}
+
+// alert adds a rule's alert, unless the rule is throttled.
+func (e *Engine) alert(alerts []event.Event, r *Rule, f *event.Finding, at int64) []event.Event {
+	held := uint64(0)
+	if r.Throttle > 0 {
+		var now bool
+		if held, now = e.throttle.alert(r.Key()+" "+strings.Join(f.VMs, " "), at, int64(r.Throttle)); !now {
+			e.stats.Throttled++
+			return alerts
+		}
+	}
+	e.stats.Alerts++
+	f.RuleID, f.RuleTitle, f.Level, f.Response = r.Key(), r.Title, r.Level, r.response()
+	f.Count, f.Excepted = held+1, e.excepted[r]
+	delete(e.excepted, r)
+	last := &f.Acts[len(f.Acts)-1]
+	if slices.Contains(r.Responses, Block) {
+		last.Call.Denied = uint16(unix.EPERM)
+	}
+	return append(alerts, event.Event{
+		Time: at, Kind: event.Alert, VM: last.VM, VCPU: last.VCPU, Message: r.Title, Finding: f,
+	})
+}
+
+// maxPayload is how much of an act's payload an alert repeats.
+const maxPayload = 1024
+
+// keep copies an event for an alert or a correlation.
+func keep(ev *event.Event) *event.Event {
+	kept := *ev
+	if len(kept.Call.Payload) > maxPayload {
+		kept.Call.Payload = slices.Clone(kept.Call.Payload[:maxPayload])
+	}
+	return &kept
 }
 
 // Stats gives the counts so far.
@@ -239,6 +360,6 @@ func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.stats
-	s.EvictedObjects, s.EvictedParts = e.store.evictedObjects, e.store.evictedParts
+	s.Events, s.Splice, s.Correlate = e.events.Load(), e.splices.Stats(), e.inOrder.Stats()
 	return s
 }

@@ -1,9 +1,10 @@
 package pattern
 
 import (
+	stdcmp "cmp"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/secmon/event"
+	"warder/secmon/pattern/sigma"
 )
 
 const (
@@ -24,15 +26,50 @@ const (
 
 func shippedEngine(t testing.TB) *Engine {
 	t.Helper()
-	rules, err := Shipped()
+	l, err := Shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(rules, DefaultLimits)
+	return newEngine(t, l)
+}
+
+func newEngine(t testing.TB, l *Library) *Engine {
+	t.Helper()
+	e, err := New(l, DefaultLimits)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// spliceSource is the rule that these tests are about.
+func spliceSource(t testing.TB) string {
+	t.Helper()
+	src, err := fs.ReadFile(shipped, "rules/host_parameter_splice.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(src)
+}
+
+// library is one file of rules, changed in some places.
+func library(t testing.TB, src string, changes ...string) *Library {
+	t.Helper()
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(src, changes[i]) {
+			t.Fatalf("%q is not in the rules", changes[i])
+		}
+		src = strings.Replace(src, changes[i], changes[i+1], 1)
+	}
+	rules, err := sigma.Parse("test.yaml", []byte(src), sigma.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLibrary(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 var tool = event.File{Path: "/mnt/tool", FS: "virtiofs", Share: "/srv", Inner: "/tool", Device: 1, Inode: 7, Size: -1}
@@ -76,6 +113,8 @@ func open(vm string, at int64, flags uint32) event.Event {
 	return event.Event{Time: at, Kind: event.Syscall, VM: vm, Call: event.Call{Name: "openat", File: tool, Flags: flags}}
 }
 
+func byTime(a, b event.Event) int { return stdcmp.Compare(a.Time, b.Time) }
+
 func with(e event.Event, change func(*event.Event)) event.Event {
 	change(&e)
 	return e
@@ -88,7 +127,7 @@ func observe(e *Engine, events ...event.Event) (Verdict, []event.Event) {
 	for i, ev := range events {
 		ev.Seq = uint64(i + 1)
 		var more []event.Event
-		v, more = e.Observe(ev)
+		v, more = e.Observe(&ev)
 		alerts = append(alerts, more...)
 	}
 	return v, alerts
@@ -236,15 +275,15 @@ func TestAlertOnceBlockAlways(t *testing.T) {
 	e := shippedEngine(t)
 	observe(e, write("a", 1, first), write("b", 2, second))
 	for i, want := range []int{1, 0, 0} {
-		v, alerts := e.Observe(exec("c", int64(3+i)))
+		v, alerts := observe(e, exec("c", int64(3+i)))
 		if v.Errno != unix.EPERM || len(alerts) != want {
 			t.Errorf("attempt %d: verdict %v, %d alerts, want %d", i, v, len(alerts), want)
 		}
 	}
-	if v, alerts := e.Observe(exec("d", 6)); v.Errno != unix.EPERM || len(alerts) != 1 {
+	if v, alerts := observe(e, exec("d", 6)); v.Errno != unix.EPERM || len(alerts) != 1 {
 		t.Errorf("another VM: verdict %v, %d alerts", v, len(alerts))
 	}
-	if s := e.Stats(); s.Repeated != 2 || s.Alerts != 2 || s.Triggers != 4 || s.Parts != 2 {
+	if s := e.Stats(); s.Splice.Repeated != 2 || s.Alerts != 2 || s.Splice.Triggers != 4 || s.Splice.Parts != 2 {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -258,7 +297,8 @@ func TestManyTriggersAtOnce(t *testing.T) {
 	var told, refused atomic.Int64
 	for i := range 64 {
 		all.Go(func() {
-			v, alerts := e.Observe(exec(fmt.Sprint("c", i%4), int64(3+i)))
+			ev := exec(fmt.Sprint("c", i%4), int64(3+i))
+			v, alerts := e.Observe(&ev)
 			told.Add(int64(len(alerts)))
 			if v.Errno == unix.EPERM {
 				refused.Add(1)
@@ -266,7 +306,7 @@ func TestManyTriggersAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if s := e.Stats(); told.Load() != 4 || refused.Load() != 64 || s.Repeated != 60 {
+	if s := e.Stats(); told.Load() != 4 || refused.Load() != 64 || s.Splice.Repeated != 60 {
 		t.Errorf("%d alerts of 4 VMs, %d of 64 refused, %+v", told.Load(), refused.Load(), s)
 	}
 }
@@ -275,7 +315,7 @@ func TestManyTriggersAtOnce(t *testing.T) {
 // are interleaved, and not with one VM fewer.
 func TestManyVMs(t *testing.T) {
 	const n = 7
-	rule := parseOne(t, strings.NewReplacer("gte: 2", fmt.Sprintf("gte: %d", n)).Replace(shippedSource(t)))
+	rules := library(t, spliceSource(t), "gte: 2", fmt.Sprintf("gte: %d", n))
 	script := "\n" + first + second
 	var parts []event.Event
 	for i := range n {
@@ -285,23 +325,17 @@ func TestManyVMs(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
 		r.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
-		e, err := New([]*Rule{rule}, DefaultLimits)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := newEngine(t, rules)
 		_, alerts := observe(e, append(slices.Clone(parts), exec("last", 100))...)
 		if len(alerts) != 1 || len(alerts[0].Finding.VMs) != n+1 {
 			t.Fatalf("alerts %+v", alerts)
 		}
-		if !slices.IsSortedFunc(alerts[0].Finding.Acts, order) {
+		if !slices.IsSortedFunc(alerts[0].Finding.Acts, byTime) {
 			t.Errorf("acts are not in order of time")
 		}
 	}
 	for i := range parts {
-		e, err := New([]*Rule{rule}, DefaultLimits)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := newEngine(t, rules)
 		same := slices.Clone(parts)
 		same[i].VM = same[(i+1)%n].VM
 		if _, alerts := observe(e, append(same, exec("last", 100))...); len(alerts) != 0 {
@@ -312,13 +346,10 @@ func TestManyVMs(t *testing.T) {
 
 // An alert about very many parts is of bounded size.
 func TestAlertIsBounded(t *testing.T) {
-	rule := parseOne(t, strings.Replace(shippedSource(t), "regexps:", "strings: [END]\n        regexps:", 1))
-	rule.Splice.Regexps = nil
-	rule.Splice.Strings = []string{strings.Repeat("x", 3000) + "END"}
-	e, err := New([]*Rule{rule}, DefaultLimits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rules := library(t, spliceSource(t),
+		"        regexps:\n            - '(?m)^[^#\\n]*>\\s*/proc/sys/kernel/randomize_va_space\\b'\n",
+		"        strings: ["+strings.Repeat("x", 3000)+"END]\n")
+	e := newEngine(t, rules)
 	var events []event.Event
 	for i := range 100 {
 		events = append(events, write(fmt.Sprintf("vm%d", i), int64(i+1), strings.Repeat("x", 10)))
@@ -329,20 +360,17 @@ func TestAlertIsBounded(t *testing.T) {
 		t.Fatalf("%d alerts", len(alerts))
 	}
 	acts := alerts[0].Finding.Acts
-	if len(acts) != maxActs+1 || acts[0].VM != "vm0" || acts[maxActs-1].VM != "big" || acts[maxActs].VM != "c" || !slices.IsSortedFunc(acts, order) {
+	if len(acts) != 64+1 || acts[0].VM != "vm0" || acts[64-1].VM != "big" || acts[64].VM != "c" || !slices.IsSortedFunc(acts, byTime) {
 		t.Errorf("%d acts, first %s, last %s", len(acts), acts[0].VM, acts[len(acts)-1].VM)
 	}
-	if n := len(acts[maxActs-1].Call.Payload); n != maxActPayload {
+	if n := len(acts[64-1].Call.Payload); n != maxPayload {
 		t.Errorf("%d bytes of payload", n)
 	}
 }
 
 func TestJoinByTime(t *testing.T) {
-	rule := parseOne(t, strings.Replace(shippedSource(t), "join: offset", "join: time", 1))
-	e, err := New([]*Rule{rule}, DefaultLimits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rules := library(t, spliceSource(t), "join: offset", "join: time")
+	e := newEngine(t, rules)
 	if _, alerts := observe(e, writeAt("a", 1, 5000, first), writeAt("b", 2, 0, second), exec("c", 3)); len(alerts) != 1 {
 		t.Errorf("%d alerts, want 1", len(alerts))
 	}
@@ -350,12 +378,9 @@ func TestJoinByTime(t *testing.T) {
 
 // A rule can be about whoever reads the object, as an interpreter does.
 func TestTriggerByReading(t *testing.T) {
-	rule := parseOne(t, strings.Replace(shippedSource(t), "[execve, execveat]", "[openat]", 1))
+	rules := library(t, spliceSource(t), "[execve, execveat]", "[openat]")
 	for flags, want := range map[uint32]int{unix.O_RDONLY: 1, unix.O_RDWR: 1, unix.O_WRONLY: 0} {
-		e, err := New([]*Rule{rule}, DefaultLimits)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := newEngine(t, rules)
 		v, alerts := observe(e, write("a", 1, first), write("b", 2, second), open("c", 3, flags))
 		if len(alerts) != want || (v.Errno == unix.EPERM) != (want > 0) {
 			t.Errorf("flags %#x: verdict %v, %d alerts, want %d", flags, v, len(alerts), want)
@@ -364,11 +389,8 @@ func TestTriggerByReading(t *testing.T) {
 }
 
 func TestResponseAlertOnly(t *testing.T) {
-	rule := parseOne(t, strings.Replace(shippedSource(t), "response: block", "response: alert", 1))
-	e, err := New([]*Rule{rule}, DefaultLimits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rules := library(t, spliceSource(t), "response: block", "response: alert")
+	e := newEngine(t, rules)
 	v, alerts := observe(e, write("a", 1, first), write("b", 2, second), exec("c", 3))
 	if v != Pass || len(alerts) != 1 || alerts[0].Finding.Response != "alert" {
 		t.Errorf("verdict %v, alerts %+v", v, alerts)
@@ -376,91 +398,12 @@ func TestResponseAlertOnly(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	want := Needs{Syscalls: []string{"execve", "execveat", "openat", "pwrite64", "pwritev", "pwritev2", "write", "writev"}, Payload: maxPayload}
-	if d := cmp.Diff(want, shippedEngine(t).Needs()); d != "" {
+	want := Needs{Syscalls: []string{"execve", "execveat", "openat", "pwrite64", "pwritev", "pwritev2", "write", "writev"}, Payload: 64 << 10}
+	if d := cmp.Diff(want, shippedEngine(t).Library().Needs()); d != "" {
 		t.Errorf("needs (-want +got):\n%s", d)
 	}
-	if _, err := New(nil, DefaultLimits); err == nil {
-		t.Error("an engine without rules was made")
-	}
-}
-
-// However much is contributed, the limits hold, and what was pushed out is
-// counted.
-func TestMemoryIsBounded(t *testing.T) {
-	rules, err := Shipped()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := Limits{Objects: 10, PartsPerObject: 5, BytesPerObject: 2200, Bytes: 7000}
-	e, err := New(rules, l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(3, 4))
-	for i := range 20000 {
-		ev := write("vm", int64(i), strings.Repeat("x", r.IntN(50)+1))
-		ev.Seq = uint64(i)
-		ev.Call.File.Inode = r.Uint64N(30)
-		ev.Call.File.Inner = fmt.Sprint("/", r.IntN(30))
-		if r.IntN(20) == 0 {
-			ev = open("vm", int64(i), unix.O_WRONLY|unix.O_TRUNC)
-			ev.Call.File.Inner = fmt.Sprint("/", r.IntN(30))
-		}
-		e.Observe(ev)
-		checkStore(t, e.store)
-	}
-	s := e.Stats()
-	if s.EvictedObjects == 0 || s.EvictedParts == 0 {
-		t.Errorf("nothing evicted: %+v", s)
-	}
-}
-
-// A flood of small writes must be accounted for with all that is kept of them.
-func TestPartSize(t *testing.T) {
-	if n := reflect.TypeFor[part]().Size(); n > partSize {
-		t.Errorf("a part takes %d bytes without what it points to, accounted for are %d", n, partSize)
-	}
-	e := write("a", 1, "x")
-	e.Call.File.Inner = "/" + strings.Repeat("n", 4000)
-	if n := (&part{e}).bytes(); n < partSize+4000 {
-		t.Errorf("a part with a long name: %d bytes", n)
-	}
-}
-
-// checkStore holds the store's accounts against what it holds.
-func checkStore(t *testing.T, s *store) {
-	t.Helper()
-	total := 0
-	reachable := make(map[*object]bool)
-	for k, o := range s.byPath {
-		if o.path != k {
-			t.Fatalf("%q leads to %q", k, o.path)
-		}
-		reachable[o] = true
-	}
-	for k, o := range s.byInode {
-		if o.inode != k.inode {
-			t.Fatalf("%+v leads to inode %d", k, o.inode)
-		}
-		reachable[o] = true
-	}
-	for el := s.recent.Front(); el != nil; el = el.Next() {
-		o := el.Value.(*object)
-		if !reachable[o] {
-			t.Fatalf("an object that nothing leads to: %+v", o)
-		}
-		sum := 0
-		for i := range o.parts {
-			sum += o.parts[i].bytes()
-		}
-		if sum != o.bytes || sum > s.limits.BytesPerObject || len(o.parts) > s.limits.PartsPerObject {
-			t.Fatalf("%d bytes in %d parts, accounted %d", sum, len(o.parts), o.bytes)
-		}
-		total += sum
-	}
-	if len(reachable) != s.recent.Len() || s.recent.Len() > s.limits.Objects || total != s.bytes || total > s.limits.Bytes {
-		t.Fatalf("%d objects reachable of %d, %d bytes, accounted %d", len(reachable), s.recent.Len(), total, s.bytes)
+	if _, err := NewLibrary(nil); err == nil {
+		t.Error("a library without rules was made")
 	}
 }
 
@@ -470,6 +413,6 @@ func BenchmarkObserveUnrelated(b *testing.B) {
 	ev.Call.File.Share = ""
 	b.ReportAllocs()
 	for b.Loop() {
-		e.Observe(ev)
+		e.Observe(&ev)
 	}
 }

@@ -1,69 +1,163 @@
 package pattern
 
 import (
-	"regexp"
+	"slices"
+	"strings"
 	"time"
+
+	"warder/secmon/pattern/sigma"
 )
 
-// Rule is one pattern, checked and compiled.
+// Rule is a rule of a library with what is to be done when it matches.
 type Rule struct {
-	ID     string
-	Title  string
-	Status string
-	Level  string
-	Splice Splice
-	// Response is what happens to the act that completes the pattern.
-	Response Response
-	// Origin is the file that the rule was read from.
-	Origin string
+	*sigma.Rule
+	// Responses are what is done, in the order of the rule. Alert is implied by
+	// every one but Record.
+	Responses []Response
+	// Throttle is how long after an alert further matches of the same VMs are
+	// only counted; 0 for not at all.
+	Throttle time.Duration
+	// Samples are events, as JSON lines, on which the rule must and must not
+	// alert.
+	Samples Samples
 }
 
-// Splice is the condition of a rule of type warder_splice.
-type Splice struct {
-	// Timespan is how long before the trigger a part may have been contributed.
-	Timespan time.Duration
-	// VMs is how many distinct VMs must have contributed what the rule
-	// matches, at least.
-	VMs int
-	// Parts are the system calls that contribute.
-	Parts []string
-	// Join says how the parts are put together.
-	Join Join
-	// Strings and Regexps must all be found in the joined parts.
-	Strings []string
-	Regexps []*regexp.Regexp
-	// Triggers are the system calls that complete the pattern.
-	Triggers []string
-	// Other demands that the trigger's VM is none of those that contributed
-	// what was matched.
-	Other bool
+// Samples are streams of events that a rule's author says something of: each is
+// a list of JSON lines.
+type Samples struct {
+	Positive, Negative []Sample
 }
 
-// Join says how the parts of a splice are put together.
-type Join uint8
+// Sample is one stream.
+type Sample struct {
+	Name   string
+	Events []string // an event each, as JSON
+	pos    sigma.Pos
+}
+
+// Response is something to be done about a match.
+type Response string
 
 const (
-	// ByOffset puts each part where in the file it was written: a later part
-	// replaces what it overlaps, and nothing matches across a gap. A part
-	// appended to the file goes behind all that came before it.
-	ByOffset Join = iota
-	// ByTime puts the parts one after another as they were written.
-	ByTime
+	// Record writes the match down as an alert that nobody is told of.
+	Record Response = "record"
+	// AlertOnly tells of the match and lets the act take place.
+	AlertOnly Response = "alert"
+	// Block has the act that completes the pattern fail with EPERM before it
+	// does anything.
+	Block Response = "block"
+	// Pause stops the VM that completed the pattern until somebody resumes it.
+	Pause Response = "pause"
+	// Isolate takes the VMs that took part off the network.
+	Isolate Response = "isolate"
+	// Snapshot keeps the memory of the VMs that took part.
+	Snapshot Response = "snapshot"
+	// Destroy ends the VM that completed the pattern.
+	Destroy Response = "destroy"
+	// Mirror replaces the supervisor VM, if it took part, by a clean one.
+	Mirror Response = "mirror"
 )
 
-// Response is what a rule does about the act that completes it.
-type Response uint8
+// Responses are all there are.
+var Responses = []Response{Record, AlertOnly, Block, Pause, Isolate, Snapshot, Destroy, Mirror}
 
-const (
-	// AlertOnly lets the act take place.
-	AlertOnly Response = iota
-	// Block has the call fail with EPERM before it does anything.
-	Block
-)
+// decidesAtOnce says whether a response is about the act itself, which waits
+// for it.
+func (r *Rule) decidesAtOnce() bool {
+	return slices.Contains(r.Responses, Block) || slices.Contains(r.Responses, Pause)
+}
 
-func (r Response) String() string {
-	if r == Block {
-		return "block"
+// response is what an alert says was done.
+func (r *Rule) response() string {
+	words := make([]string, len(r.Responses))
+	for i, x := range r.Responses {
+		words[i] = string(x)
 	}
-	return "alert"
+	return strings.Join(words, ",")
+}
+
+// newRule reads what a rule says under "warder".
+func newRule(s *sigma.Rule) (*Rule, error) {
+	r := &Rule{Rule: s, Responses: []Response{AlertOnly}}
+	n := s.Extension
+	if n == nil {
+		return r, nil
+	}
+	if n.Kind != sigma.MapNode {
+		return nil, s.Fault(n.Pos, "a map of response, throttle and samples is needed here")
+	}
+	if s.Filter != nil {
+		return nil, s.Fault(n.Pos, "a filter has no response: that is the business of the rules that it filters")
+	}
+	for i, key := range n.Keys {
+		v := n.List[i]
+		var err error
+		switch key.Text {
+		case "response":
+			err = r.readResponses(v)
+		case "throttle":
+			if r.Throttle, err = sigma.ParseTimespan(v.Text); err != nil {
+				err = s.Fault(v.Pos, "%v", err)
+			}
+		case "samples":
+			err = r.readSamples(v)
+		default:
+			err = s.Fault(key.Pos, "there is no %q under warder, only response, throttle and samples", key.Text)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Rule) readResponses(n *sigma.Node) error {
+	list := []*sigma.Node{n}
+	if n.Kind == sigma.ListNode {
+		list = n.List
+	}
+	r.Responses = nil
+	for _, v := range list {
+		if !slices.Contains(Responses, Response(v.Text)) {
+			var names []string
+			for _, x := range Responses {
+				names = append(names, string(x))
+			}
+			return r.Fault(v.Pos, "a response is one of %s", strings.Join(names, ", "))
+		}
+		r.Responses = append(r.Responses, Response(v.Text))
+	}
+	if len(r.Responses) == 0 {
+		return r.Fault(n.Pos, "a response is needed here")
+	}
+	return nil
+}
+
+func (r *Rule) readSamples(n *sigma.Node) error {
+	if n.Kind != sigma.MapNode {
+		return r.Fault(n.Pos, "samples are positive and negative")
+	}
+	for i, key := range n.Keys {
+		var into *[]Sample
+		switch key.Text {
+		case "positive":
+			into = &r.Samples.Positive
+		case "negative":
+			into = &r.Samples.Negative
+		default:
+			return r.Fault(key.Pos, "samples are positive or negative")
+		}
+		for _, s := range n.List[i].List {
+			name, events := s.Get("name"), s.Get("events")
+			if name == nil || events == nil || events.Kind != sigma.ListNode || len(events.List) == 0 {
+				return r.Fault(s.Pos, "a sample has a name and a list of events")
+			}
+			sample := Sample{Name: name.Text, pos: s.Pos}
+			for _, e := range events.List {
+				sample.Events = append(sample.Events, e.Text)
+			}
+			*into = append(*into, sample)
+		}
+	}
+	return nil
 }

@@ -52,14 +52,14 @@ type machine struct {
 	shares *trap.Shares
 }
 
-// New makes a watch that evaluates rules.
-func New(rules []*pattern.Rule) (*Watch, error) {
+// New makes a watch that evaluates a library of rules.
+func New(rules *pattern.Library) (*Watch, error) {
 	engine, err := pattern.New(rules, pattern.DefaultLimits)
 	if err != nil {
 		return nil, err
 	}
 	return &Watch{
-		engine: engine, needs: engine.Needs(),
+		engine: engine, needs: rules.Needs(),
 		Events: event.NewQueue(eventQueue), Alerts: event.NewQueue(alertQueue),
 		kernels: make(map[string]*introspect.Kernel), machines: make(map[string]*machine),
 	}, nil
@@ -176,9 +176,18 @@ func (w *Watch) kernel(path string) (*introspect.Kernel, error) {
 	return k, nil
 }
 
+// Run hands out what the rules find by the passing of time, until ctx ends.
+// Alerts on sequences need it.
+func (w *Watch) Run(ctx context.Context) {
+	w.engine.Run(ctx, func(a event.Event) { w.Alerts.Put(a) })
+	for _, a := range w.engine.Flush() {
+		w.Alerts.Put(a)
+	}
+}
+
 // observe is the sink of all traps. It runs on the threads of vCPUs.
 func (w *Watch) observe(e event.Event) unix.Errno {
-	verdict, alerts := w.engine.Observe(e)
+	verdict, alerts := w.engine.Observe(&e)
 	e.Call.Denied = uint16(verdict.Errno)
 	if len(e.Call.Payload) > maxQueued {
 		e.Call.Payload = bytes.Clone(e.Call.Payload[:maxQueued])

@@ -93,7 +93,7 @@ func TestAttachDetach(t *testing.T) {
 	goOn("third")
 	r.Event("wrote")
 	r.Finish()
-	if s := w.Stats(); s.Machines["w"].Hits == 0 || s.Engine.Parts != 2 || s.LostEvents+s.LostAlerts != 0 {
+	if s := w.Stats(); s.Machines["w"].Hits == 0 || s.Engine.Splice.Parts != 2 || s.LostEvents+s.LostAlerts != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	w.Forget("w")

@@ -125,8 +125,9 @@ type item struct {
 }
 
 // New makes a correlator for the correlation rules of a set that are of the
-// specification's types. Others are passed by.
-func New(set *sigma.Set, limits Limits) (*Correlator, error) {
+// specification's types, and that include says yes to by their index, if it is
+// not nil. Others are passed by.
+func New(set *sigma.Set, limits Limits, include func(rule int) bool) (*Correlator, error) {
 	limits.Groups, limits.Items = max(limits.Groups, partitions), max(limits.Items, 16)
 	limits.Total = max(limits.Total, limits.Items)
 	limits.Pending, limits.Workers = max(limits.Pending, 1), max(limits.Workers, 1)
@@ -136,7 +137,7 @@ func New(set *sigma.Set, limits Limits) (*Correlator, error) {
 	depth := make(map[int]int)
 	for i, r := range set.Rules {
 		index[r] = i
-		if r.Correlation == nil || r.Correlation.Extra != nil {
+		if r.Correlation == nil || r.Correlation.Extra != nil || include != nil && !include(i) {
 			continue
 		}
 		ru, err := c.compile(i, r, set.Refs[r])
@@ -251,7 +252,7 @@ func (c *Correlator) route(u *use, it item) {
 		c.stats.Ungroups++
 		return
 	}
-	p := c.parts[hash(u.rule.index, key)%partitions]
+	p := c.parts[hash(key)%partitions]
 	p.inputs = append(p.inputs, input{u, key, it})
 }
 

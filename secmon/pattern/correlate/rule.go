@@ -162,11 +162,4 @@ func (r *rule) number(pos int, it item) (float64, bool) {
 // seed makes hashes that a guest cannot foresee.
 var seed = maphash.MakeSeed()
 
-func hash(rule int, key string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(seed)
-	h.WriteByte(byte(rule))
-	h.WriteByte(byte(rule >> 8))
-	h.WriteString(key)
-	return h.Sum64()
-}
+func hash(key string) uint64 { return maphash.String(seed, key) }

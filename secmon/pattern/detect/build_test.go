@@ -50,6 +50,9 @@ func ways(x sigma.Expr, k record.Kind, want bool, limit int) []way {
 	m := x.(*sigma.Match)
 	name := m.Field
 	if name == "" {
+		if len(k.Texts()) == 0 {
+			return nil
+		}
 		name = k.Texts()[0]
 	}
 	v, ok := example(m.Test)

@@ -232,3 +232,14 @@ func (p *program) index() {
 		}
 	}
 }
+
+// Kinds are the kinds of records that can match a rule.
+func (p *Program) Kinds(index int) []record.Kind {
+	var kinds []record.Kind
+	for k := range record.Kinds {
+		if slices.ContainsFunc(p.kinds[k].rules, func(r rule) bool { return r.index == index }) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}

@@ -42,7 +42,7 @@ func matched(p *Program, e *event.Event) []int {
 // A program of random rules agrees with the naive evaluation on random events.
 func TestAgreesWithNaive(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	events := 0
+	events, built := 0, 0
 	for range 150 {
 		var rules []*sigma.Rule
 		var sources []string
@@ -58,6 +58,15 @@ func TestAgreesWithNaive(t *testing.T) {
 			}
 		}
 		p := compile(t, rules)
+		for i, r := range rules {
+			e, err := build(r)
+			if err != nil {
+				continue // some hold for nothing that can be made of the rule alone
+			}
+			if built++; !slices.Contains(matched(p, e), i) {
+				t.Fatalf("event %+v, made for the rule, is not matched:\n%s", e, sources[i])
+			}
+		}
 		for range 200 {
 			e := randomEvent(rng)
 			var want []int
@@ -76,8 +85,8 @@ func TestAgreesWithNaive(t *testing.T) {
 			events += len(want)
 		}
 	}
-	if events < 1000 {
-		t.Errorf("only %d matches were compared", events)
+	if events < 1000 || built < 1000 {
+		t.Errorf("only %d matches were compared, %d made", events, built)
 	}
 }
 

@@ -2,6 +2,7 @@ package detect
 
 import (
 	"regexp/syntax"
+	"slices"
 
 	"warder/secmon/pattern/literal"
 	"warder/secmon/pattern/sigma"
@@ -94,4 +95,35 @@ func longest(re *syntax.Regexp) string {
 		return best
 	}
 	return ""
+}
+
+// Values gives texts of which one must be the whole value of one of the fields
+// for x to hold; ok is false where x does not say.
+func Values(x sigma.Expr, fields ...string) (values []string, ok bool) {
+	switch x := x.(type) {
+	case sigma.And:
+		for _, p := range x {
+			if more, found := Values(p, fields...); found && (!ok || len(more) < len(values)) {
+				values, ok = more, true
+			}
+		}
+		return values, ok
+	case sigma.Or:
+		for _, p := range x {
+			more, found := Values(p, fields...)
+			if !found {
+				return nil, false
+			}
+			values = append(values, more...)
+		}
+		return values, len(x) > 0
+	case *sigma.Match:
+		t, isText := x.Test.(*sigma.Text)
+		if !isText || !slices.Contains(fields, x.Field) {
+			return nil, false
+		}
+		literal, where, simple := t.Simple()
+		return []string{literal}, simple && where == sigma.Whole
+	}
+	return nil, false
 }

@@ -82,8 +82,11 @@ func (v Value) Float() (float64, bool) {
 		n, err := strconv.ParseUint(rest, 16, 64)
 		return float64(n), err == nil
 	}
+	if s[0] != '-' && (s[0] < '0' || s[0] > '9') { // not inf, not nan
+		return 0, false
+	}
 	f, err := strconv.ParseFloat(s, 64)
-	return f, err == nil && (s[0] == '-' || s[0] >= '0' && s[0] <= '9')
+	return f, err == nil
 }
 
 func text(s string) Value {

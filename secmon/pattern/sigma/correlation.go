@@ -1,6 +1,7 @@
 package sigma
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -162,22 +163,34 @@ func (s *source) aliased(c *Correlation, n *Node) error {
 	return nil
 }
 
-// timespan reads a number and one of s, m, h, d.
-func (s *source) timespan(n *Node) (time.Duration, error) {
+// ErrTimespan says how a timespan is written.
+var ErrTimespan = fmt.Errorf("a timespan is a number and one of s, m, h, d, as 10m; at most %d days", maxTimespan/(24*time.Hour))
+
+// ParseTimespan reads a number and one of s, m, h, d. The error is
+// [ErrTimespan].
+func ParseTimespan(text string) (time.Duration, error) {
 	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour}
-	text := n.Text
-	if n.Kind == TextNode && len(text) >= 2 && len(text) <= 10 {
-		unit, known := units[text[len(text)-1]]
-		value := int64(0)
-		for _, b := range []byte(text[:len(text)-1]) {
-			if b < '0' || b > '9' {
-				known = false
-			}
-			value = value*10 + int64(b-'0')
-		}
-		if known && value > 0 && value <= int64(maxTimespan/unit) {
-			return time.Duration(value) * unit, nil
-		}
+	if len(text) < 2 || len(text) > 10 {
+		return 0, ErrTimespan
 	}
-	return 0, s.fail(n.Pos, "a timespan is a number and one of s, m, h, d, as 10m; at most %d days", maxTimespan/(24*time.Hour))
+	unit, known := units[text[len(text)-1]]
+	value := int64(0)
+	for _, b := range []byte(text[:len(text)-1]) {
+		if b < '0' || b > '9' {
+			return 0, ErrTimespan
+		}
+		value = value*10 + int64(b-'0')
+	}
+	if !known || value == 0 || value > int64(maxTimespan/unit) {
+		return 0, ErrTimespan
+	}
+	return time.Duration(value) * unit, nil
+}
+
+func (s *source) timespan(n *Node) (time.Duration, error) {
+	d, err := ParseTimespan(n.Text)
+	if err != nil || n.Kind != TextNode {
+		return 0, s.fail(n.Pos, "%v", ErrTimespan)
+	}
+	return d, nil
 }

@@ -1,6 +1,7 @@
 package sigma
 
 import (
+	"crypto/sha256"
 	"slices"
 )
 
@@ -14,13 +15,16 @@ type Set struct {
 	// Standalone are the rules that alert by themselves: all that no
 	// correlation refers to, and those of correlations that generate.
 	Standalone map[*Rule]bool
+	// Excepted is, of a detection that filters narrow, what it would match
+	// without them and does not.
+	Excepted map[*Rule]Expr
 }
 
 // Link resolves the references of correlations and filters. Names and ids must
 // be unique, nothing may refer to itself, and nothing to what is not there.
 func Link(rules []*Rule) (*Set, error) {
 	l := &linker{byKey: make(map[string]*Rule), state: make(map[*Rule]int), filtered: make(map[*Rule]*Rule)}
-	l.set = Set{Refs: make(map[*Rule][]*Rule), Standalone: make(map[*Rule]bool)}
+	l.set = Set{Refs: make(map[*Rule][]*Rule), Standalone: make(map[*Rule]bool), Excepted: make(map[*Rule]Expr)}
 	for _, r := range rules {
 		for i, key := range []string{r.ID, r.Name} {
 			if key == "" {
@@ -46,6 +50,9 @@ func Link(rules []*Rule) (*Set, error) {
 	}
 	for _, r := range l.set.Rules {
 		l.set.Standalone[r] = !quiet[r]
+	}
+	for r, narrowed := range l.filtered {
+		l.set.Excepted[narrowed] = And{r.Detection.Expr, Not{narrowed.Detection.Expr}}
 	}
 	return &l.set, nil
 }
@@ -94,6 +101,7 @@ func (l *linker) filters(rules []*Rule) error {
 
 func (l *linker) narrow(r, filter *Rule) {
 	narrowed := *l.narrowed(r)
+	narrowed.digest = sha256.Sum256(append(narrowed.digest[:], filter.digest[:]...))
 	narrowed.Detection = &Detection{Expr: simple(And{narrowed.Detection.Expr, filter.Filter.Expr})}
 	l.filtered[r] = &narrowed
 }
@@ -137,4 +145,36 @@ func (l *linker) visit(r *Rule, quiet map[*Rule]bool) error {
 	l.state[r] = visited
 	l.set.Rules = append(l.set.Rules, r)
 	return nil
+}
+
+// Same gives, by the index of each rule that says the same in both sets, all
+// that it refers to included, its index in old.
+func (s *Set) Same(old *Set) map[int]int {
+	before := make(map[[sha256.Size]byte]int)
+	for i, d := range old.digests() {
+		before[d] = i
+	}
+	same := make(map[int]int)
+	for i, d := range s.digests() {
+		if j, ok := before[d]; ok {
+			same[i] = j
+		}
+	}
+	return same
+}
+
+// digests are those of the rules with all that they refer to.
+func (s *Set) digests() [][sha256.Size]byte {
+	out := make([][sha256.Size]byte, len(s.Rules))
+	byRule := make(map[*Rule][sha256.Size]byte)
+	for i, r := range s.Rules {
+		sum := slices.Clone(r.digest[:])
+		for _, ref := range s.Refs[r] {
+			d := byRule[ref]
+			sum = append(sum, d[:]...)
+		}
+		out[i] = sha256.Sum256(sum)
+		byRule[r] = out[i]
+	}
+	return out
 }

@@ -1,7 +1,9 @@
 package sigma
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -246,4 +248,21 @@ func (n *Node) size() int {
 		total += v.size()
 	}
 	return total + len(n.Keys)
+}
+
+// digest is the same for nodes that say the same, wherever they stand.
+func (n *Node) digest() [sha256.Size]byte {
+	h := sha256.New()
+	n.write(h)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func (n *Node) write(w io.Writer) {
+	fmt.Fprintf(w, "%d %q %d\n", n.Kind, n.Text, len(n.List))
+	for i, v := range n.List {
+		if n.Kind == MapNode {
+			n.Keys[i].write(w)
+		}
+		v.write(w)
+	}
 }

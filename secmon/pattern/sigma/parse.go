@@ -47,7 +47,7 @@ var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{1
 // rule reads one document. Fields that the specification does not name are
 // custom ones, which it allows.
 func (s *source) rule(n *Node, opts *Options) (*Rule, error) {
-	r := &Rule{Pos: n.Pos, src: s}
+	r := &Rule{Pos: n.Pos, src: s, digest: n.digest()}
 	texts := map[string]*string{
 		"title": &r.Title, "id": &r.ID, "name": &r.Name, "status": &r.Status, "level": &r.Level,
 		"description": &r.Description, "license": &r.License, "author": &r.Author,

@@ -2,6 +2,7 @@ package sigma
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"time"
@@ -39,7 +40,8 @@ type Rule struct {
 	// Sigma tools pass by; nil where there is none.
 	Extension *Node
 
-	src *source
+	src    *source
+	digest [sha256.Size]byte // of all that the document says
 }
 
 // Fault makes an error that points at a place in the rule's file.

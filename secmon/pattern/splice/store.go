@@ -1,4 +1,4 @@
-package pattern
+package splice
 
 import (
 	"cmp"
@@ -30,18 +30,19 @@ type part struct {
 
 // partSize is what a part takes at least: a guest that writes single bytes
 // makes many.
-const partSize = 512
+const partSize = 640
 
 // bytes is the memory that a part takes: its payload, and what the guest had a
 // say in of what is reported of the act.
 func (p *part) bytes() int {
-	c := &p.event.Call
-	return partSize + cap(c.Payload) + len(c.Path) + len(c.File.Path) + len(c.File.Inner)
+	c, by := &p.event.Call, &p.event.Process
+	return partSize + cap(c.Payload) + len(c.Path) + len(c.File.Path) + len(c.File.Inner) +
+		len(by.Exe) + len(by.Args) + len(by.Dir) + len(by.ParentExe) + len(by.ParentArgs)
 }
 
-// object is a file that parts were contributed to.
+// object is a file, or another thing, that parts were contributed to.
 type object struct {
-	path   string // its latest name on the host
+	path   string // its latest name on the host; of other objects field=value
 	device uint64
 	inode  uint64 // 0 until known
 	parts  []part // in the order of event time
@@ -54,7 +55,7 @@ type object struct {
 }
 
 type alertKey struct {
-	rule int
+	rule string
 	vm   string
 }
 
@@ -126,6 +127,22 @@ func (s *store) add(f event.File) *object {
 		s.recent.MoveToFront(o.seen)
 	}
 	s.rename(o, hostPath(f))
+	return o
+}
+
+// named finds or makes the object of a name that is no file's.
+func (s *store) named(key string) *object {
+	o := s.byPath[key]
+	if o == nil {
+		for s.recent.Len() >= s.limits.Objects {
+			s.evict()
+		}
+		o = &object{path: key}
+		o.seen = s.recent.PushFront(o)
+		s.byPath[key] = o
+	} else {
+		s.recent.MoveToFront(o.seen)
+	}
 	return o
 }
 

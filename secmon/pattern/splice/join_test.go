@@ -1,4 +1,4 @@
-package pattern
+package splice
 
 import (
 	"math/rand/v2"

@@ -1,0 +1,116 @@
+package pattern
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"warder/secmon/pattern/correlate"
+	"warder/secmon/pattern/detect"
+	"warder/secmon/pattern/sigma"
+	"warder/secmon/pattern/splice"
+)
+
+//go:embed rules
+var shipped embed.FS
+
+// Library is rules that were loaded and compiled together. It is not changed.
+type Library struct {
+	// Rules are all rules but filters, each after those that it refers to.
+	Rules []*Rule
+
+	set     *sigma.Set
+	program *detect.Program
+	// detections gives the rule behind each rule of the program.
+	detections []detection
+	splices    []*splice.Rule
+	rules      map[*sigma.Rule]*Rule
+}
+
+// detection is what a match of the program stands for.
+type detection struct {
+	rule     int  // index in Rules
+	excepted bool // the rule matched and a filter excepts the event
+}
+
+// Shipped gives the rules that come with warder.
+func Shipped() (*Library, error) { return Load(shipped, sigma.Options{}) }
+
+// Load reads all .yaml and .yml files of a tree, in the order of their names.
+// One faulty rule fails the whole, as does an id that is there twice: half a
+// library is none. The error is a [*sigma.Error] where a file is at fault.
+func Load(fsys fs.FS, opts sigma.Options) (*Library, error) {
+	var rules []*sigma.Rule
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if ext := path.Ext(name); err != nil || d.IsDir() || ext != ".yaml" && ext != ".yml" {
+			return err
+		}
+		src, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return err
+		}
+		more, err := sigma.Parse(name, src, opts)
+		rules = append(rules, more...)
+		return err
+	})
+	if _, ok := errors.AsType[*sigma.Error](err); ok {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	return NewLibrary(rules)
+}
+
+// NewLibrary compiles rules.
+func NewLibrary(rules []*sigma.Rule) (*Library, error) {
+	if len(rules) == 0 {
+		return nil, errors.New("rules: there are none")
+	}
+	set, err := sigma.Link(rules)
+	if err != nil {
+		return nil, err
+	}
+	l := &Library{set: set, rules: make(map[*sigma.Rule]*Rule)}
+	var detections []*sigma.Rule
+	for i, s := range set.Rules {
+		r, err := newRule(s)
+		if err != nil {
+			return nil, err
+		}
+		l.Rules = append(l.Rules, r)
+		l.rules[s] = r
+		switch {
+		case s.Detection != nil:
+			detections = append(detections, s)
+			l.detections = append(l.detections, detection{rule: i})
+			if x := set.Excepted[s]; x != nil {
+				shadow := *s
+				shadow.Detection = &sigma.Detection{Expr: x}
+				detections = append(detections, &shadow)
+				l.detections = append(l.detections, detection{i, true})
+			}
+		case s.Correlation.Type == splice.Type:
+			sp, err := splice.Compile(s)
+			if err != nil {
+				return nil, err
+			}
+			sp.Block, sp.Response = slices.Contains(r.Responses, Block), r.response()
+			l.splices = append(l.splices, sp)
+		case s.Correlation.Extra != nil:
+			return nil, s.Fault(s.Correlation.Pos, "the correlation type %q is not known", s.Correlation.Type)
+		}
+	}
+	if l.program, err = detect.Compile(detections); err != nil {
+		return nil, err
+	}
+	// What cannot be correlated is better said now than when an engine is made.
+	_, err = correlate.New(set, correlate.DefaultLimits, nil)
+	return l, err
+}
+
+// byRule is the library's rule for one that was read, nil where it has none.
+func (l *Library) byRule(s *sigma.Rule) *Rule { return l.rules[s] }

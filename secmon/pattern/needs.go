@@ -1,0 +1,80 @@
+package pattern
+
+import (
+	"slices"
+
+	"warder/secmon/pattern/detect"
+	"warder/secmon/pattern/record"
+	"warder/secmon/pattern/splice"
+)
+
+// Needs is what a library has to see.
+type Needs struct {
+	// Syscalls are the names of the system calls, sorted.
+	Syscalls []string
+	// Payload is how many bytes of what a call writes to a share are looked at.
+	Payload int
+	// Process says that rules look at more of a process than its numbers and
+	// name: its program, arguments, directory, parent.
+	Process bool
+	// Open are the rules that would have to see every system call; they are
+	// evaluated on those that are seen.
+	Open []*Rule
+}
+
+// The system calls that the records of Sigma's log sources are made of.
+var (
+	execCalls   = []string{"execve", "execveat"}
+	createCalls = []string{"creat", "mknod", "mknodat", "open", "openat", "openat2"}
+	pathCalls   = []string{
+		"chmod", "chown", "creat", "fchmodat", "fchownat", "link", "linkat", "mkdir", "mkdirat", "mknod", "mknodat", "open", "openat", "openat2",
+		"rename", "renameat", "renameat2", "rmdir", "symlink", "symlinkat", "truncate", "unlink", "unlinkat", "utimensat",
+	}
+	connectCalls = []string{"connect"}
+	addressCalls = []string{"accept", "accept4", "bind", "connect", "sendto"}
+)
+
+// Needs tells what has to be reported for the rules to work.
+func (l *Library) Needs() Needs {
+	var n Needs
+	n.Syscalls, n.Payload = splice.New(l.splices, splice.Limits{}).Needs()
+	for i, d := range l.detections {
+		if d.excepted {
+			continue
+		}
+		r := l.Rules[d.rule]
+		for _, k := range l.program.Kinds(i) {
+			var calls []string
+			switch k {
+			case record.Process, record.AuditExecve, record.AuditCwd:
+				calls, n.Process = execCalls, true
+			case record.File:
+				calls = createCalls
+			case record.AuditPath:
+				calls = pathCalls
+			case record.Connect:
+				calls = connectCalls
+			case record.AuditSockaddr:
+				calls = addressCalls
+			case record.AuditSyscall, record.Native:
+				if k == record.Native && !aboutSyscalls(r) {
+					continue
+				}
+				var ok bool
+				if calls, ok = detect.Values(r.Detection.Expr, "SYSCALL", "syscall", "warder.syscall.name", "event.action"); !ok {
+					n.Open = append(n.Open, r)
+				}
+				n.Process = true
+			}
+			n.Syscalls = append(n.Syscalls, calls...)
+		}
+	}
+	slices.Sort(n.Syscalls)
+	n.Syscalls = slices.Compact(n.Syscalls)
+	return n
+}
+
+// aboutSyscalls says whether a rule on events themselves is about system calls.
+func aboutSyscalls(r *Rule) bool {
+	return r.Source.Service == "" || r.Source.Service == "syscall"
+}

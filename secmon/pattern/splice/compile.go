@@ -1,0 +1,224 @@
+package splice
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"warder/secmon/pattern/record"
+	"warder/secmon/pattern/sigma"
+)
+
+// Limits on a rule, so that a library cannot make the engine slow.
+const (
+	maxPatterns = 64
+	maxPattern  = 4096
+)
+
+// What a rule may name.
+var (
+	writeCalls   = []string{"write", "pwrite64", "writev", "pwritev", "pwritev2"}
+	partCalls    = append([]string{"send", "sendto", "sendmsg", "execve", "execveat", "connect", "openat"}, writeCalls...)
+	triggerCalls = []string{"execve", "execveat", "openat"}
+)
+
+// Compile checks a correlation of type [Type]. The error is a [*sigma.Error].
+func Compile(r *sigma.Rule) (*Rule, error) {
+	c := compiler{rule: r, n: r.Correlation.Extra}
+	out := &Rule{Rule: r, Response: "alert"}
+	return out, c.splice(&out.Splice)
+}
+
+// compiler reads the section of one rule.
+type compiler struct {
+	rule *sigma.Rule
+	n    *sigma.Node
+}
+
+// at is the node of a path of keys, or the nearest one above it.
+func (c *compiler) at(path ...string) *sigma.Node {
+	n := c.n
+	for _, key := range path {
+		if next := n.Get(key); next != nil {
+			n = next
+		}
+	}
+	return n
+}
+
+func (c *compiler) fail(n *sigma.Node, format string, args ...any) error {
+	return c.rule.Fault(n.Pos, format, args...)
+}
+
+// known refuses keys that a section does not have: a rule that means something
+// else than it says is worse than none.
+func (c *compiler) known(n *sigma.Node, keys ...string) error {
+	if n == nil {
+		return nil
+	}
+	if n.Kind != sigma.MapNode {
+		return c.fail(n, "a map of %s is needed here", strings.Join(keys, ", "))
+	}
+	for _, k := range n.Keys {
+		if !slices.Contains(keys, k.Text) {
+			return c.fail(k, "there is no %q here, only %s", k.Text, strings.Join(keys, ", "))
+		}
+	}
+	return nil
+}
+
+func (c *compiler) splice(s *Splice) error {
+	for _, section := range []struct {
+		n    *sigma.Node
+		keys []string
+	}{
+		{c.n, []string{"type", "group-by", "timespan", "condition", "parts", "match", "trigger"}},
+		{c.n.Get("condition"), []string{"gte"}},
+		{c.n.Get("parts"), []string{"syscall", "join", "content"}},
+		{c.n.Get("match"), []string{"strings", "regexps"}},
+		{c.n.Get("trigger"), []string{"syscall", "vm"}},
+	} {
+		if err := c.known(section.n, section.keys...); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func(*Splice) error{c.object, c.span, c.parts, c.trigger, c.match} {
+		if err := step(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *compiler) object(s *Splice) error {
+	n := c.at("group-by")
+	if n.Kind != sigma.ListNode || len(n.List) != 1 {
+		return c.fail(n, "a splice is grouped by one thing: [file], or a field")
+	}
+	s.Object = n.List[0].Text
+	if s.Object != "file" {
+		if _, ok := record.Native.Any(s.Object); !ok {
+			return c.fail(n.List[0], "events have no field %q to group by", s.Object)
+		}
+	}
+	return nil
+}
+
+func (c *compiler) span(s *Splice) (err error) {
+	n := c.at("timespan")
+	if s.Timespan, err = sigma.ParseTimespan(n.Text); err != nil || n == c.n {
+		return c.fail(n, "%v", sigma.ErrTimespan)
+	}
+	if s.Timespan > maxTimespan {
+		return c.fail(n, "a splice has a timespan of at most 24 hours")
+	}
+	gte := c.at("condition", "gte")
+	if s.VMs, err = strconv.Atoi(gte.Text); err != nil || gte.Kind != sigma.IntNode || s.VMs < 2 {
+		return c.fail(gte, "a splice is of at least 2 VMs")
+	}
+	return nil
+}
+
+func (c *compiler) parts(s *Splice) (err error) {
+	calls := partCalls
+	if s.Object == "file" {
+		calls = writeCalls
+	}
+	if s.Parts, err = c.calls(c.at("parts", "syscall"), calls); err != nil {
+		return err
+	}
+	if n := c.n.Get("parts").Get("content"); n != nil {
+		s.Content = n.Text
+		if _, ok := record.Native.Any(s.Content); !ok || s.Object == "file" {
+			return c.fail(n, "the content of parts is a field of events, and of a file what is written to it")
+		}
+	}
+	if s.Object != "file" {
+		s.Join = ByTime
+	}
+	switch n := c.n.Get("parts").Get("join"); {
+	case n == nil || n.Text == "offset" && s.Object == "file":
+	case n.Text == "time":
+		s.Join = ByTime
+	default:
+		return c.fail(n, "parts of a file are joined by offset or by time, others by time")
+	}
+	return nil
+}
+
+func (c *compiler) trigger(s *Splice) (err error) {
+	calls := triggerCalls
+	if s.Object != "file" {
+		calls = append(slices.Clone(triggerCalls), partCalls...)
+		calls = append(calls, "read", "recv", "recvfrom", "recvmsg", "accept", "accept4")
+	}
+	if s.Triggers, err = c.calls(c.at("trigger", "syscall"), calls); err != nil {
+		return err
+	}
+	switch n := c.n.Get("trigger").Get("vm"); {
+	case n == nil || n.Text == "other":
+		s.Other = true
+	case n.Text == "any":
+	default:
+		return c.fail(n, "the VM of the trigger is other or any")
+	}
+	return nil
+}
+
+func (c *compiler) match(s *Splice) error {
+	m := c.at("match")
+	strs, res := c.n.Get("match").Get("strings"), c.n.Get("match").Get("regexps")
+	total := 0
+	for _, list := range []*sigma.Node{strs, res} {
+		if list == nil {
+			continue
+		}
+		if list.Kind != sigma.ListNode {
+			return c.fail(list, "a list is needed here")
+		}
+		total += len(list.List)
+	}
+	if total == 0 || total > maxPatterns {
+		return c.fail(m, "a splice matches 1 to %d strings and regexps", maxPatterns)
+	}
+	if strs != nil {
+		for _, n := range strs.List {
+			if n.Kind >= sigma.ListNode || n.Text == "" || len(n.Text) > maxPattern {
+				return c.fail(n, "a string of 1 to %d bytes is needed", maxPattern)
+			}
+			s.Strings = append(s.Strings, n.Text)
+		}
+	}
+	if res == nil {
+		return nil
+	}
+	for _, n := range res.List {
+		if len(n.Text) > maxPattern {
+			return c.fail(n, "a regular expression of more than %d bytes", maxPattern)
+		}
+		re, err := regexp.Compile(n.Text)
+		if err != nil {
+			return c.fail(n, "%v", err)
+		}
+		if re.MatchString("") {
+			return c.fail(n, "this regular expression matches nothing at all")
+		}
+		s.Regexps = append(s.Regexps, re)
+	}
+	return nil
+}
+
+// calls checks a list of system calls against those that can play the part.
+func (c *compiler) calls(n *sigma.Node, known []string) (calls []string, err error) {
+	if n.Kind != sigma.ListNode || len(n.List) == 0 {
+		return nil, c.fail(n, "system calls are needed here: some of %s", strings.Join(known, ", "))
+	}
+	for _, call := range n.List {
+		if !slices.Contains(known, call.Text) {
+			return nil, c.fail(call, "the system call %q cannot be used here, only %s", call.Text, strings.Join(known, ", "))
+		}
+		calls = append(calls, call.Text)
+	}
+	return calls, nil
+}

@@ -1,0 +1,300 @@
+package splice
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+	"warder/secmon/pattern/record"
+)
+
+// maxPayload is how much of one write rules look at. A part that is longer has
+// an unknown rest, and nothing matches across that.
+const maxPayload = 64 << 10
+
+// maxTimespan bounds how long parts are kept.
+const maxTimespan = 24 * time.Hour
+
+// Stats count what the engine did.
+type Stats struct {
+	Parts          uint64 // contributions stored
+	Triggers       uint64 // acts that could have completed a pattern
+	Undecided      uint64 // triggers whose object could not be told
+	Repeated       uint64 // matches that had been reported before
+	EvictedObjects uint64 // to keep within the limits: each may hide a match
+	EvictedParts   uint64
+}
+
+// Found is a pattern that an act completes.
+type Found struct {
+	Rule    *Rule
+	Finding *event.Finding
+	// Repeated says that the same was found before, for the same VM and parts.
+	Repeated bool
+}
+
+// Engine evaluates splices over the events of all VMs. It is safe for
+// concurrent use.
+type Engine struct {
+	rules []*Rule
+	kinds []*kind
+
+	mu    sync.Mutex
+	store *store
+	stats Stats
+}
+
+// kind is the rules about one kind of object and of parts.
+type kind struct {
+	object, content string       // fields
+	key             record.Field // reads object; nil for files
+	bytes           record.Field // reads content; nil for what calls write
+	parts           map[string]bool
+	triggers        map[string][]int
+	span            time.Duration // the longest of any rule
+}
+
+// New makes an engine for rules, within limits.
+func New(rules []*Rule, limits Limits) *Engine {
+	e := &Engine{rules: rules, store: newStore(limits)}
+	for i, r := range rules {
+		k := e.kind(r.Splice.Object, r.Splice.Content)
+		for _, call := range r.Splice.Parts {
+			k.parts[call] = true
+		}
+		for _, call := range r.Splice.Triggers {
+			k.triggers[call] = append(k.triggers[call], i)
+		}
+		k.span = max(k.span, r.Splice.Timespan)
+	}
+	return e
+}
+
+// kind gives the kind of an object and content, made where there is none.
+func (e *Engine) kind(object, content string) *kind {
+	for _, k := range e.kinds {
+		if k.object == object && k.content == content {
+			return k
+		}
+	}
+	k := &kind{object: object, content: content, parts: make(map[string]bool), triggers: make(map[string][]int)}
+	if object != "file" {
+		k.key, _ = record.Native.Any(object)
+	}
+	if content != "" {
+		k.bytes, _ = record.Native.Any(content)
+	}
+	e.kinds = append(e.kinds, k)
+	return k
+}
+
+// Reload has the engine evaluate other rules from now on. Parts that were
+// contributed stay.
+func (e *Engine) Reload(rules []*Rule) {
+	next := New(rules, Limits{})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.rules, e.kinds = next.rules, next.kinds
+}
+
+// Needs tells which system calls have to be reported for the rules to work, and
+// how many bytes of what they write.
+func (e *Engine) Needs() (calls []string, payload int) {
+	for _, k := range e.kinds {
+		if k.key == nil {
+			calls = append(calls, "openat") // gives names to new files
+		}
+		for call := range k.parts {
+			calls = append(calls, call)
+		}
+		for call := range k.triggers {
+			calls = append(calls, call)
+		}
+		payload = maxPayload
+	}
+	slices.Sort(calls)
+	return slices.Compact(calls), payload
+}
+
+// Observe takes one event, before the act takes place that it reports, and
+// gives the patterns that the act completes.
+//
+// Parts are ordered by the time of their events, in whatever order they are
+// observed; a trigger is decided on what has been observed before it.
+func (e *Engine) Observe(ev *event.Event) []Found {
+	if ev.Kind != event.Syscall || len(e.kinds) == 0 {
+		return nil
+	}
+	var found []Found
+	for _, t := range e.take(ev) {
+		// A guest can make this take long, but only for itself: nobody else's
+		// act waits for it.
+		for _, i := range t.rules {
+			if f := t.engine[i].evaluate(t.parts, *ev); f != nil {
+				found = append(found, Found{t.engine[i], f, e.repeated(t, alertKey{t.engine[i].Key(), ev.VM})})
+			}
+		}
+	}
+	return found
+}
+
+// trigger is an act that could complete a pattern, and its object as it was
+// when the act was observed.
+type trigger struct {
+	engine  []*Rule // the rules of that moment
+	rules   []int
+	object  *object
+	version uint64
+	parts   []part
+}
+
+// take stores what an event contributes, and gives the objects on which it could
+// complete a pattern.
+func (e *Engine) take(ev *event.Event) (triggers []*trigger) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, k := range e.kinds {
+		if k.key == nil {
+			triggers = e.takeFile(k, ev, triggers)
+		} else {
+			triggers = e.takeOther(k, ev, triggers)
+		}
+	}
+	return triggers
+}
+
+func (e *Engine) takeFile(k *kind, ev *event.Event, triggers []*trigger) []*trigger {
+	c := &ev.Call
+	if c.Name == "openat" && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
+		e.store.unname(c.File)
+	}
+	if rules := k.triggers[c.Name]; rules != nil && !(c.Name == "openat" && c.Flags&unix.O_ACCMODE == unix.O_WRONLY) {
+		e.stats.Triggers++
+		switch {
+		case c.Missing&(event.MissingPath|event.MissingFile) != 0:
+			e.stats.Undecided++
+		case c.File.Share != "":
+			triggers = e.trigger(k, ev, e.store.find(c.File), triggers)
+		}
+		return triggers
+	}
+	if k.parts[c.Name] && c.File.Share != "" && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY {
+		e.contribute(k, e.store.add(c.File), *ev)
+	}
+	return triggers
+}
+
+// takeOther is for objects that are the value of a field.
+func (e *Engine) takeOther(k *kind, ev *event.Event, triggers []*trigger) []*trigger {
+	rules, part := k.triggers[ev.Call.Name], k.parts[ev.Call.Name]
+	if rules == nil && !part {
+		return triggers
+	}
+	v := k.key(ev)
+	if rules != nil {
+		e.stats.Triggers++
+		if v.State != record.Present {
+			e.stats.Undecided++
+		}
+	}
+	if v.State != record.Present {
+		return triggers
+	}
+	name := k.object + "=" + v.String() + " " + k.content // no path: those begin with /
+	if rules != nil {
+		triggers = e.trigger(k, ev, e.store.byPath[name], triggers)
+	}
+	if !part {
+		return triggers
+	}
+	c := *ev
+	if k.bytes != nil {
+		c.Call.Payload = []byte(k.bytes(ev).String())
+		c.Call.Size = uint64(len(c.Call.Payload))
+	}
+	if c.Call.Size > 0 {
+		e.contribute(k, e.store.named(name), c)
+	}
+	return triggers
+}
+
+func (e *Engine) contribute(k *kind, o *object, ev event.Event) {
+	e.store.expire(o, ev.Time-int64(k.span))
+	e.store.contribute(o, ev)
+	e.stats.Parts++
+}
+
+func (e *Engine) trigger(k *kind, ev *event.Event, o *object, triggers []*trigger) []*trigger {
+	if o == nil {
+		return triggers
+	}
+	e.store.expire(o, ev.Time-int64(k.span))
+	return append(triggers, &trigger{e.rules, k.triggers[ev.Call.Name], o, o.version, slices.Clone(o.parts)})
+}
+
+// repeated notes that a rule matched an object, and says whether it had before
+// with the same parts.
+func (e *Engine) repeated(t *trigger, key alertKey) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.object.alerted[key] == t.version {
+		e.stats.Repeated++
+		return true
+	}
+	if t.object.alerted == nil {
+		t.object.alerted = make(map[alertKey]uint64)
+	}
+	t.object.alerted[key] = t.version
+	return false
+}
+
+// evaluate matches one rule on the parts of an object that an act has been
+// done to.
+func (r *Rule) evaluate(all []part, ev event.Event) *event.Finding {
+	s := &r.Splice
+	var parts []part
+	for _, p := range all {
+		age := ev.Time - p.event.Time
+		if age >= 0 && age <= int64(s.Timespan) && slices.Contains(s.Parts, p.event.Call.Name) {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) < s.VMs {
+		return nil
+	}
+	size, content := int64(-1), []byte(nil)
+	if s.Object == "file" {
+		size, content = ev.Call.File.Size, ev.Call.Payload
+	}
+	m := s.find(parts, size, content)
+	if m == nil {
+		return nil
+	}
+	vms := m.vms(parts)
+	if len(vms) < s.VMs || s.Other && slices.Contains(vms, ev.VM) {
+		return nil
+	}
+	if !slices.Contains(vms, ev.VM) {
+		vms = append(vms, ev.VM)
+	}
+	ev.Call.Payload = nil
+	if r.Block {
+		ev.Call.Denied = uint16(unix.EPERM)
+	}
+	return &event.Finding{
+		RuleID: r.Key(), RuleTitle: r.Title, Level: r.Level, VMs: vms,
+		Acts: append(m.acts(parts), ev), Matched: m.texts, Response: r.Response,
+	}
+}
+
+// Stats gives the counts so far.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.stats
+	s.EvictedObjects, s.EvictedParts = e.store.evictedObjects, e.store.evictedParts
+	return s
+}
