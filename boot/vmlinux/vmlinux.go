@@ -121,8 +121,8 @@ func (f *File) load(r io.ReaderAt, size int64, progs []elf.Prog64) error {
 	var total uint64
 	for _, p := range progs {
 		switch elf.ProgType(p.Type) {
-		case elf.PT_INTERP:
-			return errors.New("an ELF program for user space (it names an interpreter): give the kernel itself (vmlinux or vmlinuz)")
+		case elf.PT_INTERP, elf.PT_PHDR, elf.PT_TLS: // what only a C library or runtime looks at
+			return errors.New("an ELF program for user space: give the kernel itself (vmlinux or vmlinuz)")
 		case elf.PT_LOAD:
 		default:
 			continue

@@ -74,6 +74,7 @@ func TestParseRefuses(t *testing.T) {
 	atEnd.Off = 1 << 63
 	notes := elf.Prog64{Type: uint32(elf.PT_NOTE), Filesz: maxNotes + 1}
 	interpreter := elf.Prog64{Type: uint32(elf.PT_INTERP), Filesz: 1}
+	threadLocal := elf.Prog64{Type: uint32(elf.PT_TLS)}
 	for name, c := range map[string]struct {
 		file []byte
 		want string
@@ -93,6 +94,7 @@ func TestParseRefuses(t *testing.T) {
 		"too high":            {build(0x1000000, load(maxAddr+1, 0x1000, 0x1000)), "no kernel"},
 		"many notes":          {build(0x1000000, good, notes), "ELF notes"},
 		"program":             {build(0x1000000, good, interpreter), "user space"},
+		"static program":      {build(0x1000000, threadLocal, good), "user space"},
 		"no ELF":              {bytes.Repeat([]byte{1}, 100), ErrFormat.Error()},
 		"short":               {[]byte("\x7fELF"), ErrFormat.Error()},
 	} {
