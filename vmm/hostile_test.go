@@ -18,6 +18,7 @@ import (
 	"warder/devices/guestmem"
 	"warder/devices/virtio/net"
 	"warder/internal/testguest"
+	"warder/internal/testleak"
 	"warder/vmm"
 )
 
@@ -184,17 +185,9 @@ func attackAll(t *testing.T) {
 // TestHostileGuests has guests do to their devices whatever comes to mind. When they
 // are gone, nothing of them is left.
 func TestHostileGuests(t *testing.T) {
-	before, goroutines := held(t), runtime.NumGoroutine()
+	before := testleak.Take(t)
 	attackAll(t)
-	if after := held(t); after != before {
-		t.Errorf("afterwards this process holds %+v, before %+v", after, before)
-	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), goroutines, stacks[:runtime.Stack(stacks, true)])
-		}
-	}
+	before.Compare(t)
 }
 
 // works uses its disk, its share and its entropy device, and checks what it reads,

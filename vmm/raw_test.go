@@ -161,37 +161,6 @@ func TestNeverStarted(t *testing.T) {
 	}
 }
 
-// TestNothingLeaks makes and ends machines and counts what this process holds.
-func TestNothingLeaks(t *testing.T) {
-	round := func() {
-		t.Run("machine", func(t *testing.T) { ended(t, raw(t, codePowerOff)) })
-	}
-	round() // what is made once in a process is made
-	before := held(t)
-	for range 20 {
-		round()
-	}
-	if after := held(t); after != before {
-		t.Errorf("after 20 machines: %+v, before: %+v", after, before)
-	}
-}
-
-// holdings are what a leak would add to.
-type holdings struct{ Files, Mappings int }
-
-func held(t *testing.T) holdings {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return holdings{len(fds), strings.Count(string(maps), "warder-") + strings.Count(string(maps), "kvm-vcpu")}
-}
-
 // TestAskedAfterTheEnd asks for things of machines that end and are closed at the
 // same time: whoever watches a machine is seldom the one who ends it.
 func TestAskedAfterTheEnd(t *testing.T) {
