@@ -38,7 +38,7 @@ func buildImage(s Spec) (image, error) {
 	}
 	if pkg != nil {
 		img.kernel = pkg.KernelPath
-		for _, m := range pkg.Select(guestModules...) {
+		for _, m := range pkg.Select(s.modules()...) {
 			data, err := os.ReadFile(m.Path)
 			if err != nil {
 				return img, fmt.Errorf("module of the guest kernel: %w", err)

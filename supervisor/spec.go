@@ -34,6 +34,7 @@ type Spec struct {
 
 	Disks  []vmm.Disk // /dev/vda and on
 	Shares []Share
+	Nets   []Net // eth0 and on
 
 	// VsockDir is a directory for the Unix sockets that stand for the guest's
 	// vsock ports; "" for none.
@@ -71,6 +72,9 @@ func (s Spec) validate() error {
 			errs = append(errs, fmt.Errorf("share of %s: there is one at %s already", sh.Host, sh.Guest))
 		}
 		seen[path.Clean(sh.Guest)] = true
+	}
+	for i, n := range s.Nets {
+		errs = append(errs, n.validate(i))
 	}
 	return errors.Join(errs...)
 }

@@ -63,6 +63,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Initrd:   img.initrd,
 		Cmdline:  img.cmdline,
 		Disks:    spec.Disks,
+		Nets:     spec.nets(),
 		VsockCID: firstCID + nextCID.Add(1) - 1,
 		VsockDir: spec.VsockDir,
 		Serial:   vmm.Stream{Out: vm.serial},
@@ -70,6 +71,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	}
 	setup := proto.Setup{Hostname: spec.Name, Entropy: make([]byte, seedSize)}
 	rand.Read(setup.Entropy)
+	spec.setupNets(&setup, cfg.Nets)
 	for i, s := range spec.Shares {
 		tag := fmt.Sprintf("share%d", i)
 		vm.shares[tag] = s.Host

@@ -5,17 +5,21 @@ import (
 	"fmt"
 
 	"warder/devices/virtio/net"
+	"warder/devices/virtio/net/tap"
 )
 
 // A Net is a network interface of the guest's, eth0 and on. It is plugged into a
-// port, or into a TAP of the host.
+// port or a TAP.
 type Net struct {
 	// Port is where frames come from and go to, in this process: an end of
 	// [net.Wire], a port of a switch.
 	Port net.Port
+	// TAP is the name of an interface of the host's, made if there is none, see
+	// [tap.Open].
+	TAP string
 	// MAC is the interface's address. Default: [DefaultMAC].
 	MAC net.MAC
-	// MTU is the longest IP packet in bytes. Default: 1500.
+	// MTU is the longest IP packet in bytes. Default: the TAP's, or 1500.
 	MTU int
 	// Pairs is the number of queue pairs. Default: one a vCPU, at most
 	// [net.MaxPairs].
@@ -48,8 +52,8 @@ func (c *Config) withNetDefaults() {
 func (c Config) validateNets() (errs []error) {
 	taken := map[net.MAC]bool{}
 	for i, n := range c.Nets {
-		if n.Port == nil {
-			errs = append(errs, fmt.Errorf("network interface %d is plugged in nowhere", i))
+		if (n.Port == nil) == (n.TAP == "") {
+			errs = append(errs, fmt.Errorf("network interface %d: give it one thing to be plugged into", i))
 		}
 		if !n.MAC.Unicast() {
 			errs = append(errs, fmt.Errorf("network interface %d: MAC address %v is not of one interface: make its first byte even", i, n.MAC))
@@ -71,6 +75,17 @@ func (c Config) validateNets() (errs []error) {
 // addNets adds the network interfaces in their order.
 func (m *Machine) addNets() error {
 	for _, n := range m.cfg.Nets {
+		if n.TAP != "" {
+			t, err := tap.Open(n.TAP, n.Pairs)
+			if err != nil {
+				return err
+			}
+			m.onClose(t.Close)
+			n.Port = t
+			if n.MTU == 0 {
+				n.MTU = min(t.MTU(), net.MaxMTU)
+			}
+		}
 		dev, err := net.New(net.Config{Port: n.Port, MAC: n.MAC, MTU: n.MTU, Pairs: n.Pairs})
 		if err != nil {
 			return err

@@ -25,10 +25,12 @@ type hostVM struct {
 	CPUs    int      `yaml:"cpus"`
 	Memory  string   `yaml:"memory"`
 	Shares  []string `yaml:"shares"`
+	Nets    []string `yaml:"nets"` // as --net of warder run
 	Command []string `yaml:"command"`
 
 	memory uint64
 	shares []supervisor.Share
+	nets   []supervisor.Net
 }
 
 // load reads the configuration that the flags name, all paths absolute.
@@ -109,6 +111,11 @@ func (c *hostConfig) check(base string) error {
 			}
 			v.shares = append(v.shares, sh)
 		}
+		nets, err := parseNets(v.Nets)
+		if err != nil {
+			return fmt.Errorf("vm %s: %w", v.Name, err)
+		}
+		v.nets = nets
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func loadRules(dir string) (*pattern.Library, error) {
 // has run.
 func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time.Duration) (*supervisor.ServiceVM, error) {
 	vm, err := supervisor.StartVM(ctx, supervisor.Spec{
-		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares,
+		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares, Nets: v.nets,
 		BootTimeout: patience, Log: newLineLog(os.Stderr),
 	})
 	if err != nil {

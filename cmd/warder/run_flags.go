@@ -22,6 +22,7 @@ type runFlags struct {
 	initrd  string
 	disks   []string
 	shares  []string
+	nets    []string
 	env     []string
 	dir     string
 	user    string
@@ -138,6 +139,9 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 		}
 		spec.Disks = append(spec.Disks, d)
 	}
+	if spec.Nets, err = parseNets(f.nets); err != nil {
+		return spec, err
+	}
 	for _, s := range f.shares {
 		sh, err := parseShare(s)
 		if err != nil {
@@ -208,6 +212,9 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		}
 		add("share", s.Host+":"+s.Guest+mode)
 		files = append(files, s.Host)
+	}
+	for _, n := range f.nets {
+		add("net", n)
 	}
 	for _, e := range f.command().Env {
 		add("env", e)

@@ -66,7 +66,7 @@ func TestInLab(t *testing.T) {
 	t.Setenv("TERM", "vt100")
 	f := runFlags{
 		name: "n", cpus: 2, memory: 512 << 20, kernel: "k", initrd: "i",
-		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"},
+		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"}, nets: []string{"tap:t0,mtu=9000"},
 		env: []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
 		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
 	}
@@ -90,8 +90,8 @@ func TestInLab(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"name": "n", "cpus": "2", "memory": "512M", "kernel": wantFiles[0], "initrd": wantFiles[1],
-		"disk":  "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
-		"share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
+		"disk": "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
+		"net":  `["tap:t0,mtu=9000"]`, "share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
 		"timeout": "1m0s", "console": "true", "tty": "true", "interactive": "true", "lab": "",
 	} {
 		if got := cmd.Flags().Lookup(name).Value.String(); got != want {

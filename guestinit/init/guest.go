@@ -47,6 +47,10 @@ func (g *guest) Setup(s proto.Setup) error {
 	if s.Hostname != "" {
 		errs = append(errs, system.SetHostname(s.Hostname))
 	}
+	for _, i := range s.Interfaces {
+		errs = append(errs, system.SetInterface(i))
+	}
+	errs = append(errs, system.SetResolvers(s.Resolvers))
 	for _, m := range s.Mounts {
 		errs = append(errs, system.Mount(m))
 	}

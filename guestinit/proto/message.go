@@ -2,6 +2,7 @@ package proto
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -46,9 +47,21 @@ type Setup struct {
 	Entropy  []byte  `json:"entropy,omitempty"`
 	Hostname string  `json:"hostname,omitempty"`
 	Mounts   []Mount `json:"mounts,omitempty"`
+	// Interfaces are the network interfaces to bring up.
+	Interfaces []Interface `json:"interfaces,omitempty"`
+	// Resolvers are the addresses of name servers. None: the guest's own, if any.
+	Resolvers []string `json:"resolvers,omitempty"`
 	// Watchdog has the guest start its machine's watchdog with that timeout, in
 	// whole seconds, and set it back from then on. 0: it is left alone.
 	Watchdog time.Duration `json:"watchdog_ns,omitempty"`
+}
+
+// An Interface is a network interface that the guest brings up.
+type Interface struct {
+	MAC       string         `json:"mac"` // by which it is known
+	MTU       int            `json:"mtu,omitempty"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Gateways  []netip.Addr   `json:"gateways,omitempty"` // of default routes, at most one of IPv4 and of IPv6
 }
 
 // A Mount is a file system that the guest mounts, by the meaning of mount(2).

@@ -17,6 +17,9 @@ func (m MAC) String() string {
 // Unicast reports whether m is an address that one interface can have.
 func (m MAC) Unicast() bool { return m[0]&1 == 0 && m != MAC{} }
 
+// Unset reports whether m is the zero MAC.
+func (m MAC) Unset() bool { return m == MAC{} }
+
 var broadcast = bytes.Repeat([]byte{0xff}, len(MAC{}))
 
 // maxAddresses bounds each of a filter's lists. A driver that wants more of a kind
