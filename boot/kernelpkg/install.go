@@ -22,6 +22,19 @@ import (
 // installed already is returned as it is, unless force is set or it was installed
 // when guests wanted other modules.
 func Install(ctx context.Context, path string, force bool) (*Package, error) {
+	return forGuests.install(ctx, path, force)
+}
+
+// A purpose is what a kernel out of a package is installed for.
+type purpose struct {
+	flavour Flavour
+	prefix  string          // of the directory's name, behind which the digest is
+	wanted  func() []string // modules that are kept
+}
+
+var forGuests = purpose{flavour: Debian, wanted: func() []string { return slices.Concat(Guest, Lab) }}
+
+func (u purpose) install(ctx context.Context, path string, force bool) (*Package, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -36,7 +49,7 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	p := &Package{Flavour: Debian, Arch: d.Control["Architecture"], Version: d.Control["Version"], Installed: time.Now().UTC()}
+	p := &Package{Flavour: u.flavour, Arch: d.Control["Architecture"], Version: d.Control["Version"], Installed: time.Now().UTC()}
 	if err := checkArch(p.Arch); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -49,20 +62,18 @@ func Install(ctx context.Context, path string, force bool) (*Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	final := filepath.Join(dir, p.Arch, p.Digest)
+	wanted := u.wanted()
+	final := filepath.Join(dir, p.Arch, u.prefix+p.Digest)
 	if !force {
-		if old, err := load(final); err == nil && slices.Equal(old.Wanted, wanted()) {
+		if old, err := load(final); err == nil && slices.Equal(old.Wanted, wanted) {
 			return old, nil
 		}
 	}
-	if err := place(final, func(tmp, ready string) error { return p.install(d, tmp, ready) }); err != nil {
+	if err := place(final, func(tmp, ready string) error { return p.install(d, wanted, tmp, ready) }); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return load(final)
 }
-
-// wanted are the modules that are kept.
-func wanted() []string { return slices.Concat(Guest, Lab) }
 
 // interruptible stops reading when ctx ends.
 type interruptible struct {
@@ -99,7 +110,7 @@ func place(final string, fill func(tmp, ready string) error) error {
 	return replace(ready, final, filepath.Join(tmp, "old"))
 }
 
-func (p *Package) install(d *deb.Package, tmp, ready string) error {
+func (p *Package) install(d *deb.Package, wanted []string, tmp, ready string) error {
 	unpacked := filepath.Join(tmp, "unpacked")
 	if err := d.Unpack(unpacked, wantedFile); err != nil {
 		return err
@@ -111,9 +122,12 @@ func (p *Package) install(d *deb.Package, tmp, ready string) error {
 		return err
 	}
 	var err error
-	p.Wanted = wanted()
-	p.Modules, p.Builtin, err = installModules(unpacked, filepath.Join(ready, "modules"), p.Wanted)
+	p.Wanted = wanted
+	p.Modules, p.Builtin, err = installModules(unpacked, filepath.Join(ready, "modules"), wanted)
 	if err != nil {
+		return err
+	}
+	if err := p.installDeviceTrees(unpacked, ready); err != nil {
 		return err
 	}
 	return p.save(ready)
@@ -154,7 +168,8 @@ func replace(from, to, old string) error {
 func wantedFile(name string) bool {
 	return strings.HasPrefix(name, "boot/vmlinuz-") || strings.HasPrefix(name, "boot/config-") ||
 		strings.HasPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/") &&
-			(isModule(name) || filepath.Base(name) == "modules.builtin")
+			(isModule(name) || filepath.Base(name) == "modules.builtin") ||
+		isDeviceTree(name)
 }
 
 // installKernel takes the kernel from the unpacked package.

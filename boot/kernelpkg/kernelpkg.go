@@ -10,6 +10,7 @@
 //	kernels/ARCH/DIGEST/config
 //	kernels/ARCH/DIGEST/modules/NAME.ko    without compression
 //	kernels/ARCH/DIGEST/kernel.json        a Package, paths relative to the directory
+//	kernels/ARCH/host-DIGEST/              the same of a kernel for machines, not guests
 package kernelpkg
 
 import (
@@ -39,9 +40,10 @@ type Package struct {
 	KernelPath  string    `json:"kernel"`  // expanded: ELF vmlinux or arm64 Image; for boot.Open
 	VmlinuzPath string    `json:"vmlinuz"` // as packaged; for other boot loaders
 	ConfigPath  string    `json:"config"`
-	Modules     []Module  `json:"modules"` // all that were kept, in load order
-	Builtin     []string  `json:"builtin"` // wanted names that are part of the kernel
-	Wanted      []string  `json:"wanted"`  // names that were looked for
+	Modules     []Module  `json:"modules"`                // all that were kept, in load order
+	Builtin     []string  `json:"builtin"`                // wanted names that are part of the kernel
+	Wanted      []string  `json:"wanted"`                 // names that were looked for
+	DeviceTrees string    `json:"device_trees,omitempty"` // directory of them, for boards whose firmware has none
 }
 
 // A Module is a kernel module on disk, not compressed.
@@ -139,7 +141,7 @@ func (p *Package) save(dir string) error {
 }
 
 func (p *Package) eachPath(f func(path *string)) {
-	for _, path := range []*string{&p.KernelPath, &p.VmlinuzPath, &p.ConfigPath} {
+	for _, path := range []*string{&p.KernelPath, &p.VmlinuzPath, &p.ConfigPath, &p.DeviceTrees} {
 		if *path != "" {
 			f(path)
 		}

@@ -12,13 +12,21 @@ import (
 	"warder/boot/debian"
 )
 
-// metaPackages are the packages that stand for Debian's newest cloud kernel, by
-// preference: the release that warder is tested with, then whatever there is.
-var metaPackages = []string{"linux-image-6.12-cloud-%s", "linux-image-cloud-%s"}
+// metaPackages are the packages that stand for Debian's newest kernel of a
+// flavour, by preference: the release that warder is tested with, then whatever
+// there is.
+var metaPackages = map[Flavour][]string{
+	Debian: {"linux-image-6.12-cloud-%s", "linux-image-cloud-%s"},
+	Host:   {"linux-image-6.12-%s", "linux-image-%s"},
+}
 
 // Pull fetches Debian's newest cloud kernel for arch from the package sources of
 // this machine and installs it; force installs it again if it is there.
 func Pull(ctx context.Context, arch string, force bool, progress func(debian.Progress)) (*Package, error) {
+	return forGuests.pull(ctx, arch, force, progress)
+}
+
+func (u purpose) pull(ctx context.Context, arch string, force bool, progress func(debian.Progress)) (*Package, error) {
 	if err := checkArch(arch); err != nil {
 		return nil, err
 	}
@@ -30,7 +38,7 @@ func Pull(ctx context.Context, arch string, force bool, progress func(debian.Pro
 	if err != nil {
 		return nil, err
 	}
-	name, err := resolve(ctx, archive, arch)
+	name, err := resolve(ctx, archive, u.flavour, arch)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +49,7 @@ func Pull(ctx context.Context, arch string, force bool, progress func(debian.Pro
 	if progress != nil {
 		progress(debian.Progress{What: "unpack " + name})
 	}
-	p, err := Install(ctx, paths[0], force)
+	p, err := u.install(ctx, paths[0], force)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +57,8 @@ func Pull(ctx context.Context, arch string, force bool, progress func(debian.Pro
 }
 
 // resolve finds the package with the kernel that a meta-package stands for.
-func resolve(ctx context.Context, archive *debian.Archive, arch string) (string, error) {
-	for _, format := range metaPackages {
+func resolve(ctx context.Context, archive *debian.Archive, flavour Flavour, arch string) (string, error) {
+	for _, format := range metaPackages[flavour] {
 		control, err := archive.Show(ctx, fmt.Sprintf(format, arch))
 		if errors.Is(err, debian.ErrNotFound) {
 			continue
@@ -64,5 +72,5 @@ func resolve(ctx context.Context, archive *debian.Archive, arch string) (string,
 			}
 		}
 	}
-	return "", fmt.Errorf("linux-image-6.12-cloud-%s is %w: give a downloaded one with --deb FILE", arch, debian.ErrNotFound)
+	return "", fmt.Errorf(metaPackages[flavour][0]+" is %w: give a downloaded one with --deb FILE", arch, debian.ErrNotFound)
 }

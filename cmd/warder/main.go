@@ -15,11 +15,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/lab/outer"
+	"warder/supervisor/board"
 )
 
 func main() {
 	if outer.IsInit() {
 		outer.Main()
+	}
+	if board.IsInit() {
+		board.Main()
 	}
 	os.Exit(execute(context.Background(), root()))
 }
@@ -35,6 +39,7 @@ func root() *cobra.Command {
 		runCommand(),
 		hostCommand(),
 		kernelCommand(),
+		imageCommand(),
 		doctorCommand(),
 		labCommand(),
 	)

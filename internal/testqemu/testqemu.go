@@ -26,7 +26,7 @@ const patience = 3 * time.Minute
 // Kernel opens the installed guest kernel for arch and tells its release.
 func Kernel(t *testing.T, arch string) (k *boot.Kernel, release string) {
 	t.Helper()
-	pkg, err := kernelpkg.Find(arch)
+	pkg, err := kernelpkg.Default(arch)
 	if err != nil {
 		oracle.Missing(t, err.Error())
 	}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"warder/boot/boardimage"
+	"warder/boot/kernelpkg"
+	"warder/lab"
+)
+
+type imageFlags struct {
+	boardimage.Config
+	dir    string
+	layout string
+	config string
+}
+
+func imageCommand() *cobra.Command {
+	var f imageFlags
+	cmd := &cobra.Command{
+		Use:   "image -o DIR",
+		Short: "Make what a machine boots from that does nothing but run warder",
+		Long: `Write warder's bare-metal image: a kernel and an initial RAM disk that boot a
+board or a server straight into "warder host", with no other system on it. The
+files in DIR go onto a FAT file system labelled WARDER; the configuration of
+warder host is among them, as warder/host.yaml, and can be edited there.
+
+Layouts: plain is a kernel, an initial RAM disk and a command line for any boot
+loader; efi is one file that UEFI firmware starts from a removable medium;
+raspberrypi is what the firmware of those boards expects.`,
+		Example: `  warder image -o out --config services.yaml
+  warder image --arch arm64 --layout raspberrypi --firmware /boot/firmware -o /media/sdcard`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return writeImage(ctx, f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.dir, "output", "o", "", "directory for the files, made if it is missing")
+	flags.StringVar(&f.Arch, "arch", runtime.GOARCH, "architecture of the machine, amd64 or arm64")
+	flags.StringVar(&f.layout, "layout", string(boardimage.Plain), "plain, efi or raspberrypi")
+	flags.StringVarP(&f.config, "config", "f", "", "configuration of warder host (default: an example with one VM)")
+	flags.StringVar(&f.Hostname, "hostname", "warder", "the machine's name")
+	flags.StringVar(&f.Cmdline, "append", "", "add this to the kernel's command line")
+	flags.StringVar(&f.Firmware, "firmware", "", "directory of the board's own boot files, copied beside the others")
+	_ = cmd.MarkFlagRequired("output")
+	return cmd
+}
+
+// exampleConfig is for a machine that was given no configuration.
+const exampleConfig = `# The VMs of this machine. Edit this file on the boot medium.
+vms:
+  - name: hello
+    command: [sh, -c, 'uname -a; while true; do sleep 3600; done']
+`
+
+func writeImage(ctx context.Context, f imageFlags) error {
+	f.Layout = boardimage.Layout(f.layout)
+	f.HostConfig = []byte(exampleConfig)
+	if f.config != "" {
+		text, err := checkedConfig(f.config)
+		if err != nil {
+			return err
+		}
+		f.HostConfig = text
+	}
+	f.Built = time.Now()
+	var err error
+	if f.Warder, err = lab.Binary(f.Arch); err != nil {
+		return err
+	}
+	bar := newProgress(os.Stderr)
+	defer bar.end()
+	if f.Host, err = kernelpkg.FindFlavour(f.Arch, kernelpkg.Host); isMissing(err) {
+		f.Host, err = kernelpkg.PullHost(ctx, f.Arch, false, fetchProgress(bar))
+	}
+	if err != nil {
+		return fmt.Errorf("kernel of the machine: %w", err)
+	}
+	if f.Guest, err = kernelpkg.Default(f.Arch); isMissing(err) {
+		f.Guest, err = kernelpkg.Pull(ctx, f.Arch, false, fetchProgress(bar))
+	}
+	if err != nil {
+		return fmt.Errorf("kernel of the guests: %w", err)
+	}
+	if f.Layout == boardimage.EFI {
+		if f.Stub, err = boardimage.FetchStub(ctx, f.Arch, fetchProgress(bar)); err != nil {
+			return err
+		}
+	}
+	bar.report("write "+f.dir, 0, 0, "")
+	if err := boardimage.Write(f.dir, f.Config); err != nil {
+		return err
+	}
+	bar.end()
+	fmt.Fprintf(os.Stderr, "%s: Linux %s for the machine, %s for its guests\n", f.dir, f.Host.Release, f.Guest.Release)
+	return nil
+}
+
+func isMissing(err error) bool {
+	_, missing := errors.AsType[*kernelpkg.MissingError](err)
+	return missing
+}
+
+// checkedConfig reads a configuration of warder host and says here, not on the
+// machine, what is wrong with it. Directories that it shares are the machine's.
+func checkedConfig(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var cfg hostConfig
+	if err := yaml.UnmarshalWithOptions(text, &cfg, yaml.Strict()); err != nil {
+		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
+	}
+	for i := range cfg.VMs {
+		cfg.VMs[i].Shares = nil
+	}
+	if err := cfg.check("/"); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return text, nil
+}
