@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"warder/boot/kernelpkg"
 	"warder/guestinit"
@@ -15,7 +16,25 @@ import (
 // guestModules are what a service VM's kernel loads, where it has not built
 // them in: the way to its devices first, then those of which it waits for
 // none. Their order is the order of loading.
-var guestModules = []string{"virtio_mmio", "vmw_vsock_virtio_transport", "virtio_blk", "virtio_rng", "evdev", "button"}
+var guestModules = []string{"virtio_mmio", "vmw_vsock_virtio_transport", "virtio_blk", "virtio_rng", "evdev", "button", "virtio_balloon"}
+
+// watchdogModule drives the watchdog that a machine of the architecture has.
+var watchdogModule = map[string]string{"amd64": "wdat_wdt", "arm64": "sp805_wdt"}
+
+// modules are what the VM's kernel loads.
+func (s Spec) modules() []string {
+	names := slices.Clone(guestModules)
+	if len(s.Nets) > 0 {
+		names = append(names, "virtio_net")
+	}
+	if s.MemoryMax > s.Memory {
+		names = append(names, "virtio_mem")
+	}
+	if s.Watchdog != "" {
+		names = append(names, watchdogModule[runtime.GOARCH])
+	}
+	return names
+}
 
 // initPath is where PID 1 is beside a foreign user land.
 const initPath = "/.warder/init"

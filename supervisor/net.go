@@ -36,14 +36,6 @@ func (n Net) validate(i int) error {
 	return nil
 }
 
-// modules are those that the guest of s loads.
-func (s Spec) modules() []string {
-	if len(s.Nets) == 0 {
-		return guestModules
-	}
-	return append(guestModules[:len(guestModules):len(guestModules)], "virtio_net")
-}
-
 // nets are the machine's network interfaces.
 func (s Spec) nets() (nets []vmm.Net) {
 	for i, n := range s.Nets {

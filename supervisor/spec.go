@@ -23,6 +23,17 @@ type Spec struct {
 	CPUs   int    // vmm's default when 0
 	Memory uint64 // bytes; vmm's default when 0
 
+	// BootCPUs is how many of the CPUs are on line at first; 0 for all. See
+	// [ServiceVM.SetCPUs].
+	BootCPUs int
+	// MemoryMax is how many bytes of memory the VM can be given while it runs;
+	// 0 for no more than Memory. See [vmm.Machine.SetMemory].
+	MemoryMax uint64
+	// Watchdog is what becomes of the VM when its PID 1 has not run for
+	// WatchdogTimeout; "" for no watchdog. Default of the timeout: 30 s.
+	Watchdog        vmm.WatchdogAction
+	WatchdogTimeout time.Duration
+
 	// Kernel is the path of a guest kernel. Empty: the installed one, with
 	// its modules. Any other must have virtio-mmio and virtio-vsock built in.
 	Kernel string
@@ -52,7 +63,10 @@ type Spec struct {
 	Log *slog.Logger
 }
 
-const defaultBootTimeout = 2 * time.Minute
+const (
+	defaultBootTimeout     = 2 * time.Minute
+	defaultWatchdogTimeout = 30 * time.Second
+)
 
 // A Share is a directory of the host that the guest has mounted.
 type Share struct {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -59,6 +60,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Name:     spec.Name,
 		CPUs:     spec.CPUs,
 		Memory:   spec.Memory,
+		BootCPUs: spec.BootCPUs, MemoryMax: spec.MemoryMax, Watchdog: spec.Watchdog,
 		Kernel:   img.kernel,
 		Initrd:   img.initrd,
 		Cmdline:  img.cmdline,
@@ -72,6 +74,9 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	setup := proto.Setup{Hostname: spec.Name, Entropy: make([]byte, seedSize)}
 	rand.Read(setup.Entropy)
 	spec.setupNets(&setup, cfg.Nets)
+	if spec.Watchdog != "" {
+		setup.Watchdog = cmp.Or(spec.WatchdogTimeout, defaultWatchdogTimeout)
+	}
 	for i, s := range spec.Shares {
 		tag := fmt.Sprintf("share%d", i)
 		vm.shares[tag] = s.Host
@@ -233,6 +238,14 @@ func (p *Process) Wait(ctx context.Context) (proto.Status, error) {
 func (vm *ServiceVM) Info(ctx context.Context) (proto.Info, error) {
 	info, err := vm.guest.Info(ctx)
 	return info, vm.explain(err)
+}
+
+// SetCPUs has the guest take so many of its CPUs on line and the rest off, and
+// gives its word for how many are then; what they really take, the machine's
+// CPUTime says.
+func (vm *ServiceVM) SetCPUs(ctx context.Context, online int) (proto.CPUs, error) {
+	cpus, err := vm.guest.SetCPUs(ctx, online)
+	return cpus, vm.explain(err)
 }
 
 // Stop stops the guest in good order: its processes get grace to end, its file

@@ -153,7 +153,7 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 		return nil, err
 	}
 	layout, err := linuxamd64.Setup(linuxamd64.Config{
-		Kernel: kernel, RAM: m.bootRanges(), Cmdline: m.cfg.Cmdline, Initrd: m.cfg.Initrd,
+		Kernel: kernel, RAM: m.bootRanges(), Cmdline: m.cfg.cmdline(), Initrd: m.cfg.Initrd,
 		RNGSeed: seed, Machine: hw,
 	})
 	if err != nil {

@@ -136,7 +136,7 @@ func (m *Machine) archLoad(kernel *boot.Kernel) ([]boot.Segment, error) {
 	}
 	hw := fdt.Config{
 		CPUs:      len(m.vcpus),
-		Bootargs:  m.cfg.Cmdline,
+		Bootargs:  m.cfg.cmdline(),
 		RNGSeed:   seed[8:],
 		KASLRSeed: binary.NativeEndian.Uint64(seed),
 		GIC:       m.gic(),

@@ -15,6 +15,9 @@ type Config struct {
 	Name string
 	// CPUs is the number of vCPUs. Default: 1. At most the host's, and maxCPUs.
 	CPUs int
+	// BootCPUs is how many of them a Linux guest takes on line when it boots; the
+	// others are for when it is told to. Default: all.
+	BootCPUs int
 	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
 	// At least 32 MiB.
 	Memory uint64
@@ -125,7 +128,7 @@ func (c Config) validate() error {
 	case c.Memory%mib != 0:
 		bad("%d bytes of memory: give whole MiB", c.Memory)
 	}
-	errs = append(errs, c.checkHotplug(), c.Watchdog.check())
+	errs = append(errs, c.checkBootCPUs(), c.checkHotplug(), c.Watchdog.check())
 	if c.Kernel == "" {
 		bad("no kernel: give the path of a bzImage, vmlinux or arm64 Image")
 	}

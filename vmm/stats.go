@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"sync/atomic"
+	"time"
 
 	"warder/devices/virtio/blk"
 	"warder/devices/virtio/mmio"
@@ -14,6 +15,8 @@ type Stats struct {
 	Exits map[string]uint64
 	// Kicks counts returns because somebody wanted something of a vCPU.
 	Kicks uint64
+	// CPUTime is how long each vCPU has been running, see [Machine.CPUTime].
+	CPUTime []time.Duration
 	// Traps counts hooks that were handed to the trap function.
 	Traps uint64
 	// MemoryUsed is how much of the guest's RAM takes host memory, in bytes.
@@ -46,7 +49,7 @@ type DeviceStats struct {
 // Stats counts what the machine has done so far. It may be called at any time,
 // also after the machine's end.
 func (m *Machine) Stats() Stats {
-	s := Stats{Exits: map[string]uint64{}}
+	s := Stats{Exits: map[string]uint64{}, CPUTime: m.CPUTime()}
 	for _, v := range m.vcpus {
 		for reason := range v.stats.exits {
 			if n := v.stats.exits[reason].Load(); n > 0 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,8 +32,9 @@ type VCPU struct {
 	// run page is mapped and the id nobody else's, which both end with the loop.
 	thread struct {
 		sync.Mutex
-		id   int // 0 before the loop runs
-		gone bool
+		id    int // 0 before the loop runs
+		gone  bool
+		spent time.Duration // CPU time, when it was last asked for
 	}
 
 	stats vcpuStats
@@ -81,6 +83,9 @@ func (v *VCPU) loop() {
 func (v *VCPU) setThread(id int, gone bool) {
 	v.thread.Lock()
 	defer v.thread.Unlock()
+	if v.thread.id != 0 {
+		v.thread.spent = threadTime(v.thread.id)
+	}
 	v.thread.id, v.thread.gone = id, gone
 }
 

@@ -21,14 +21,15 @@ type hostConfig struct {
 
 // hostVM is one service VM of it.
 type hostVM struct {
-	Name    string   `yaml:"name"`
-	CPUs    int      `yaml:"cpus"`
-	Memory  string   `yaml:"memory"`
-	Shares  []string `yaml:"shares"`
-	Nets    []string `yaml:"nets"` // as --net of warder run
-	Command []string `yaml:"command"`
+	Name     string   `yaml:"name"`
+	CPUs     int      `yaml:"cpus"`
+	Memory   string   `yaml:"memory"`
+	Watchdog string   `yaml:"watchdog"`
+	Shares   []string `yaml:"shares"`
+	Nets     []string `yaml:"nets"` // as --net of warder run
+	Command  []string `yaml:"command"`
 
-	memory uint64
+	memory memory
 	shares []supervisor.Share
 	nets   []supervisor.Net
 }
@@ -95,11 +96,9 @@ func (c *hostConfig) check(base string) error {
 			return fmt.Errorf("vm %s: cpus: %d", v.Name, v.CPUs)
 		}
 		if v.Memory != "" {
-			var n size
-			if err := n.Set(v.Memory); err != nil {
+			if err := v.memory.Set(v.Memory); err != nil {
 				return fmt.Errorf("vm %s: memory %s: %w", v.Name, v.Memory, err)
 			}
-			v.memory = uint64(n)
 		}
 		for _, s := range v.Shares {
 			if !filepath.IsAbs(s) {

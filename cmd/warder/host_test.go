@@ -30,7 +30,8 @@ kernel: vmlinux
 vms:
   - name: a
     cpus: 2
-    memory: 512M
+    memory: 512M:1G
+    watchdog: kill
     shares: ["common:/mnt/share:ro"]
     command: [sh, -c, "echo hi"]
   - name: b
@@ -42,7 +43,7 @@ vms:
 		Kernel: kernelName(filepath.Join(dir, "vmlinux")),
 		VMs: []hostVM{
 			{
-				Name: "a", CPUs: 2, Memory: "512M", memory: 512 << 20, Command: []string{"sh", "-c", "echo hi"},
+				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", Command: []string{"sh", "-c", "echo hi"},
 				Shares: []string{"common:/mnt/share:ro"},
 				shares: []supervisor.Share{{Host: filepath.Join(dir, "common"), Guest: "/mnt/share", ReadOnly: true}},
 			},

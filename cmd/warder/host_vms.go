@@ -12,6 +12,7 @@ import (
 	"warder/secmon/pattern/sigma"
 	"warder/secmon/watch"
 	"warder/supervisor"
+	"warder/vmm"
 )
 
 // host is several service VMs in this process under one watch.
@@ -80,12 +81,17 @@ func loadRules(dir string) (*pattern.Library, error) {
 // start brings a VM up to where its traps are armed and nothing of the service
 // has run.
 func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time.Duration) (*supervisor.ServiceVM, error) {
-	vm, err := supervisor.StartVM(ctx, supervisor.Spec{
-		Name: v.Name, CPUs: v.CPUs, Memory: v.memory, Kernel: kernel, Shares: v.shares, Nets: v.nets,
+	spec := supervisor.Spec{
+		Name: v.Name, CPUs: v.CPUs, Kernel: kernel, Shares: v.shares, Nets: v.nets,
+		Memory: uint64(v.memory.start), MemoryMax: uint64(v.memory.most), Watchdog: vmm.WatchdogAction(v.Watchdog),
 		BootTimeout: patience, Log: newLineLog(os.Stderr),
-	})
+	}
+	vm, err := supervisor.StartVM(ctx, spec)
 	if err != nil {
 		return nil, err
+	}
+	if err := grow(vm, spec); err != nil {
+		return vm, err
 	}
 	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: kernel, Shares: vm.Shares()})
 }

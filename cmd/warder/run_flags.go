@@ -15,23 +15,24 @@ import (
 
 // runFlags is a command line of warder run.
 type runFlags struct {
-	name    string
-	cpus    int
-	memory  size
-	kernel  string
-	initrd  string
-	disks   []string
-	shares  []string
-	nets    []string
-	env     []string
-	dir     string
-	user    string
-	timeout time.Duration
-	console bool
-	tty     bool
-	stdin   bool
-	lab     string
-	args    []string
+	name     string
+	cpus     int
+	memory   memory
+	watchdog string
+	kernel   string
+	initrd   string
+	disks    []string
+	shares   []string
+	nets     []string
+	env      []string
+	dir      string
+	user     string
+	timeout  time.Duration
+	console  bool
+	tty      bool
+	stdin    bool
+	lab      string
+	args     []string
 }
 
 // A size is a number of bytes on the command line: 512M, 2G, a plain number
@@ -119,8 +120,9 @@ func parseDisk(s string) (vmm.Disk, error) {
 // spec is the VM to start, with absolute paths.
 func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
-		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory),
-		Initrd: f.initrd,
+		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory.start), MemoryMax: uint64(f.memory.most),
+		Watchdog: vmm.WatchdogAction(f.watchdog),
+		Initrd:   f.initrd,
 	}
 	kernel, err := kernelName(f.kernel).absolute(".")
 	if err != nil {
@@ -184,8 +186,11 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	if f.cpus != 0 {
 		add("cpus", strconv.Itoa(f.cpus))
 	}
-	if f.memory != 0 {
+	if f.memory.start != 0 {
 		add("memory", f.memory.String())
+	}
+	if f.watchdog != "" {
+		add("watchdog", f.watchdog)
 	}
 	if spec.Kernel != "" {
 		add("kernel", spec.Kernel)

@@ -33,6 +33,26 @@ func TestSize(t *testing.T) {
 	}
 }
 
+func TestMemory(t *testing.T) {
+	for in, want := range map[string]memory{
+		"512M": {512 << 20, 0}, "256M:1G": {256 << 20, 1 << 30}, "1G:1G": {1 << 30, 1 << 30},
+	} {
+		var got, again memory
+		if err := got.Set(in); err != nil || got != want {
+			t.Errorf("%s: %v, error %v; want %v", in, got, err, want)
+		}
+		if err := again.Set(got.String()); err != nil || again != want {
+			t.Errorf("%s: written as %s, which is %v, error %v", in, &got, again, err)
+		}
+	}
+	for _, in := range []string{"", ":", "1G:", ":1G", "1G:512M", "1G:2G:3G"} {
+		var got memory
+		if err := got.Set(in); err == nil {
+			t.Errorf("%q: %v", in, got)
+		}
+	}
+}
+
 func TestParseShareAndDisk(t *testing.T) {
 	dir := t.TempDir()
 	for in, want := range map[string]supervisor.Share{
@@ -65,7 +85,7 @@ func TestInLab(t *testing.T) {
 	t.Setenv("PASSED", "on")
 	t.Setenv("TERM", "vt100")
 	f := runFlags{
-		name: "n", cpus: 2, memory: 512 << 20, kernel: "k", initrd: "i",
+		name: "n", cpus: 2, memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
 		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"}, nets: []string{"tap:t0,mtu=9000"},
 		env: []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
 		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
@@ -89,9 +109,10 @@ func TestInLab(t *testing.T) {
 		t.Errorf("command (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]string{
-		"name": "n", "cpus": "2", "memory": "512M", "kernel": wantFiles[0], "initrd": wantFiles[1],
-		"disk": "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
-		"net":  `["tap:t0,mtu=9000"]`, "share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
+		"name": "n", "cpus": "2", "memory": "256M:512M", "watchdog": "kill", "kernel": wantFiles[0], "initrd": wantFiles[1],
+		"disk":  "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
+		"net":   `["tap:t0,mtu=9000"]`,
+		"share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
 		"timeout": "1m0s", "console": "true", "tty": "true", "interactive": "true", "lab": "",
 	} {
 		if got := cmd.Flags().Lookup(name).Value.String(); got != want {

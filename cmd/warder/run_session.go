@@ -111,6 +111,9 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 		}
 	}()
 
+	if err := grow(vm, spec); err != nil {
+		return status, err
+	}
 	cmd := f.command()
 	stdio := control.Stdio{Out: os.Stdout, Err: os.Stderr}
 	if f.stdin {
