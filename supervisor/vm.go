@@ -66,6 +66,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Cmdline:  img.cmdline,
 		Disks:    spec.Disks,
 		Nets:     spec.nets(),
+		Ports:    spec.Ports,
 		VsockCID: firstCID + nextCID.Add(1) - 1,
 		VsockDir: spec.VsockDir,
 		Serial:   vmm.Stream{Out: vm.serial},

@@ -46,6 +46,8 @@ type Config struct {
 	Serial Stream
 	// Console is a virtio console, hvc0 in the guest. It is there if Out is.
 	Console Stream
+	// Ports are streams by name between programs in the guest and on the host.
+	Ports []Port
 
 	// Watchdog is what becomes of the machine when its guest has started the
 	// watchdog and did not set it back in time. Default: there is none.
@@ -157,6 +159,7 @@ func (c Config) validate() error {
 		bad("a directory for vsock sockets, but no vsock CID")
 	}
 	errs = append(errs, c.validateNets()...)
+	errs = append(errs, c.validatePorts()...)
 	if n := c.virtioCount(); n > maxVirtioDevices {
 		bad("%d devices: this machine has room for %d", n, maxVirtioDevices)
 	}
@@ -168,7 +171,7 @@ func (c Config) validate() error {
 
 // virtioCount is how many virtio devices c asks for: the disks, the shares, the
 // network interfaces, the entropy device and the balloon that every machine has,
-// vsock, the console, memory that can be plugged.
+// vsock, the console, all ports together, memory that can be plugged.
 func (c Config) virtioCount() int {
 	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 2
 	if c.VsockCID != 0 {
@@ -178,6 +181,9 @@ func (c Config) virtioCount() int {
 		n++
 	}
 	if c.MemoryMax > c.Memory {
+		n++
+	}
+	if len(c.Ports) > 0 {
 		n++
 	}
 	return n

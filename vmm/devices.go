@@ -30,6 +30,7 @@ type devices struct {
 	disks   []*blk.Device // the first of virtio
 	vsock   *vsock.Device
 	console *console.Device
+	ports   *console.Multiport
 	balloon *balloon.Device
 	watchdogState
 	hotplug *mem.Device // nil without memory that can be plugged
@@ -93,7 +94,7 @@ func (m *Machine) createDevices() error {
 			return err
 		}
 	}
-	return nil
+	return m.addPorts()
 }
 
 // addVirtio gives dev the next virtio slot: registers, an interrupt through an

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"warder/devices/virtio/console"
 	"warder/guestinit/proto"
 	"warder/supervisor"
 	"warder/vmm"
@@ -24,6 +26,7 @@ type runFlags struct {
 	disks    []string
 	shares   []string
 	nets     []string
+	ports    []string
 	env      []string
 	dir      string
 	user     string
@@ -117,6 +120,20 @@ func parseDisk(s string) (vmm.Disk, error) {
 	return d, err
 }
 
+// parsePort parses NAME=unix:PATH.
+func parsePort(s string) (vmm.Port, error) {
+	name, socket, _ := strings.Cut(s, "=")
+	path, ok := strings.CutPrefix(socket, "unix:")
+	if !ok || path == "" {
+		return vmm.Port{}, fmt.Errorf("--port %s: give NAME=unix:PATH", s)
+	}
+	if err := console.CheckName(name); err != nil {
+		return vmm.Port{}, fmt.Errorf("--port %s: %w", s, err)
+	}
+	path, err := filepath.Abs(path)
+	return vmm.Port{Name: name, Socket: path}, err
+}
+
 // spec is the VM to start, with absolute paths.
 func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
@@ -143,6 +160,13 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 	}
 	if spec.Nets, err = parseNets(f.nets); err != nil {
 		return spec, err
+	}
+	for _, s := range f.ports {
+		p, err := parsePort(s)
+		if err != nil {
+			return spec, err
+		}
+		spec.Ports = append(spec.Ports, p)
 	}
 	for _, s := range f.shares {
 		sh, err := parseShare(s)
@@ -180,6 +204,9 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	spec, err := f.spec()
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(spec.Ports) > 0 {
+		return nil, nil, errors.New("--port with --lab: the socket would be inside the emulated machine, where nobody can connect to it")
 	}
 	args = []string{"run", "--name=" + f.name}
 	add := func(name, value string) { args = append(args, "--"+name+"="+value) }

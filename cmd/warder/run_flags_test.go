@@ -77,6 +77,21 @@ func TestParseShareAndDisk(t *testing.T) {
 	}
 }
 
+func TestParsePort(t *testing.T) {
+	if got, err := parsePort("org.x=unix:/run/a=b"); err != nil || got != (vmm.Port{Name: "org.x", Socket: "/run/a=b"}) {
+		t.Errorf("%+v, error %v", got, err)
+	}
+	for _, bad := range []string{"", "x", "x=", "x=/run/a", "x=unix:", "=unix:/run/a", "a/b=unix:/run/a"} {
+		if got, err := parsePort(bad); err == nil {
+			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+	f := runFlags{name: "vm", ports: []string{"x=unix:/run/x"}}
+	if _, _, err := f.inLab(); err == nil {
+		t.Error("a port was taken into the lab")
+	}
+}
+
 // TestInLab parses what inLab makes by the command's own flags: the same VM
 // comes out.
 func TestInLab(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package console is the virtio console with one port (VIRTIO 1.2, section
-// 5.3): hvc0 in the guest, a reader and a writer on the host.
+// Package console is the virtio console (VIRTIO 1.2, section 5.3). [Device] has one
+// port: hvc0 in the guest, a reader and a writer on the host. [Multiport] has ports
+// with names, to which programs of the host connect.
 package console
 
 import (
@@ -17,7 +18,11 @@ const (
 	receiveQueue  = 0
 	transmitQueue = 1
 
-	featureSize = 1 << 0 // VIRTIO_CONSOLE_F_SIZE
+	featureSize      = 1 << 0 // VIRTIO_CONSOLE_F_SIZE
+	featureEmergency = 1 << 2 // VIRTIO_CONSOLE_F_EMERG_WRITE
+
+	configEmergency = 8
+	configSize      = 12
 )
 
 // Device is a console. What the host types waits until the guest has room for
@@ -72,18 +77,28 @@ func (d *Device) OnConfigChange(f func()) {
 
 // Info implements virtio.Device.
 func (d *Device) Info() virtio.Info {
-	return virtio.Info{ID: virtio.IDConsole, Name: "console", Features: featureSize, QueueMax: []uint16{64, 64}}
+	return virtio.Info{ID: virtio.IDConsole, Name: "console", Features: featureSize | featureEmergency, QueueMax: []uint16{64, 64}}
 }
 
 // ReadConfig implements virtio.Device: columns, then rows.
 func (d *Device) ReadConfig(p []byte, off uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	config := binary.LittleEndian.AppendUint16(nil, d.cols)
-	config = binary.LittleEndian.AppendUint16(config, d.rows)
+	var config [configSize]byte
+	binary.LittleEndian.PutUint16(config[0:], d.cols)
+	binary.LittleEndian.PutUint16(config[2:], d.rows)
 	clear(p)
-	if off < uint64(len(config)) {
+	if off < configSize {
 		copy(p, config[off:])
+	}
+}
+
+// WriteConfig implements virtio.ConfigWriter: a character that a guest prints
+// before it has a driver, or when that works no more. A vCPU waits, so that one
+// which the host's side has no room for is lost.
+func (d *Device) WriteConfig(p []byte, off uint64) {
+	if off == configEmergency && len(p) > 0 {
+		d.out.tryPrint(p[:1])
 	}
 }
 

@@ -13,21 +13,23 @@ const chunk = 4096
 // be taken back when the device is reset: what it brings is kept for the next
 // that wants it. It reads no further before that is taken.
 type input struct {
-	mu     sync.Mutex
-	ready  chan struct{} // holds a value while there are bytes
-	taken  chan struct{} // holds a value when they have been taken
-	closed chan struct{}
-	once   sync.Once
-	bytes  []byte
+	mu      sync.Mutex
+	ready   chan struct{} // holds a value while there are bytes
+	taken   chan struct{} // holds a value when they have been taken
+	closed  chan struct{}
+	drained chan struct{} // closed when reading has ended and all of it was taken
+	once    sync.Once
+	bytes   []byte
 }
 
 func newInput(r io.Reader) *input {
-	in := &input{ready: make(chan struct{}, 1), taken: make(chan struct{}, 1), closed: make(chan struct{})}
+	in := &input{ready: make(chan struct{}, 1), taken: make(chan struct{}, 1), closed: make(chan struct{}), drained: make(chan struct{})}
 	go in.read(r)
 	return in
 }
 
 func (in *input) read(r io.Reader) {
+	defer close(in.drained)
 	buf := make([]byte, chunk)
 	for {
 		n, err := r.Read(buf)

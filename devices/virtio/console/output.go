@@ -51,6 +51,19 @@ func (o *output) print(ctx context.Context, r io.Reader) error {
 	}
 }
 
+// tryPrint writes p, at most a chunk of it, unless a write is under way.
+func (o *output) tryPrint(p []byte) {
+	select {
+	case buf := <-o.free:
+		n := copy(buf, p)
+		go func() {
+			_, _ = o.w.Write(buf[:n])
+			o.free <- buf
+		}()
+	default:
+	}
+}
+
 // close waits for a write that is under way.
 func (o *output) close() error {
 	select {
