@@ -51,9 +51,7 @@ var managesDisk = testguest.Register("manages-disk", func(g *testguest.Guest) {
 
 func TestLinuxManagesItsDisk(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(image, make([]byte, 4<<20), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	sparse(t, image, 4<<20)
 	cpus := min(2, runtime.NumCPU())
 	r := managesDisk.Start(t, vmm.Config{CPUs: cpus, Disks: []vmm.Disk{{Path: image, Serial: "SN 1"}}})
 	want := diskFound{"SN 1", "write back", "1073741824", "67108864", "4096", cpus}
@@ -82,6 +80,16 @@ func TestLinuxManagesItsDisk(t *testing.T) {
 	// A second machine does not get a disk that is in use.
 	if _, err := blk.OpenFile(image, false); err == nil {
 		t.Error("the image could be opened twice to write")
+	}
+}
+
+// sparse makes an image that takes no room yet.
+func sparse(t *testing.T, path string, size int64) {
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -114,12 +122,7 @@ func TestHostIsFull(t *testing.T) {
 		}
 	})
 	image := filepath.Join(dir, "disk")
-	if err := os.WriteFile(image, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, 8<<20); err != nil {
-		t.Fatal(err)
-	}
+	sparse(t, image, 8<<20)
 	r := fillsDisk.Start(t, vmm.Config{Disks: []vmm.Disk{{Path: image}}})
 	if !testguest.Get[bool](r, "full") {
 		t.Error("the guest got no I/O error")
