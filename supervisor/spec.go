@@ -45,7 +45,7 @@ type Spec struct {
 
 	Disks  []vmm.Disk // /dev/vda and on
 	Shares []Share
-	Nets   []Net // eth0 and on
+	Nets   []Net      // eth0 and on
 	Ports  []vmm.Port // their names are in the guest's /sys/class/virtio-ports
 
 	// VsockDir is a directory for the Unix sockets that stand for the guest's
