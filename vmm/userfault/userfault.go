@@ -25,6 +25,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Support is what the kernel lets this user do.
+type Support struct {
+	Kernel       bool // handle faults of the kernel's own accesses, as KVM's are
+	WriteProtect bool // of anonymous memory
+	Shared       bool // write protection of shared memory too, which [New] needs
+}
+
+// Probe asks the kernel.
+func Probe() (s Support) {
+	fd, err := open()
+	if err != nil {
+		return s
+	}
+	defer unix.Close(fd)
+	s.Kernel = true
+	api := apiArg{API: apiVersion}
+	if ioctl(fd, requestAPI, &api) != nil {
+		return s
+	}
+	s.WriteProtect = api.Features&featureFlagWP != 0
+	s.Shared = api.Features&featureShmem != 0
+	return s
+}
+
 // A Watch is the protection of one mapping. Protect and Release may be called
 // from any goroutine, Next from one; after Close they fail.
 type Watch struct {

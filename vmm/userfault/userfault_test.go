@@ -1,4 +1,4 @@
-package userfault
+package userfault_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/internal/testkvm"
+	"warder/vmm/userfault"
 )
 
 // mapping is n pages of shared memory, mapped twice: the second mapping is not
@@ -56,16 +57,26 @@ func write(t *testing.T, mem []byte, off int, v byte) <-chan error {
 	return done
 }
 
-func TestWriterWaitsForRelease(t *testing.T) {
-	mem, alias := mapping(t, 4)
-	w, err := New(mem)
+// watch is a watch of mem, where this user may have one.
+func watch(t *testing.T, mem []byte) *userfault.Watch {
+	t.Helper()
+	w, err := userfault.New(mem)
+	if s := userfault.Probe(); s.Shared != (err == nil) {
+		t.Errorf("a probe says %+v, and New: %v", s, err)
+	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) {
 		testkvm.Missing(t, err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+func TestWriterWaitsForRelease(t *testing.T) {
+	mem, alias := mapping(t, 4)
+	w := watch(t, mem)
 	page := uint64(os.Getpagesize())
 	if err := w.Protect(page, page); err != nil {
 		t.Fatal(err)
@@ -103,8 +114,10 @@ func TestWriterWaitsForRelease(t *testing.T) {
 }
 
 func TestRangeOutsideMapping(t *testing.T) {
-	w := &Watch{mem: make([]byte, 8192)}
-	for _, r := range [][2]uint64{{8192, 1}, {0, 8193}, {^uint64(0), 2}, {4096, ^uint64(0)}} {
+	mem, _ := mapping(t, 2)
+	w := watch(t, mem)
+	size := uint64(len(mem))
+	for _, r := range [][2]uint64{{size, 1}, {0, size + 1}, {^uint64(0), 2}, {size / 2, ^uint64(0)}} {
 		if err := w.Protect(r[0], r[1]); err == nil {
 			t.Errorf("range %#x+%#x was accepted", r[0], r[1])
 		}
