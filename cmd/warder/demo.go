@@ -26,6 +26,9 @@ const (
 	demoSecond = "randomize_va_space\n"
 )
 
+// demoRules is the file of the one rule that the demonstration is about.
+const demoRules = "host_parameter_splice.yaml"
+
 // demoConfig is three VMs with one share.
 func demoConfig(dir string) []hostVM {
 	var vms []hostVM
@@ -107,6 +110,7 @@ func runDemo(ctx context.Context, cfg hostConfig, out *printer) error {
 	defer os.RemoveAll(dir)
 	cfg.VMs = demoConfig(dir)
 	out.say("Starting three VMs, a, b and c, with one share in common.")
+	cfg.shipped = demoRules
 	h, err := startHost(ctx, cfg, out)
 	if err != nil {
 		return failed(err)

@@ -20,7 +20,7 @@ func TestAttackOfThreeVMs(t *testing.T) {
 	dir := t.TempDir()
 	var printed bytes.Buffer
 	out := &printer{w: &printed, json: true, verbose: true}
-	h, err := startHost(t.Context(), hostConfig{VMs: demoConfig(dir)}, out)
+	h, err := startHost(t.Context(), hostConfig{VMs: demoConfig(dir), shipped: demoRules}, out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"warder/secmon/pattern"
 	"warder/supervisor"
 )
 
@@ -17,6 +18,16 @@ type hostConfig struct {
 	Kernel kernelName `yaml:"kernel"`
 	Rules  string     `yaml:"rules"`
 	VMs    []hostVM   `yaml:"vms"`
+
+	shipped string // a file of the shipped rules to use alone
+}
+
+// library is the rules that the configuration asks for.
+func (c hostConfig) library() (*pattern.Library, error) {
+	if c.shipped != "" {
+		return pattern.ShippedFile(c.shipped)
+	}
+	return loadRules(c.Rules)
 }
 
 // hostVM is one service VM of it.

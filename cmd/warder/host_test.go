@@ -50,7 +50,7 @@ vms:
 			{Name: "b"},
 		},
 	}
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostVM{}, memory{})); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, memory{})); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)
 	}
 	for src, says := range map[string]string{

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"warder/secmon/pattern"
-	"warder/secmon/pattern/sigma"
 	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/vmm"
@@ -32,7 +30,7 @@ const bootTime = 2 * time.Minute
 // fails, the others are given up at once and none is left. What happens is
 // handed to out.
 func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error) {
-	rules, err := loadRules(cfg.Rules)
+	rules, err := cfg.library()
 	if err != nil {
 		return nil, err
 	}
@@ -69,13 +67,6 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return nil, errors.Join(err, h.stop())
 	}
 	return h, nil
-}
-
-func loadRules(dir string) (*pattern.Library, error) {
-	if dir == "" {
-		return pattern.Shipped()
-	}
-	return pattern.Load(os.DirFS(dir), sigma.Options{})
 }
 
 // start brings a VM up to where its traps are armed and nothing of the service

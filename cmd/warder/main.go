@@ -38,6 +38,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(
 		runCommand(),
 		hostCommand(),
+		patternsCommand(),
 		kernelCommand(),
 		imageCommand(),
 		doctorCommand(),

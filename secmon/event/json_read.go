@@ -116,6 +116,9 @@ func (l *line) call(e *Event) error {
 		Append: s.Append, Size: s.Size, Payload: s.Payload, Denied: s.Denied,
 	}
 	for i, a := range s.Args {
+		if a == "" {
+			continue
+		}
 		v, err := strconv.ParseUint(a, 0, 64)
 		if err != nil {
 			return fmt.Errorf("warder.syscall.args: %w", err)

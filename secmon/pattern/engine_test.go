@@ -26,7 +26,7 @@ const (
 
 func shippedEngine(t testing.TB) *Engine {
 	t.Helper()
-	l, err := Shipped()
+	l, err := ShippedFile("host_parameter_splice.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

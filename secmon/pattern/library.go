@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"sync"
 
 	"warder/secmon/pattern/correlate"
 	"warder/secmon/pattern/detect"
@@ -37,7 +38,20 @@ type detection struct {
 }
 
 // Shipped gives the rules that come with warder.
-func Shipped() (*Library, error) { return Load(shipped, sigma.Options{}) }
+var Shipped = sync.OnceValues(func() (*Library, error) { return Load(shipped, sigma.Options{}) })
+
+// ShippedFile gives the rules of one of the files that come with warder.
+func ShippedFile(name string) (*Library, error) {
+	src, err := shipped.ReadFile("rules/" + name)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	rules, err := sigma.Parse("rules/"+name, src, sigma.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return NewLibrary(rules)
+}
 
 // Load reads all .yaml and .yml files of a tree, in the order of their names.
 // One faulty rule fails the whole, as does an id that is there twice: half a
@@ -114,3 +128,6 @@ func NewLibrary(rules []*sigma.Rule) (*Library, error) {
 
 // byRule is the library's rule for one that was read, nil where it has none.
 func (l *Library) byRule(s *sigma.Rule) *Rule { return l.rules[s] }
+
+// Alerts says whether a rule alerts by itself, and is not only a part of others.
+func (l *Library) Alerts(r *Rule) bool { return l.set.Standalone[r.Rule] }

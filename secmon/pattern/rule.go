@@ -17,22 +17,8 @@ type Rule struct {
 	// Throttle is how long after an alert further matches of the same VMs are
 	// only counted; 0 for not at all.
 	Throttle time.Duration
-	// Samples are events, as JSON lines, on which the rule must and must not
-	// alert.
+	// Samples are streams of events on which the rule must alert, and must not.
 	Samples Samples
-}
-
-// Samples are streams of events that a rule's author says something of: each is
-// a list of JSON lines.
-type Samples struct {
-	Positive, Negative []Sample
-}
-
-// Sample is one stream.
-type Sample struct {
-	Name   string
-	Events []string // an event each, as JSON
-	pos    sigma.Pos
 }
 
 // Response is something to be done about a match.
@@ -129,35 +115,6 @@ func (r *Rule) readResponses(n *sigma.Node) error {
 	}
 	if len(r.Responses) == 0 {
 		return r.Fault(n.Pos, "a response is needed here")
-	}
-	return nil
-}
-
-func (r *Rule) readSamples(n *sigma.Node) error {
-	if n.Kind != sigma.MapNode {
-		return r.Fault(n.Pos, "samples are positive and negative")
-	}
-	for i, key := range n.Keys {
-		var into *[]Sample
-		switch key.Text {
-		case "positive":
-			into = &r.Samples.Positive
-		case "negative":
-			into = &r.Samples.Negative
-		default:
-			return r.Fault(key.Pos, "samples are positive or negative")
-		}
-		for _, s := range n.List[i].List {
-			name, events := s.Get("name"), s.Get("events")
-			if name == nil || events == nil || events.Kind != sigma.ListNode || len(events.List) == 0 {
-				return r.Fault(s.Pos, "a sample has a name and a list of events")
-			}
-			sample := Sample{Name: name.Text, pos: s.Pos}
-			for _, e := range events.List {
-				sample.Events = append(sample.Events, e.Text)
-			}
-			*into = append(*into, sample)
-		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package trap
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,12 @@ var known = []call{
 	{"writev", (*decoder).writev, false},
 	{"pwritev", (*decoder).pwritev, false},
 	{"pwritev2", (*decoder).pwritev, false},
+}
+
+// Known says whether a system call can be trapped: whether its arguments are
+// understood.
+func Known(name string) bool {
+	return slices.ContainsFunc(known, func(c call) bool { return c.name == name })
 }
 
 // decoder makes the event of one hit. What cannot be read is left out and

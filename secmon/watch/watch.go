@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ const (
 type Watch struct {
 	engine *pattern.Engine
 	needs  pattern.Needs
+	calls  []string // of needs, those that can be trapped
 	// Events carries what the machines do, Alerts what the engine says of it.
 	// Nobody has to read them: what does not fit is counted and left out.
 	Events, Alerts *event.Queue
@@ -58,8 +60,10 @@ func New(rules *pattern.Library) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
+	needs := rules.Needs()
+	calls := slices.DeleteFunc(slices.Clone(needs.Syscalls), func(c string) bool { return !trap.Known(c) })
 	return &Watch{
-		engine: engine, needs: rules.Needs(),
+		engine: engine, needs: needs, calls: calls,
 		Events: event.NewQueue(eventQueue), Alerts: event.NewQueue(alertQueue),
 		kernels: make(map[string]*introspect.Kernel), machines: make(map[string]*machine),
 	}, nil
@@ -115,7 +119,7 @@ func (w *Watch) arm(ctx context.Context, m *machine, t Target, kernel *introspec
 		return err
 	}
 	traps, err := trap.Arm(ctx, trap.Of(t.Machine), trap.Config{
-		VM: t.Name, Kernel: kernel, Calls: w.needs.Syscalls, Payload: w.needs.Payload, Shares: shares, Sink: w.observe,
+		VM: t.Name, Kernel: kernel, Calls: w.calls, Payload: w.needs.Payload, Shares: shares, Sink: w.observe,
 	})
 	if err != nil {
 		return errors.Join(err, shares.Close())
@@ -199,8 +203,11 @@ func (w *Watch) observe(e event.Event) unix.Errno {
 	return verdict.Errno
 }
 
-// Needs is what the rules have to see, and so what is trapped.
-func (w *Watch) Needs() pattern.Needs { return w.needs }
+// Unseen are the system calls that rules ask for and that cannot be trapped: so
+// much of what the rules are about is not seen.
+func (w *Watch) Unseen() []string {
+	return slices.DeleteFunc(slices.Clone(w.needs.Syscalls), trap.Known)
+}
 
 // Stats are the counts of the engine and of the traps of each machine.
 type Stats struct {

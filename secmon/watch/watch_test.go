@@ -45,7 +45,7 @@ var writer = testguest.Register("writer", func(g *testguest.Guest) {
 // TestAttachDetach watches a machine, stops watching, and watches it again.
 func TestAttachDetach(t *testing.T) {
 	testkvm.Need(t)
-	rules, err := pattern.Shipped()
+	rules, err := pattern.ShippedFile("host_parameter_splice.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestAttachFails(t *testing.T) {
 	if _, err := watch.New(nil); err == nil {
 		t.Error("a watch without rules was made")
 	}
-	rules, err := pattern.Shipped()
+	rules, err := pattern.ShippedFile("host_parameter_splice.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,11 +189,17 @@ func (g *group) inOrder(pos int, it item) (float64, bool) {
 	if best < int(max(g.rule.least, 1)) {
 		return float64(best), false
 	}
-	for l := g.chains[pos][best]; l != nil; l = l.prev {
-		g.latest = append(g.latest, l.item)
-	}
-	slices.Reverse(g.latest)
+	g.latest = g.chains[pos][best].items()
 	return float64(best), true
+}
+
+// items are the matches of a run.
+func (l *link) items() (items []item) {
+	for ; l != nil; l = l.prev {
+		items = append(items, l.item)
+	}
+	slices.Reverse(items)
+	return items
 }
 
 // run is the run of a length that ends before a rule, is not over, and started
@@ -295,6 +301,15 @@ func (g *group) acts() ([]*event.Event, record.Kind) {
 		}
 		slices.SortFunc(items, func(a, b item) int { return a.order.compare(b.order) })
 		return collect(items)
+	}
+	if g.chains != nil && g.latest == nil {
+		for _, byLength := range g.chains { // of a run that is not finished, the longest
+			for length := len(byLength) - 1; length > len(g.latest); length-- {
+				if l := byLength[length]; l != nil {
+					g.latest = l.items()
+				}
+			}
+		}
 	}
 	return collect(g.latest)
 }

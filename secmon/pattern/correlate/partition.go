@@ -19,6 +19,7 @@ type partition struct {
 	found    []Finding
 
 	evicted, dropped uint64
+	furthest         map[*rule]Progress // if traced
 }
 
 // table is the groups of one rule in one partition.
@@ -79,6 +80,7 @@ func (p *partition) expire(r *rule, t *table, until int64) {
 		if g.last+r.span >= until {
 			return
 		}
+		p.note(g, true)
 		p.drop(g)
 	}
 }

@@ -2,6 +2,7 @@ package sigma
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -55,6 +56,32 @@ func (n *Node) Get(key string) *Node {
 		}
 	}
 	return nil
+}
+
+// Value is the node as package encoding/json has values: nil, a bool, a
+// [json.Number], a string, a []any or a map[string]any.
+func (n *Node) Value() any {
+	switch n.Kind {
+	case NullNode:
+		return nil
+	case BoolNode:
+		return n.Text == "true"
+	case IntNode, FloatNode:
+		return json.Number(n.Text)
+	case ListNode:
+		out := make([]any, len(n.List))
+		for i, v := range n.List {
+			out[i] = v.Value()
+		}
+		return out
+	case MapNode:
+		out := make(map[string]any, len(n.Keys))
+		for i, k := range n.Keys {
+			out[k.Text] = n.List[i].Value()
+		}
+		return out
+	}
+	return n.Text
 }
 
 // source is a rule file that is being read.

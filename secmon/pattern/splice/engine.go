@@ -1,7 +1,9 @@
 package splice
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -298,3 +300,27 @@ func (e *Engine) Stats() Stats {
 	s.EvictedObjects, s.EvictedParts = e.store.evictedObjects, e.store.evictedParts
 	return s
 }
+
+// Explain says what parts are held.
+func (e *Engine) Explain() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var lines []string
+	for el := e.store.recent.Front(); el != nil && len(lines) < maxExplained; el = el.Next() {
+		o := el.Value.(*object)
+		var vms []string
+		for _, p := range o.parts {
+			if !slices.Contains(vms, p.event.VM) {
+				vms = append(vms, p.event.VM)
+			}
+		}
+		lines = append(lines, fmt.Sprintf("%s: %d parts by %s, %d executions or uses looked at", o.path, len(o.parts), strings.Join(vms, ", "), e.stats.Triggers))
+	}
+	if len(lines) == 0 {
+		lines = []string{"no VM contributed a part"}
+	}
+	return lines
+}
+
+// maxExplained is how many objects an explanation names.
+const maxExplained = 10
