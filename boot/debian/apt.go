@@ -216,8 +216,9 @@ type file struct {
 // locate finds the files of packages.
 func (a apt) locate(ctx context.Context, names []string) (files []file, err error) {
 	for _, name := range names {
-		// One call a package: apt answers in an order of its own.
-		out, err := run(ctx, "", nil, "apt-get", "-c", a.conf, "-q", "--print-uris", "download", name)
+		// One call a package: apt answers in an order of its own. In a directory of
+		// ours: it prints no address of a file that is there already.
+		out, err := run(ctx, a.dir, nil, "apt-get", "-c", a.conf, "-q", "--print-uris", "download", name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
