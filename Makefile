@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate kernel check test compat test-kernel demo fuzz clean FORCE
+.PHONY: all deps packages build generate kernel check test compat test-kernel demo fuzz bench clean FORCE
 
 all: build
 
@@ -104,6 +104,15 @@ fuzz: deps
 		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir || exit 1; \
 	done
 	@$(GO) run ./lab/gotest -here=false -run TestHostileGuests -env WARDER_HOSTILE_TIME=$(FUZZTIME) ./vmm
+
+# make bench BENCH=boot,memory ARCH=arm64 BENCHFLAGS='-repeat 1'.
+BENCH      ?=
+BENCHFLAGS ?=
+
+## bench: warder beside QEMU and gokvm, see docs/benchmarks.md; results in out/bench
+bench: ARCH ?= $(HOSTARCH)
+bench: deps
+	@$(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS)
 
 clean:
 	rm -rf bin out

@@ -52,7 +52,7 @@ type Config struct {
 	ICount bool
 
 	BootTimeout time.Duration // until the machine must be up, default 4 min
-	Silence     time.Duration // without any sign of life means dead, default 1 min
+	Silence     time.Duration // without any sign of life means dead, default 1 min, 5 with ICount
 
 	Log *slog.Logger // progress, default none
 }
@@ -156,6 +156,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Silence == 0 {
 		cfg.Silence = time.Minute
+		if cfg.ICount { // it shows life by its own, slow clock
+			cfg.Silence = 5 * time.Minute
+		}
 	}
 	cfg.Log = logger(cfg)
 	return cfg, nil

@@ -89,6 +89,9 @@ func (a apt) configuration() string {
 	set("Dir::State::lists", "lists")
 	set("Dir::State::status", filepath.Join(a.dir, "status"))
 	set("Dir::Cache", filepath.Join(a.dir, "cache"))
+	// Container images switch these off; without them each call parses all lists.
+	set("Dir::Cache::pkgcache", "pkgcache.bin")
+	set("Dir::Cache::srcpkgcache", "srcpkgcache.bin")
 	if a.suite != "" {
 		set("Dir::Etc::sourcelist", "/dev/null")
 		set("Dir::Etc::sourceparts", filepath.Join(a.dir, "sources"))

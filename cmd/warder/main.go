@@ -37,6 +37,7 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(
 		runCommand(),
+		bootCommand(),
 		hostCommand(),
 		patternsCommand(),
 		kernelCommand(),

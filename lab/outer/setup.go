@@ -20,6 +20,7 @@ var mounts = []struct {
 	{kind: "proc", dir: "/proc", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 	{kind: "sysfs", dir: "/sys", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 	{kind: "cgroup2", dir: "/sys/fs/cgroup", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	{kind: "debugfs", dir: "/sys/kernel/debug", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, optional: true},
 	{kind: "tracefs", dir: "/sys/kernel/tracing", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, optional: true},
 	{kind: "bpf", dir: "/sys/fs/bpf", flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, optional: true},
 	{kind: "devpts", dir: "/dev/pts", options: "newinstance,ptmxmode=0666,mode=0620", flags: unix.MS_NOSUID | unix.MS_NOEXEC},

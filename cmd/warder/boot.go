@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"warder/boot/kernelpkg"
+	"warder/vmm"
+)
+
+// bootFlags is a command line of warder boot.
+type bootFlags struct {
+	cfg    vmm.Config
+	memory size
+	initrd []string
+	disks  []string
+	shares []string
+	hvc    bool
+	count  int
+}
+
+func bootCommand() *cobra.Command {
+	f := bootFlags{}
+	cmd := &cobra.Command{
+		Use:   "boot [flags]",
+		Short: "Boot a kernel and initramfs of your own, the serial port on this terminal",
+		Long: `Boot a kernel with an initramfs in a machine of the devices that the flags name,
+and nothing of warder's in it: standard input and output are its serial port,
+or with --hvc its virtio console. The command ends when the guest switches its
+machine off, and with status 1 when the machine ends in another way.`,
+		Example: `  warder boot --kernel vmlinuz --initrd initramfs.cpio --append console=ttyS0
+  warder boot --initrd a.cpio --initrd b.cpio --disk data.img --share src:/home/me/src`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return bootMachines(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.cfg.Name, "name", "vm", "name of the VM in messages")
+	flags.IntVar(&f.cfg.CPUs, "cpus", 0, "virtual CPUs (default 1)")
+	flags.VarP(&f.memory, "memory", "m", "memory, as in 512M or 2G; a plain number is MiB (default 256M)")
+	flags.StringVar(&f.cfg.Kernel, "kernel", "", "kernel (default the one of warder kernel pull)")
+	flags.StringArrayVar(&f.initrd, "initrd", nil, "initramfs; several are unpacked one over the other")
+	flags.StringVar(&f.cfg.Cmdline, "append", "console=ttyS0 panic=-1", "the kernel's command line")
+	flags.StringArrayVar(&f.disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
+	flags.StringArrayVar(&f.shares, "share", nil, "directory for mount -t virtiofs, TAG:DIR[:ro]; may be repeated")
+	flags.Uint32Var(&f.cfg.VsockCID, "cid", 0, "address of the guest on vsock, 3 or above (default no vsock)")
+	flags.StringVar(&f.cfg.VsockDir, "vsock-dir", "", "directory of the Unix sockets that stand for vsock ports")
+	flags.BoolVar(&f.hvc, "hvc", false, "have a virtio console on this terminal, the serial port on standard error")
+	flags.IntVar(&f.count, "count", 1, "boot so many of these machines in this process, without input")
+	return cmd
+}
+
+// bootMachines runs the machines to their end.
+func bootMachines(ctx context.Context, f bootFlags) error {
+	cfg, err := f.config()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) && f.count == 1 {
+		state, err := term.MakeRaw(fd)
+		if err != nil {
+			return err
+		}
+		defer term.Restore(fd, state)
+	}
+	var all sync.WaitGroup
+	errs := make([]error, f.count)
+	for i := range errs {
+		c := cfg
+		if f.count > 1 {
+			c.Name += strconv.Itoa(i)
+			c.Serial.In = nil // no telling whose it is
+		}
+		all.Go(func() { errs[i] = bootMachine(ctx, c) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// bootMachine runs one machine to its end.
+func bootMachine(ctx context.Context, cfg vmm.Config) error {
+	m, err := vmm.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := m.Start(); err != nil {
+		return errors.Join(err, m.Close())
+	}
+	defer context.AfterFunc(ctx, m.Kill)()
+	exit := m.Wait()
+	if err := m.Close(); err != nil {
+		return err
+	}
+	if exit.Reason != vmm.PowerOff {
+		if exit.Report != nil {
+			fmt.Fprintln(os.Stderr, exit.Report)
+		}
+		return fmt.Errorf("%s: %v", cfg.Name, exit)
+	}
+	return nil
+}
+
+// config is the machine that the flags describe.
+func (f bootFlags) config() (vmm.Config, error) {
+	cfg := f.cfg
+	cfg.Memory, cfg.Log = uint64(f.memory), newLineLog(os.Stderr)
+	if f.count < 1 || f.count > 1 && (f.hvc || cfg.VsockCID != 0 || len(f.disks) > 0) {
+		return cfg, errors.New("--count: give 1 or more; several machines cannot share --hvc, --cid or --disk")
+	}
+	terminal := vmm.Stream{In: os.Stdin, Out: os.Stdout}
+	if cfg.Serial = terminal; f.hvc {
+		cfg.Serial, cfg.Console = vmm.Stream{Out: os.Stderr}, terminal
+	}
+	if cfg.Kernel == "" {
+		pkg, err := kernelpkg.Find(runtime.GOARCH)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Kernel = pkg.KernelPath
+	}
+	for _, name := range f.initrd {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return cfg, fmt.Errorf("--initrd: %w", err)
+		}
+		cfg.Initrd = append(cfg.Initrd, b)
+	}
+	for _, s := range f.disks {
+		d, err := parseDisk(s)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Disks = append(cfg.Disks, d)
+	}
+	for _, s := range f.shares {
+		sh, err := parseTagged(s)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Shares = append(cfg.Shares, sh)
+	}
+	return cfg, nil
+}
+
+// parseTagged parses TAG:DIR[:ro].
+func parseTagged(s string) (vmm.Share, error) {
+	rest, readOnly := strings.CutSuffix(s, ":ro")
+	tag, dir, ok := strings.Cut(rest, ":")
+	if !ok || tag == "" || dir == "" {
+		return vmm.Share{}, fmt.Errorf("--share %s: give TAG:DIR or TAG:DIR:ro", s)
+	}
+	return vmm.Share{Tag: tag, Dir: dir, ReadOnly: readOnly}, nil
+}

@@ -1,0 +1,112 @@
+// Command guest is /init of the guests in which devices are measured: it loads
+// modules, drives the devices that its arguments name, the same way under each
+// VMM, and writes what it found to its console, one "quantity value" a line.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/guestinit/system"
+	"warder/lab/bench/initrd"
+)
+
+// workloads by the device's name, an argument of this program.
+var workloads = map[string]func(report) error{
+	"blk":     measureDisk,
+	"fs":      measureShare,
+	"vsock":   measureSocket,
+	"console": measureConsole,
+}
+
+// A report takes one value: megabytes a second, or microseconds.
+type report func(quantity string, value float64)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Println("error", err)
+	}
+	os.Stdout.Write([]byte{initrd.Mark})
+	select {}
+}
+
+func run(devices []string) error {
+	system.MountBase()
+	modules, err := filepath.Glob(initrd.ModulesDir + "/*") // sorted, which is the order
+	if err != nil {
+		return err
+	}
+	if err := system.LoadModules(modules); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		f, ok := workloads[d]
+		if !ok {
+			continue // an argument of the kernel's
+		}
+		err := f(func(quantity string, value float64) { fmt.Printf("%s/%s %g\n", d, quantity, value) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// What is moved, the same for all devices.
+const (
+	block = 1 << 20 // bytes a request of a stream
+	total = 16 << 20
+	small = 4096
+	tries = 300 // of what takes a latency
+)
+
+// stream measures the throughput of move, which moves a block, in MB/s.
+func stream(move func([]byte) error) (float64, error) {
+	b, err := buffer(block)
+	if err != nil {
+		return 0, err
+	}
+	from := time.Now()
+	for range total / block {
+		if err := move(b); err != nil {
+			return 0, err
+		}
+	}
+	return total / time.Since(from).Seconds() / 1e6, nil
+}
+
+// each measures what one act takes on average, in microseconds.
+func each(act func(i int) error) (float64, error) {
+	from := time.Now()
+	for i := range tries {
+		if err := act(i); err != nil {
+			return 0, err
+		}
+	}
+	return float64(time.Since(from).Microseconds()) / tries, nil
+}
+
+// buffer is n bytes that are aligned as O_DIRECT wants them.
+func buffer(n int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	return b, nil
+}
+
+// appear waits for a file that a driver makes.
+func appear(name string) error {
+	const patience = 10 * time.Second
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(name); err == nil {
+			return nil
+		}
+	}
+	return errors.New("no " + name + ": its driver found no device")
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"warder/lab/bench/initrd"
+	"warder/lab/bench/measure"
+)
+
+// devicesDir is where the host's side of devices is.
+const devicesDir = "/tmp/bench-devices"
+
+// The files in it.
+const (
+	diskFile  = devicesDir + "/disk"
+	shareDir  = devicesDir + "/share"
+	portFile  = devicesDir + "/port-5000.sock"
+	shareSock = devicesDir + "/share.sock"
+)
+
+const diskSize = 64 << 20
+
+// A devicePeer has a device: the options that add it to a peer's machine, and
+// what else has to run for it.
+type devicePeer struct {
+	bootPeer
+	device string
+	extra  []string // options
+	helper []string // a program that serves the device, nil for none
+}
+
+// benchDevices measures devices by a program in the guest, the same under
+// each peer; the host's files are in memory.
+func benchDevices(ctx context.Context, b *bench) error {
+	for _, p := range devicePeers(b.files) {
+		if !strings.HasPrefix(p.name, b.peer) {
+			continue
+		}
+		for range b.repeat {
+			if err := deviceOnce(ctx, b, p); err != nil {
+				b.absent(p.name+" "+p.device, err)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
+	if err := os.RemoveAll(devicesDir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(shareDir, 0o755); err != nil {
+		return err
+	}
+	// A disk with every block in place, as one that has been in use.
+	if err := os.WriteFile(diskFile, make([]byte, diskSize), 0o600); err != nil {
+		return err
+	}
+	if p.helper != nil {
+		stop, err := serve(ctx, p.helper)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	g := guest{kernel: p.kernel, initrd: b.files.work, memory: bootMemory, device: p.device, console: p.device == "console"}
+	if err := p.find(g); err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", portFile)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				answer(c)
+			}()
+		}
+	}()
+	m, err := start(ctx, append(p.command(g), p.extra...), g.console, b.verbose)
+	if err != nil {
+		return err
+	}
+	defer m.end()
+	if g.console {
+		go answer(m.console)
+	}
+	said, err := m.readTo(initrd.Mark)
+	if err != nil {
+		return err
+	}
+	return b.addLines(p.name, said)
+}
+
+// addLines records what a guest measured.
+func (b *bench) addLines(peer, said string) error {
+	found := false
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if why, ok := strings.CutPrefix(line, "error "); ok {
+			return fmt.Errorf("in the guest: %s", why)
+		}
+		i := strings.LastIndexByte(line, ' ')
+		var value float64
+		if i < 0 {
+			continue
+		}
+		quantity := line[:i]
+		if _, err := fmt.Sscan(line[i+1:], &value); err != nil || !strings.Contains(quantity, "/") {
+			continue // the kernel's
+		}
+		found = true
+		switch {
+		case strings.HasSuffix(quantity, "latency"), strings.HasSuffix(quantity, "trip"), strings.HasSuffix(quantity, "close"):
+			b.add(strings.Replace(quantity, "/", " ", 1), peer, "µs", measure.Less, value)
+		default:
+			b.add(strings.Replace(quantity, "/", " ", 1), peer, "MB/s", measure.More, value)
+		}
+	}
+	if !found {
+		return fmt.Errorf("the guest said nothing that it measured: %q", said)
+	}
+	return nil
+}
+
+// answered is how much is moved in each direction, as in the guest's program.
+const answered = 16 << 20
+
+// answer is the host's end of a stream that a guest measures: it takes all,
+// answers with a byte, sends as much and sends back what then comes.
+func answer(c io.ReadWriter) error {
+	if _, err := io.CopyN(io.Discard, c, answered); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte{'k'}); err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for range answered / len(block) {
+		if _, err := c.Write(block); err != nil {
+			return err
+		}
+	}
+	_, err := io.Copy(c, onlyReader{c})
+	return err
+}
+
+// onlyReader keeps io.Copy from a shortcut that waits for more than a byte.
+type onlyReader struct{ io.Reader }
+
+// serve runs a device's server until stop.
+func serve(ctx context.Context, args []string) (stop func(), err error) {
+	if _, err := exec.LookPath(args[0]); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	stop = func() {
+		cancel()
+		<-ended
+	}
+	if err := awaitFile(shareSock, ended); err != nil {
+		stop()
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(args[0]), err, said.String())
+	}
+	return stop, nil
+}
+
+var errServerEnded = errors.New("it ended")

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// A guest is what a machine is to run, in words that each peer has an option
+// for.
+type guest struct {
+	kernel string
+	initrd string
+	memory int // MiB
+
+	device  string // what initrd.Work is to measure, if it runs
+	console bool   // a second console has the VMM's standard input and output
+}
+
+// commandLine is the kernel's.
+func (g guest) commandLine() string {
+	if g.device == "" {
+		return commandLine
+	}
+	return commandLine + " -- " + g.device
+}
+
+// commandLine is the kernel's, the same for all: what supervisor gives its
+// guests.
+const commandLine = "console=ttyS0 quiet loglevel=3 panic=-1 8250.nr_uarts=1 cryptomgr.notests random.trust_cpu=on"
+
+// A peer is a VMM: a name and the command line that makes it run a guest, with
+// the guest's serial port on standard output.
+type peer struct {
+	name    string
+	command func(g guest) []string
+}
+
+// warderName is what the others are compared with.
+const warderName = "warder"
+
+func warderPeer(g guest) []string {
+	return []string{"warder", "boot", "--kernel", g.kernel, "--initrd", g.initrd, "-m", strconv.Itoa(g.memory), "--append", g.commandLine()}
+}
+
+// warderTogether runs n guests in one process.
+func warderTogether(g guest, n int) []string {
+	return append(warderPeer(g), "--count", strconv.Itoa(n))
+}
+
+// qemu is a command line of QEMU without what it has by default and a guest
+// does not need.
+func qemu(program string, machine ...string) func(guest) []string {
+	return func(g guest) []string {
+		args := append([]string{program, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "host"}, machine...)
+		serial := "stdio"
+		if g.console {
+			serial = "file:/dev/stderr"
+		}
+		return append(args, "-m", fmt.Sprintf("%dM", g.memory), "-serial", serial,
+			"-kernel", g.kernel, "-initrd", g.initrd, "-append", strings.Replace(g.commandLine(), "ttyS0", qemuSerial, 1))
+	}
+}
+
+// find reports whether a peer's program is in this machine.
+func (p peer) find(g guest) error {
+	_, err := exec.LookPath(p.command(g)[0])
+	return err
+}
+
+// warderDevices are warder's options for its devices.
+var warderDevices = map[string][]string{
+	"blk":     {"--disk", diskFile},
+	"fs":      {"--share", "bench:" + shareDir},
+	"vsock":   {"--cid", "3", "--vsock-dir", devicesDir},
+	"console": {"--hvc"},
+}
+
+// qemuDevices are QEMU's, each as its documentation recommends it for speed.
+// Devices are on the bus of machines without PCI; suffix makes them others.
+func qemuDevices(suffix string) map[string][]string {
+	return map[string][]string{
+		"blk": {
+			"-object", "iothread,id=io", "-drive", "if=none,id=disk,format=raw,file=" + diskFile,
+			"-device", "virtio-blk-" + suffix + ",drive=disk,iothread=io",
+		},
+		"fs": {
+			"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
+			"-chardev", "socket,id=share,path=" + shareSock, "-device", "vhost-user-fs-" + suffix + ",chardev=share,tag=bench",
+		},
+		"vsock":   {"-device", "vhost-vsock-" + suffix + ",guest-cid=3"},
+		"console": {"-device", "virtio-serial-" + suffix, "-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"},
+	}
+}
+
+// devicesOf are the peers of one VMM.
+func devicesOf(p bootPeer, options map[string][]string, global ...string) (all []devicePeer) {
+	for _, device := range []string{"blk", "fs", "vsock", "console"} {
+		d := devicePeer{bootPeer: p, device: device, extra: append(options[device], global...)}
+		if device == "fs" && p.name != warderName {
+			d.helper = virtiofsd()
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// virtiofsd is the daemon in Rust if this machine has it, else the one in C
+// that came with QEMU before 8.
+func virtiofsd() []string {
+	const rust, c = "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"
+	if _, err := os.Stat(rust); err == nil {
+		return []string{rust, "--socket-path=" + shareSock, "--shared-dir=" + shareDir, "--sandbox=none"}
+	}
+	return []string{c, "--socket-path=" + shareSock, "-o", "source=" + shareDir, "-o", "sandbox=chroot"}
+}
