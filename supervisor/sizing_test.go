@@ -73,9 +73,9 @@ func TestSizing(t *testing.T) {
 func TestWatchdogEndsAHungGuest(t *testing.T) {
 	testkvm.Need(t)
 	t.Parallel()
-	vm := start(t, Spec{Name: "hung", Memory: 192 << 20, Cmdline: "panic=0", Watchdog: vmm.WatchdogKill, WatchdogTimeout: 6 * time.Second})
+	vm := start(t, Spec{Name: "hung", Memory: 192 << 20, Cmdline: "panic=0", Watchdog: vmm.WatchdogKill, WatchdogTimeout: 12 * time.Second})
 	// Longer than the timeout, with a guest that is well.
-	output(t, vm, "sleep 9")
+	output(t, vm, "sleep 15")
 	_, err := vm.Run(t.Context(), proto.Command{Args: []string{"sh", "-c", "echo c >/proc/sysrq-trigger"}}, control.Stdio{})
 	if e := vm.Machine().Wait(); e.Reason != vmm.Hung {
 		t.Errorf("ended by %v", e)

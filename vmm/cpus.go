@@ -17,10 +17,17 @@ func (c Config) checkBootCPUs() error {
 
 // cmdline is the kernel's command line with what the machine adds to it.
 func (c Config) cmdline() string {
-	if c.BootCPUs == 0 || c.BootCPUs == c.CPUs {
-		return c.Cmdline
+	line := c.Cmdline
+	if c.BootCPUs != 0 && c.BootCPUs != c.CPUs {
+		line += fmt.Sprintf(" maxcpus=%d", c.BootCPUs)
 	}
-	return fmt.Sprintf("%s maxcpus=%d", c.Cmdline, c.BootCPUs)
+	if c.MemoryMax > c.Memory {
+		// As much of what is plugged as the rest can bear is for what can be
+		// moved, so that it can be unplugged again
+		// (Documentation/admin-guide/mm/memory-hotplug.rst).
+		line += " memory_hotplug.online_policy=auto-movable"
+	}
+	return line
 }
 
 // CPUTime is how long each vCPU's thread has been running on the host, in the

@@ -58,6 +58,14 @@ var (
 
 	codeSpin = []byte{0xeb, 0xfe}
 
+	// Starts the watchdog with a count of 10, and forgets it.
+	codeWatchdog = []byte{
+		0xbb, 0x00, 0x00, 0x11, 0xd0, // mov $0xd0110000, %ebx
+		0xc7, 0x03, 0x0a, 0x00, 0x00, 0x00, // movl $10, (%rbx)
+		0xc7, 0x43, 0x08, 0x03, 0x00, 0x00, 0x00, // movl $3, 8(%rbx)
+		0xeb, 0xfe, // jmp .
+	}
+
 	// A store to 4 GiB, where memory may be plugged, through a large page that
 	// it maps there first; then power off.
 	codeUnplugged = append([]byte{

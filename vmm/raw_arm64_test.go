@@ -51,6 +51,16 @@ var (
 
 	codeSpin = a64(spin)
 
+	// Starts the watchdog with a count of 10, and forgets it.
+	codeWatchdog = a64(
+		0xd2a1_2042, // mov x2, #0x9020000
+		0x5280_0140, // mov w0, #10
+		0xb900_0040, // str w0, [x2]
+		0x5280_0060, // mov w0, #3
+		0xb900_0840, // str w0, [x2, #8]
+		spin,
+	)
+
 	// A store to 2 GiB, where memory may be plugged; then power off.
 	codeUnplugged = a64(
 		0xd2b0_0002, // mov x2, #0x80000000
