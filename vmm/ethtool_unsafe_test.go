@@ -1,6 +1,8 @@
 package vmm_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -10,21 +12,23 @@ import (
 
 // Commands of SIOCETHTOOL, linux/ethtool.h.
 const (
-	ethtoolSetRxCsum   = 0x15
 	ethtoolSetTxCsum   = 0x17
+	ethtoolStrings     = 0x1b
 	ethtoolSetTSO      = 0x1f
-	ethtoolSetGSO      = 0x24
-	ethtoolSetFlags    = 0x26
-	ethtoolSetGRO      = 0x2c
+	ethtoolSetFeatures = 0x3b
 	ethtoolSetChannels = 0x3d
+
+	featureNames = 4 // ETH_SS_FEATURES
+	nameSize     = 32
 )
 
-// ethtool gives the interface a command of struct ethtool_value, or of
-// ethtool_channels, whose last words are zero but for the number of combined ones.
-func ethtool(g *testguest.Guest, name string, command, value uint32) {
-	arg := [9]uint32{command, value}
-	if command == ethtoolSetChannels {
-		arg = [9]uint32{command, 8: value}
+// ethtool gives the interface a command with what follows it, and returns both as the
+// kernel leaves them.
+func ethtool(g *testguest.Guest, name string, command uint32, words ...uint32) []byte {
+	arg := make([]byte, 16<<10) // more than any answer
+	binary.NativeEndian.PutUint32(arg, command)
+	for i, w := range words {
+		binary.NativeEndian.PutUint32(arg[4+4*i:], w)
 	}
 	var ifr struct {
 		name [unix.IFNAMSIZ]byte
@@ -32,8 +36,8 @@ func ethtool(g *testguest.Guest, name string, command, value uint32) {
 		_    [16]byte
 	}
 	copy(ifr.name[:], name)
-	// SAFETY: arg outlives the call and is as long as the longer of the structs.
-	ifr.data = unsafe.Pointer(&arg)
+	// SAFETY: arg outlives the call and is on the heap, for its size.
+	ifr.data = unsafe.Pointer(unsafe.SliceData(arg))
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	g.Check(err)
 	defer unix.Close(fd)
@@ -42,4 +46,27 @@ func ethtool(g *testguest.Guest, name string, command, value uint32) {
 	if errno != 0 {
 		g.Fatal("ethtool command ", command, ": ", errno)
 	}
+	return arg
+}
+
+// setFeature switches a feature of the interface, by ethtool's name for it.
+func setFeature(g *testguest.Guest, name, feature string, on bool) {
+	answer := ethtool(g, name, ethtoolStrings, featureNames)
+	n := binary.NativeEndian.Uint32(answer[8:])
+	for i := range n {
+		s := answer[12+nameSize*i:][:nameSize]
+		if string(bytes.TrimRight(s, "\x00")) != feature {
+			continue
+		}
+		blocks := (n + 31) / 32
+		words := make([]uint32, 1+2*blocks) // then, for 32 features each, which to change, and how
+		words[0] = blocks
+		words[1+i/32*2] = 1 << (i % 32)
+		if on {
+			words[2+i/32*2] = 1 << (i % 32)
+		}
+		ethtool(g, name, ethtoolSetFeatures, words...)
+		return
+	}
+	g.Fatal("no feature ", feature, " in this kernel")
 }
