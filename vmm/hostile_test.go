@@ -57,7 +57,7 @@ func (chatter) Read(p []byte) (int, error) { return copy(p, "blah "), nil }
 
 // attack has one hostile guest run for a while, or until it has ended itself, and
 // says what it did.
-func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.Stats {
+func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) (s vmm.Stats, second bool) {
 	t.Helper()
 	dir := t.TempDir()
 	disk, share := filepath.Join(dir, "disk"), filepath.Join(dir, "share")
@@ -70,7 +70,7 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 	random := rand.New(rand.NewPCG(seed, 0))
 	port, _ := net.Wire()
 	cfg := vmm.Config{
-		Log:   slog.New(log),
+		CPUs: min(2, runtime.NumCPU()), Log: slog.New(log),
 		Disks: []vmm.Disk{{Path: disk}}, Shares: []vmm.Share{{Tag: "share", Dir: share}},
 		Nets: []vmm.Net{{Port: port}}, VsockCID: attackCID,
 		Serial:  vmm.Stream{In: chatter{}, Out: io.Discard},
@@ -83,6 +83,7 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 			t.Fatal(err)
 		}
 	}
+	put(secondCode, secondAt)
 	put(newScript(random, devices), attackScript)
 	for i := range devices {
 		put(buffers(random), arena(i)+arenaBuffers)
@@ -92,6 +93,8 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 		t.Fatal(err)
 	}
 	defer l.Close()
+	var exits [2]atomic.Uint64
+	m.Observe(func(e vmm.ExitEvent) { exits[e.VCPU].Add(1) })
 	if err := m.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,11 +121,11 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 	if e := m.Wait(); e.Reason == vmm.Failed {
 		t.Errorf("seed %#x: a guest made the host's side fail: %v\n%v", seed, e, e.Report)
 	}
-	stats := m.Stats()
+	s = m.Stats()
 	if err := m.Close(); err != nil {
 		t.Errorf("seed %#x: close: %v", seed, err)
 	}
-	return stats
+	return s, exits[1].Load() > 0
 }
 
 // attackAll has one hostile guest after the other for as long as it is told, and
@@ -156,10 +159,12 @@ func attackAll(t *testing.T) {
 		}
 		return true
 	}
-	guests := 0
+	guests, seconds := 0, runtime.NumCPU() == 1
 	for begin := time.Now(); guests < 2 || time.Since(begin) < d || !reached() && guests < maxAttackers; guests++ {
 		t.Run("attacker", func(t *testing.T) {
-			for _, dev := range attack(t, seed+uint64(guests), min(d, attackerFor), log).Devices {
+			s, second := attack(t, seed+uint64(guests), min(d, attackerFor), log)
+			seconds = seconds || second
+			for _, dev := range s.Devices {
 				chains[dev.Name] += dev.Chains
 				resets[dev.Name] += dev.Resets
 				failures[dev.Name] += dev.Failures
@@ -170,8 +175,8 @@ func attackAll(t *testing.T) {
 		peak = max(peak, mem.HeapInuse)
 	}
 	t.Logf("%d guests; answered %v, resets %v, failures %v; heap %d MiB at most", guests, chains, resets, failures, peak>>20)
-	if !reached() {
-		t.Error("some device was not reached")
+	if !reached() || !seconds {
+		t.Errorf("some device was not reached, or a second vCPU: %v", seconds)
 	}
 	if peak > maxHeap {
 		t.Errorf("the host's heap had %d MiB", peak>>20)

@@ -283,8 +283,8 @@ var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
 // guestFacing are the directories whose every package takes what a guest gives,
 // but for those of notGuestFacing.
 var (
-	guestFacing    = []string{"devices/serial", "devices/rtc", "devices/power", "devices/virtio", "vmm/pagetable", "vmm/disasm", "guestinit/proto"}
-	notGuestFacing = []string{"devices/virtio", "devices/virtio/virtqtest"}
+	guestFacing    = []string{"devices", "vmm/pagetable", "vmm/disasm", "guestinit/proto"}
+	notGuestFacing = []string{"devices/bus", "devices/eventfd", "devices/guestmem", "devices/irq", "devices/virtio", "devices/virtio/virtqtest"}
 )
 
 func mustFuzz(dir string) bool {
