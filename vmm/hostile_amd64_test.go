@@ -97,8 +97,8 @@ func (s *script) platform(random *rand.Rand) {
 		s.add(ports[random.IntN(len(ports))], random.Uint32(), out)
 	case 1:
 		s.add(ports[random.IntN(len(ports))], 0, in)
-	case 2: // the event device, the interrupt controllers, what is around them
-		base := []uint64{0xd010_0000, 0xfec0_0000, 0xfee0_0000, 0xfeff_c000, 0xc000_0000}[random.IntN(5)]
+	case 2: // the event device, the watchdog, the interrupt controllers, what is around them
+		base := []uint64{0xd010_0000, 0xd011_0000, 0xfec0_0000, 0xfee0_0000, 0xfeff_c000, 0xc000_0000}[random.IntN(6)]
 		s.add(base+uint64(random.IntN(0x400))&^3, random.Uint32(), width(random))
 	}
 }

@@ -67,7 +67,7 @@ func attacker(n uint32) []byte {
 
 // platform does something to what is no virtio device.
 func (s *script) platform(random *rand.Rand) {
-	// The GIC, the UART, the clock, the GPIO with the power key, what is around them.
-	base := []uint64{0x0800_0000, 0x0801_0000, 0x080a_0000, 0x0900_0000, 0x0901_0000, 0x0903_0000, 0x1000_0000}[random.IntN(7)]
+	// The GIC, the UART, the clock, the watchdog, the GPIO with the power key, what is around them.
+	base := []uint64{0x0800_0000, 0x0801_0000, 0x080a_0000, 0x0900_0000, 0x0901_0000, 0x0902_0000, 0x0903_0000, 0x1000_0000}[random.IntN(8)]
 	s.add(base+uint64(random.IntN(0x1000))&^3, random.Uint32(), width(random))
 }

@@ -20,6 +20,7 @@ import (
 	"warder/internal/testguest"
 	"warder/internal/testleak"
 	"warder/vmm"
+	"warder/vmm/hostinfo"
 )
 
 // Variables by which a run of hostile guests is made longer, or repeated: a
@@ -70,9 +71,9 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) (s vmm
 	random := rand.New(rand.NewPCG(seed, 0))
 	port, _ := net.Wire()
 	cfg := vmm.Config{
-		CPUs: min(2, runtime.NumCPU()), Log: slog.New(log),
+		CPUs: min(2, runtime.NumCPU()), Log: slog.New(log), MemoryMax: 2 * attackMemory, Watchdog: vmm.WatchdogLog,
 		Disks: []vmm.Disk{{Path: disk}}, Shares: []vmm.Share{{Tag: "share", Dir: share}},
-		Nets: []vmm.Net{{Port: port}}, VsockCID: attackCID,
+		Nets: []vmm.Net{{Port: port}}, VsockCID: attackCID, Ports: []vmm.Port{{Name: "data"}},
 		Serial:  vmm.Stream{In: chatter{}, Out: io.Discard},
 		Console: vmm.Stream{In: chatter{}, Out: io.Discard},
 	}
@@ -109,7 +110,7 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) (s vmm
 			// What the host does to devices meanwhile.
 			m.ConsoleSize(uint16(random.IntN(200)), uint16(random.IntN(60)))
 			if m.Pause() == nil && m.Resume() == nil { // all of it fails at the end
-				_ = m.SetMemory(random.Uint64N(attackMemory))
+				_ = m.SetMemory(random.Uint64N(2 * attackMemory))
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 			if c, err := m.Vsock().Dial(ctx, random.Uint32N(8)); err == nil {
@@ -159,11 +160,13 @@ func attackAll(t *testing.T) {
 		}
 		return true
 	}
-	guests, seconds := 0, runtime.NumCPU() == 1
+	// A KVM that emulates may not know how to start a second vCPU.
+	woken := runtime.NumCPU() == 1 || hostinfo.KVMClass("").Class != hostinfo.Hardware
+	guests := 0
 	for begin := time.Now(); guests < 2 || time.Since(begin) < d || !reached() && guests < maxAttackers; guests++ {
 		t.Run("attacker", func(t *testing.T) {
 			s, second := attack(t, seed+uint64(guests), min(d, attackerFor), log)
-			seconds = seconds || second
+			woken = woken || second
 			for _, dev := range s.Devices {
 				chains[dev.Name] += dev.Chains
 				resets[dev.Name] += dev.Resets
@@ -175,8 +178,11 @@ func attackAll(t *testing.T) {
 		peak = max(peak, mem.HeapInuse)
 	}
 	t.Logf("%d guests; answered %v, resets %v, failures %v; heap %d MiB at most", guests, chains, resets, failures, peak>>20)
-	if !reached() || !seconds {
-		t.Errorf("some device was not reached, or a second vCPU: %v", seconds)
+	if !reached() {
+		t.Error("some device was not reached")
+	}
+	if !woken {
+		t.Error("no second vCPU took part")
 	}
 	if peak > maxHeap {
 		t.Errorf("the host's heap had %d MiB", peak>>20)
