@@ -100,7 +100,7 @@ func (c *Config) check() error {
 	if c.Hostname == "" {
 		c.Hostname = "warder"
 	}
-	return nil
+	return checkBinary(c.Warder, c.Arch)
 }
 
 // writePlain writes kernel, initial RAM disk and command line.

@@ -2,6 +2,7 @@ package boardimage
 
 import (
 	"bytes"
+	"debug/elf"
 	"debug/pe"
 	"encoding/binary"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"warder/boot/kernelpkg"
+	"warder/internal/testkernel"
 )
 
 // sample is the configuration of an image whose parts are a few bytes each.
@@ -44,10 +46,20 @@ func sample(t *testing.T, arch string, layout Layout) Config {
 	}
 	file("digest/kernel.json", "{}")
 	return Config{
-		Arch: arch, Layout: layout, Warder: file("warder", "warder's binary"), Host: host, Guest: guest,
+		Arch: arch, Layout: layout, Warder: file("warder", program(arch)), Host: host, Guest: guest,
 		HostConfig: []byte("vms: []\n"), Cmdline: "quiet", Built: time.Unix(1e9, 0), Stub: file("stub", string(stub())),
 		Firmware: filepath.Dir(file("firmware/start4.elf", "firmware")),
 	}
+}
+
+// program is a static program, or with more program headers any other.
+func program(arch string, headers ...elf.Prog64) string {
+	const ehdr, phdr = 64, 56
+	return string(testkernel.Concat(elf.Header64{
+		Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1},
+		Type:  uint16(elf.ET_EXEC), Machine: uint16(machines[arch]), Version: 1,
+		Phoff: ehdr, Ehsize: ehdr, Phentsize: phdr, Phnum: uint16(len(headers)),
+	}, headers))
 }
 
 // unpack reads an initial RAM disk: contents, or the targets of links.
@@ -107,7 +119,7 @@ func TestPlain(t *testing.T) {
 	packed := read(t, dir, "initrd.img")
 	files := unpack(t, packed)
 	for name, want := range map[string]string{
-		"init": "warder's binary", "bin/warder": "/init", "lib/modules/000-b.ko": "module b", "lib/modules/001-a.ko": "module a",
+		"init": program("arm64"), "bin/warder": "/init", "lib/modules/000-b.ko": "module b", "lib/modules/001-a.ko": "module a",
 		"etc/warder/host.yaml":                              "vms: []\n",
 		"var/cache/warder/kernels/arm64/digest/vmlinux":     "the guests' kernel",
 		"var/cache/warder/kernels/arm64/digest/vmlinuz":     "vmlinux",
@@ -172,6 +184,8 @@ func TestRefuses(t *testing.T) {
 		"no kernel":             func(c *Config) { c.Host = nil },
 		"kernel of another":     func(c *Config) { c.Guest.Arch = "amd64" },
 		"unknown layout":        func(c *Config) { c.Layout = "floppy" },
+		"binary of another":     func(c *Config) { c.Warder = written(t, program("amd64")) },
+		"binary with libraries": func(c *Config) { c.Warder = written(t, program("arm64", elf.Prog64{Type: uint32(elf.PT_INTERP)})) },
 		"no such binary":        func(c *Config) { c.Warder = "/nonexistent" },
 		"stub that is no stub":  func(c *Config) { c.Layout, c.Stub = EFI, c.Warder },
 		"stub that is not here": func(c *Config) { c.Layout, c.Stub = EFI, "" },
@@ -182,6 +196,15 @@ func TestRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+func written(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // stub is a PE program of one section, with room for five more.
