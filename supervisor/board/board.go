@@ -109,14 +109,26 @@ func (m *machine) mountMedium(label string) {
 	m.config = path
 }
 
-// loadModules loads modules in order. That there is no device for one is as
-// expected: an image is for more than one machine.
+// loadModules loads modules in order.
 func (m *machine) loadModules(paths []string) {
 	for _, p := range paths {
-		err := system.LoadModules([]string{p})
-		if err != nil && !isNoDevice(err) {
-			m.note("kernel", err)
-		}
+		m.note(p, loadModule(p))
+	}
+}
+
+// loadModule loads a module. That the machine has nothing for it is as expected:
+// an image is for more than one machine, and has KVM for each make of CPU.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	switch err := unix.FinitModule(int(f.Fd()), "", 0); err {
+	case unix.EEXIST, unix.ENODEV, unix.EOPNOTSUPP:
+		return nil
+	default:
+		return err
 	}
 }
 

@@ -121,5 +121,3 @@ func reap(pid int) (string, error) {
 		return "", nil
 	}
 }
-
-func isNoDevice(err error) bool { return errors.Is(err, unix.ENODEV) }
