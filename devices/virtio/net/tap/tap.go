@@ -299,9 +299,13 @@ func parse(f *net.Frame, b []byte) error {
 // what is too much.
 func (t *TAP) deliver(ctx context.Context, f *net.Frame, r net.Receiver) {
 	queue := r.Queue(f)
-	for part := 0; ; {
+	waited := false
+	for part := 0; ; waited = true {
 		var err error
 		if part, err = r.Deliver(queue, f, part); err != net.ErrFull {
+			if waited {
+				t.Ready(queue) // other readers may wait for the same room
+			}
 			return
 		}
 		select {

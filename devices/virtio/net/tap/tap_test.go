@@ -148,19 +148,49 @@ func TestBothWays(t *testing.T) {
 			}
 			// Its driver goes while a frame waits for room.
 			g.mu.Lock()
-			g.full = 1
+			g.full = 10
 			g.mu.Unlock()
 			if _, err := unix.Write(k.fd, frame(60)); err != nil {
 				t.Fatal(err)
 			}
 			<-g.refuse
 			tap.Stop()
+			for len(g.refuse) > 0 {
+				<-g.refuse
+			}
 		}
 		if tap.Dropped() != 0 {
 			t.Errorf("%d frames were dropped", tap.Dropped())
 		}
 		tap.Close()
 		tap.queues = nil
+	}
+}
+
+// TestReadersShareRoom has several readers wait for room in one receive queue. The guest
+// says once that there is some.
+func TestReadersShareRoom(t *testing.T) {
+	const readers = 4
+	tap := &TAP{}
+	for i := range tap.ready {
+		tap.ready[i] = make(chan struct{}, 1)
+	}
+	g := &guest{full: readers, got: make(chan struct{}, readers), refuse: make(chan struct{}, readers)}
+	var all sync.WaitGroup
+	for range readers {
+		all.Go(func() {
+			var f net.Frame
+			f.Fill(frame(60))
+			tap.deliver(t.Context(), &f, g)
+		})
+	}
+	for range readers {
+		<-g.refuse
+	}
+	tap.Ready(1)
+	all.Wait()
+	if len(g.frames) != readers {
+		t.Errorf("%d frames came", len(g.frames))
 	}
 }
 
