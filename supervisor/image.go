@@ -27,6 +27,9 @@ func (s Spec) modules() []string {
 	if len(s.Nets) > 0 {
 		names = append(names, "virtio_net")
 	}
+	if len(s.Pmems) > 0 {
+		names = append(names, "virtio_pmem", "nd_pmem", "erofs")
+	}
 	if s.MemoryMax > s.Memory {
 		names = append(names, "virtio_mem")
 	}

@@ -46,6 +46,7 @@ type Spec struct {
 	Disks  []vmm.Disk // /dev/vda and on
 	Shares []Share
 	Nets   []Net      // eth0 and on
+	Pmems  []vmm.Pmem // /dev/pmem0 and on
 	Ports  []vmm.Port // their names are in the guest's /sys/class/virtio-ports
 
 	// VsockDir is a directory for the Unix sockets that stand for the guest's

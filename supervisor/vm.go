@@ -67,6 +67,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Disks:    spec.Disks,
 		Nets:     spec.nets(),
 		Ports:    spec.Ports,
+		Pmems:    spec.Pmems,
 		VsockCID: firstCID + nextCID.Add(1) - 1,
 		VsockDir: spec.VsockDir,
 		Serial:   vmm.Stream{Out: vm.serial},

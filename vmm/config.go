@@ -33,6 +33,7 @@ type Config struct {
 	Cmdline string
 
 	Disks  []Disk
+	Pmems  []Pmem
 	Shares []Share
 	Nets   []Net
 
@@ -160,6 +161,7 @@ func (c Config) validate() error {
 	}
 	errs = append(errs, c.validateNets()...)
 	errs = append(errs, c.validatePorts()...)
+	errs = append(errs, c.validatePmems()...)
 	if n := c.virtioCount(); n > maxVirtioDevices {
 		bad("%d devices: this machine has room for %d", n, maxVirtioDevices)
 	}
@@ -169,11 +171,11 @@ func (c Config) validate() error {
 	return nil
 }
 
-// virtioCount is how many virtio devices c asks for: the disks, the shares, the
+// virtioCount is how many virtio devices c asks for: the disks, files as memory, the shares, the
 // network interfaces, the entropy device and the balloon that every machine has,
 // vsock, the console, all ports together, memory that can be plugged.
 func (c Config) virtioCount() int {
-	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + 2
+	n := len(c.Disks) + len(c.Shares) + len(c.Nets) + len(c.Pmems) + 2
 	if c.VsockCID != 0 {
 		n++
 	}

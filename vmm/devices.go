@@ -23,15 +23,17 @@ import (
 
 // devices are what is wired to a machine's buses.
 type devices struct {
-	uart    *serial.UART
-	virtio  []*mmio.Transport // by address
-	nets    []*net.Device
-	pins    []*pin
-	disks   []*blk.Device // the first of virtio
-	vsock   *vsock.Device
-	console *console.Device
-	ports   *console.Multiport
-	balloon *balloon.Device
+	uart   *serial.UART
+	virtio []*mmio.Transport // by address
+	nets   []*net.Device
+	pins   []*pin
+	disks  []*blk.Device // the first of virtio
+
+	pmemSlots int // memory slots that files take
+	vsock     *vsock.Device
+	console   *console.Device
+	ports     *console.Multiport
+	balloon   *balloon.Device
 	watchdogState
 	hotplug *mem.Device // nil without memory that can be plugged
 
@@ -94,7 +96,10 @@ func (m *Machine) createDevices() error {
 			return err
 		}
 	}
-	return m.addPorts()
+	if err := m.addPorts(); err != nil {
+		return err
+	}
+	return m.addPmems()
 }
 
 // addVirtio gives dev the next virtio slot: registers, an interrupt through an

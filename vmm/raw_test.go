@@ -24,11 +24,7 @@ func raw(t *testing.T, code []byte) *vmm.Machine {
 func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
 	t.Helper()
 	testkvm.Open(t)
-	cfg.Kernel = filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(cfg.Kernel, rawKernel(code), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cfg.Name, cfg.Memory = t.Name(), 64<<20
+	cfg.Name, cfg.Memory, cfg.Kernel = t.Name(), 64<<20, rawKernelFile(t, code)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -42,6 +38,16 @@ func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
 		}
 	})
 	return m
+}
+
+// rawKernelFile is the path of a kernel that is a few instructions.
+func rawKernelFile(t testing.TB, code []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kernel")
+	if err := os.WriteFile(path, rawKernel(code), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // ended starts m and waits for its end.

@@ -58,7 +58,7 @@ type Module struct {
 var (
 	Guest = []string{
 		"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "virtio_net", "virtio_balloon",
-		"virtio_mem", "wdat_wdt", "sp805_wdt", "evdev", "button", "overlay", "erofs",
+		"virtio_mem", "wdat_wdt", "sp805_wdt", "virtio_pmem", "nd_pmem", "evdev", "button", "overlay", "erofs",
 	}
 	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun"}
 )

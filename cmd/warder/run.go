@@ -75,6 +75,7 @@ command line runs on an emulated machine, with copies of the files it names.`,
 	flags.StringArrayVar(&f.disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")
 	flags.StringArrayVar(&f.nets, "net", nil, "network interface, "+netSyntax+"; may be repeated")
+	flags.StringArrayVar(&f.pmems, "pmem", nil, "file that the guest has as memory, /dev/pmem0 and on, PATH[:rw]; may be repeated")
 	flags.StringArrayVar(&f.ports, "port", nil, "connect a port of the guest to a Unix socket, NAME=unix:PATH; may be repeated")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment of the command, NAME=VALUE, or NAME to pass it on; may be repeated")
 	flags.StringVarP(&f.dir, "workdir", "w", "", "working directory of the command")

@@ -26,6 +26,7 @@ type runFlags struct {
 	disks    []string
 	shares   []string
 	nets     []string
+	pmems    []string
 	ports    []string
 	env      []string
 	dir      string
@@ -120,6 +121,19 @@ func parseDisk(s string) (vmm.Disk, error) {
 	return d, err
 }
 
+// parsePmem parses PATH[:rw].
+func parsePmem(s string) (vmm.Pmem, error) {
+	path, writable := strings.CutSuffix(s, ":rw")
+	if !writable {
+		path = strings.TrimSuffix(path, ":ro")
+	}
+	if path == "" {
+		return vmm.Pmem{}, fmt.Errorf("--pmem %s: give PATH or PATH:rw", s)
+	}
+	path, err := filepath.Abs(path)
+	return vmm.Pmem{Path: path, Writable: writable}, err
+}
+
 // parsePort parses NAME=unix:PATH.
 func parsePort(s string) (vmm.Port, error) {
 	name, socket, _ := strings.Cut(s, "=")
@@ -160,6 +174,13 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 	}
 	if spec.Nets, err = parseNets(f.nets); err != nil {
 		return spec, err
+	}
+	for _, s := range f.pmems {
+		p, err := parsePmem(s)
+		if err != nil {
+			return spec, err
+		}
+		spec.Pmems = append(spec.Pmems, p)
 	}
 	for _, s := range f.ports {
 		p, err := parsePort(s)
@@ -236,6 +257,14 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		}
 		add("disk", d.Path+mode)
 		files = append(files, d.Path)
+	}
+	for _, p := range spec.Pmems {
+		mode := ":ro"
+		if p.Writable {
+			mode = ":rw"
+		}
+		add("pmem", p.Path+mode)
+		files = append(files, p.Path)
 	}
 	for _, s := range spec.Shares {
 		mode := ":rw"

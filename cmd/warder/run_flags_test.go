@@ -77,6 +77,17 @@ func TestParseShareAndDisk(t *testing.T) {
 	}
 }
 
+func TestParsePmem(t *testing.T) {
+	for in, want := range map[string]vmm.Pmem{"/a": {Path: "/a"}, "/a:ro": {Path: "/a"}, "/a:rw": {Path: "/a", Writable: true}} {
+		if got, err := parsePmem(in); err != nil || got != want {
+			t.Errorf("%s: %+v, error %v", in, got, err)
+		}
+	}
+	if got, err := parsePmem(":rw"); err == nil {
+		t.Errorf("no path: %+v", got)
+	}
+}
+
 func TestParsePort(t *testing.T) {
 	if got, err := parsePort("org.x=unix:/run/a=b"); err != nil || got != (vmm.Port{Name: "org.x", Socket: "/run/a=b"}) {
 		t.Errorf("%+v, error %v", got, err)

@@ -44,6 +44,8 @@ type Memory struct {
 	regions []Region // by base, without overlap
 	fd      int
 	keeping keeping
+
+	attached []attachment
 }
 
 // Allocate makes memory with these ranges in one anonymous file, one after the
@@ -164,6 +166,9 @@ func (m *Memory) Check(a Addr, n uint64) error {
 // ReadAt fills p from address a, whole or not at all.
 func (m *Memory) ReadAt(p []byte, a Addr) error {
 	b, err := m.Slice(a, uint64(len(p)))
+	if err != nil && m.attached != nil {
+		return m.readAttached(p, a)
+	}
 	if err != nil {
 		return err
 	}
