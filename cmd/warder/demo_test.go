@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	"warder/internal/testkvm"
 	"warder/secmon/event"
+	"warder/secmon/event/store"
 )
 
 // TestAttackOfThreeVMs performs the demonstration's attack in full, then with
@@ -20,7 +22,7 @@ func TestAttackOfThreeVMs(t *testing.T) {
 	dir := t.TempDir()
 	var printed bytes.Buffer
 	out := &printer{w: &printed, json: true, verbose: true}
-	h, err := startHost(t.Context(), hostConfig{VMs: demoConfig(dir), shipped: demoRules}, out)
+	h, err := startHost(t.Context(), hostConfig{VMs: demoConfig(dir), shipped: demoRules, Store: filepath.Join(dir, "events")}, out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,5 +109,19 @@ func TestAttackOfThreeVMs(t *testing.T) {
 	}
 	if read != 1 {
 		t.Errorf("%d alerts printed", read)
+	}
+	// So does what was kept.
+	kept := 0
+	for e, err := range store.Read(filepath.Join(dir, "events"), store.Query{Kinds: []event.Kind{event.Alert}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept++
+		if d := cmp.Diff(alerts[0], e); d != "" {
+			t.Errorf("alert as kept (-want +got):\n%s", d)
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d alerts kept", kept)
 	}
 }

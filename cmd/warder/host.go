@@ -24,6 +24,7 @@ type hostFlags struct {
 	config  string
 	kernel  string
 	rules   string
+	store   string
 	output  string
 	verbose bool
 	demo    bool
@@ -43,6 +44,7 @@ command runs until warder is told to stop.
 
     kernel: /path/of/a/guest/kernel     # or tuned, debian; default: tuned if there is one
     rules: /directory/of/rules          # default: those that come with warder
+    store: /directory/for/events        # default: none; warder events shows it
     vms:
       - name: builder
         cpus: 1
@@ -69,6 +71,7 @@ put an attack together.`,
 	flags.StringVarP(&f.config, "config", "f", "", "the VMs to run")
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp+", in place of the configuration's")
 	flags.StringVar(&f.rules, "rules", "", "directory of rules, in place of the configuration's")
+	flags.StringVar(&f.store, "store", "", "directory to keep all events in, in place of the configuration's")
 	flags.StringVarP(&f.output, "output", "o", "text", "text, or json: one event a line")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print every event, not only those on shares")
 	flags.BoolVar(&f.demo, "demo", false, "run the demonstration")

@@ -17,6 +17,7 @@ import (
 type hostConfig struct {
 	Kernel kernelName `yaml:"kernel"`
 	Rules  string     `yaml:"rules"`
+	Store  string     `yaml:"store"`
 	VMs    []hostVM   `yaml:"vms"`
 
 	shipped string // a file of the shipped rules to use alone
@@ -74,6 +75,15 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 		cfg.Rules, err = filepath.Abs(f.rules)
 	case cfg.Rules != "":
 		cfg.Rules, err = absolute(base, cfg.Rules)
+	}
+	if err != nil {
+		return cfg, err
+	}
+	switch {
+	case f.store != "":
+		cfg.Store, err = filepath.Abs(f.store)
+	case cfg.Store != "":
+		cfg.Store, err = absolute(base, cfg.Store)
 	}
 	return cfg, err
 }

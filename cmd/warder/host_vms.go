@@ -18,6 +18,7 @@ type host struct {
 	watch *watch.Watch
 	vms   map[string]*supervisor.ServiceVM
 
+	kept    *keeper
 	reading context.CancelFunc // ends the readers of the watch's queues
 	readers sync.WaitGroup
 }
@@ -42,7 +43,11 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{watch: w, vms: make(map[string]*supervisor.ServiceVM)}
+	kept, err := keepEvents(cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{watch: w, kept: kept, vms: make(map[string]*supervisor.ServiceVM)}
 	h.read(out)
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
@@ -101,6 +106,7 @@ func (h *host) read(out *printer) {
 			if err != nil {
 				return
 			}
+			h.kept.add(&e)
 			out.event(e)
 		}
 	})
@@ -114,6 +120,7 @@ func (h *host) read(out *printer) {
 			soon, cancel := context.WithTimeout(ctx, alertDelay)
 			h.watch.Events.Drained(soon)
 			cancel()
+			h.kept.add(&e)
 			out.alert(e)
 		}
 	})
@@ -153,4 +160,5 @@ func (h *host) drain() {
 	h.watch.Alerts.Drained(ctx)
 	h.reading()
 	h.readers.Wait()
+	h.kept.close()
 }

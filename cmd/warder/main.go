@@ -40,6 +40,7 @@ func root() *cobra.Command {
 		bootCommand(),
 		hostCommand(),
 		patternsCommand(),
+		eventsCommand(),
 		kernelCommand(),
 		imageCommand(),
 		doctorCommand(),

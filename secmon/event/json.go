@@ -103,9 +103,13 @@ type ecsParent struct {
 }
 
 type ecsUser struct {
-	ID        string   `json:"id"`
-	Name      string   `json:"name,omitempty"`
-	Effective *ecsUser `json:"effective,omitempty"`
+	ID        string     `json:"id"`
+	Name      string     `json:"name,omitempty"`
+	Effective *ecsUserID `json:"effective,omitempty"`
+}
+
+type ecsUserID struct {
+	ID string `json:"id"`
 }
 
 type ecsFile struct {
@@ -234,7 +238,7 @@ func (l *line) addProcess(p *Process) {
 		Thread: ecsThread{p.TID},
 		Parent: ecsParent{p.Parent, p.ParentExe, splitArgs(p.ParentArgs), CommandLine(p.ParentArgs)},
 	}
-	l.User = &ecsUser{ID: id(p.UID), Name: p.User, Effective: &ecsUser{ID: id(p.EUID)}}
+	l.User = &ecsUser{ID: id(p.UID), Name: p.User, Effective: &ecsUserID{id(p.EUID)}}
 	if p.LoggedIn {
 		l.Warder.Login = &p.Login
 	}
