@@ -13,8 +13,8 @@ package mem
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"warder/devices/guestmem"
@@ -158,8 +158,8 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 // virtio_mem_resp.
 func (d *Device) serve(c *virtq.Chain) ([]byte, error) {
 	var b [requestSize]byte
-	if _, err := c.Reader.Read(b[:]); err != nil {
-		return nil, errors.Join(virtq.ErrMalformed, err)
+	if _, err := io.ReadFull(c.Reader, b[:]); err != nil {
+		return nil, fmt.Errorf("%w: request of less than %d bytes", virtq.ErrMalformed, requestSize)
 	}
 	var result response
 	var state uint16

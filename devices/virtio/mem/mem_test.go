@@ -228,3 +228,19 @@ func FuzzDevice(f *testing.F) {
 		}
 	})
 }
+
+// TestShortRequest sends a request that plugs, were what is missing of it zeros.
+func TestShortRequest(t *testing.T) {
+	dev, _ := newDevice(t)
+	d := virtqtest.NewDriver(t, dev)
+	for _, n := range []int{0, 8, 23} {
+		d.Start(0)
+		dev.Request(size)
+		d.Rings[0].Add(virtqtest.Buffer{Data: request(plug, base, 1)[:n]}, virtqtest.Buffer{Room: 16})
+		d.Kick(0)
+		d.NeedsReset()
+		if s := dev.State(); s.Plugged != 0 {
+			t.Errorf("%d bytes of a request had %d bytes plugged", n, s.Plugged)
+		}
+	}
+}
