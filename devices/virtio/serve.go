@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
+
+	"warder/devices/virtio/virtq"
 )
 
 // Serve runs the loops of a device's Run, each in a goroutine of its own, and returns
@@ -30,4 +33,34 @@ func Serve(ctx context.Context, loops ...func(context.Context) error) error {
 	}
 	work.Wait()
 	return context.Cause(inner)
+}
+
+// Workers are loops that serve the chains of q, so many at a time. Each worker is
+// what newWorker returns, called for one chain after the other.
+func Workers(q *virtq.Queue, n int, newWorker func() func(context.Context, *virtq.Chain) error) []func(context.Context) error {
+	chains := make(chan *virtq.Chain)
+	take := func(ctx context.Context) error {
+		defer close(chains)
+		for {
+			c, err := q.Next(ctx)
+			if err != nil {
+				return err
+			}
+			select {
+			case chains <- c:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	work := func(ctx context.Context) error {
+		serve := newWorker()
+		for c := range chains {
+			if err := serve(ctx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return append(slices.Repeat([]func(context.Context) error{work}, n), take)
 }

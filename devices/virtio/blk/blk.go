@@ -116,36 +116,10 @@ func (d *Device) Run(ctx context.Context, features uint64, queues []*virtq.Queue
 	var loops []func(context.Context) error
 	for _, q := range queues {
 		if q != nil {
-			loops = append(loops, d.loops(q, max(inFlight/len(queues), 1))...)
+			serve := func(ctx context.Context, c *virtq.Chain) error { return d.serve(ctx, q, c) }
+			loops = append(loops, virtio.Workers(q, max(inFlight/len(queues), 1),
+				func() func(context.Context, *virtq.Chain) error { return serve })...)
 		}
 	}
 	return virtio.Serve(ctx, loops...)
-}
-
-// loops serve the requests of one queue, as many at a time as there are workers.
-func (d *Device) loops(q *virtq.Queue, workers int) []func(context.Context) error {
-	requests := make(chan *virtq.Chain)
-	work := func(ctx context.Context) error {
-		for c := range requests {
-			if err := d.serve(ctx, q, c); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	hand := func(ctx context.Context) error {
-		defer close(requests)
-		for {
-			c, err := q.Next(ctx)
-			if err != nil {
-				return err
-			}
-			select {
-			case requests <- c:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-	}
-	return append(slices.Repeat([]func(context.Context) error{work}, workers), hand)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -145,31 +144,10 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 
 // queueLoops serve the requests of one queue, as many at a time as there are workers.
 func (s *session) queueLoops(q *virtq.Queue, workers int) []func(context.Context) error {
-	requests := make(chan *virtq.Chain)
-	hand := func(ctx context.Context) error {
-		defer close(requests)
-		for {
-			request, err := q.Next(ctx)
-			if err != nil {
-				return err
-			}
-			select {
-			case requests <- request:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-	}
-	work := func(context.Context) error {
+	return virtio.Workers(q, workers, func() func(context.Context, *virtq.Chain) error {
 		c := new(call)
-		for request := range requests {
-			if err := s.serveChain(c, q, request); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return append(slices.Repeat([]func(context.Context) error{work}, workers), hand)
+		return func(_ context.Context, request *virtq.Chain) error { return s.serveChain(c, q, request) }
+	})
 }
 
 // serveChain answers one request. The header of the reply has a place of its own,
