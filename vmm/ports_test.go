@@ -77,6 +77,9 @@ func TestLinuxUsesPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := c.SetDeadline(time.Now().Add(3 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "hello host\n" {
 		t.Errorf("the host got %q (%v)", line, err)
 	}
