@@ -137,7 +137,8 @@ func TestDialSaysWhatTheGuestDidNotDo(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "did not take the request") {
 			t.Errorf("request not taken: %v", err)
 		}
-		p.expect() // a guest that never saw the request hears nothing
+		p.expect()   // a guest that never saw the request hears nothing
+		<-p.d.output // the signal for that request
 
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
