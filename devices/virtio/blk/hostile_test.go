@@ -12,7 +12,7 @@ import (
 func TestHostile(t *testing.T) {
 	virtqtest.Hostile(t, virtqtest.Subject{
 		New: func(testing.TB, *guestmem.Memory) virtio.Device {
-			return blk.New(blk.Config{Disk: memory(make([]byte, 64<<10)), Log: quiet})
+			return blk.New(blk.Config{Disk: droppable{make(memory, 64<<10), false}, Queues: 2, Log: quiet})
 		},
 		Works: func(t testing.TB, d *virtqtest.Driver) {
 			if s, _, n := request(d, in, 127, nil, 512); s != ok || n != 513 {
