@@ -56,14 +56,14 @@ func TestNet(t *testing.T) {
 	hostAddress(t, tapName, "10.9.0.1")
 
 	for script, want := range map[string]string{
-		"cat /sys/class/net/eth0/address":                                                         mac.String(),
-		"cat /sys/class/net/eth0/mtu":                                                             "1400",
-		"cat /sys/class/net/eth0/operstate":                                                       "up",
-		"cat /etc/resolv.conf":                                                                    "nameserver 10.9.0.1",
-		"grep -c 'fd090000000000000000000000000002' /proc/net/if_inet6":                           "1",
-		"grep -c '^eth0.00000000.0100090A' /proc/net/route":                                       "1",
-		"grep -c '^0\\{32\\} 00 .* fd090000000000000000000000000001 .*eth0' /proc/net/ipv6_route": "1",
-		"ping -c 1 10.9.0.1 >/dev/null && echo answers":                                           "answers",
+		"cat /sys/class/net/eth0/address":                               mac.String(),
+		"cat /sys/class/net/eth0/mtu":                                   "1400",
+		"cat /sys/class/net/eth0/operstate":                             "up",
+		"cat /etc/resolv.conf":                                          "nameserver 10.9.0.1",
+		"grep -c 'fd090000000000000000000000000002' /proc/net/if_inet6": "1",
+		"grep -c '^eth0.00000000.0100090A' /proc/net/route":             "1",
+		"grep -c '^00000000000000000000000000000000 00 .* fd090000000000000000000000000001 .*eth0' /proc/net/ipv6_route": "1",
+		"ping -c 1 10.9.0.1 >/dev/null && echo answers":                                                                  "answers",
 	} {
 		if got := output(t, vm, script); got != want {
 			t.Errorf("%s: %q, want %q", script, got, want)

@@ -25,7 +25,7 @@ type Receiver interface {
 	Queue(f *Frame) int
 	// Deliver copies f, from its part next on, to the guest. What remains to be
 	// done of it is done if this guest does not take it as it is. f stays the
-	// caller's.
+	// caller's. Its Offload has to fit it, as SetHeader sees to.
 	//
 	// A part next of 0 is the whole. When it fails with ErrFull, some of the frame
 	// may have been delivered, and the rest begins with the part next that it
