@@ -18,6 +18,15 @@ type Config struct {
 	// BootCPUs is how many of them a Linux guest takes on line when it boots; the
 	// others are for when it is told to. Default: all.
 	BootCPUs int
+	// CPUWeight is how much CPU time the vCPUs get together when there is not
+	// enough for all, in proportion to other machines with a weight: 1 to 10000,
+	// where 100 is usual. Their threads then run in a cgroup of their own, and New
+	// fails with a *cgroup.UnavailableError where that cannot be. Default: 0, each
+	// thread counts as one of the process's.
+	CPUWeight int
+	// CPUMax is how much CPU time the vCPUs get together at most, in CPUs, as in
+	// 0.5. Default: 0, no bound.
+	CPUMax float64
 	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
 	// At least 32 MiB.
 	Memory uint64
@@ -125,6 +134,7 @@ func (c Config) validate() error {
 	case c.CPUs > maxCPUs:
 		bad("%d CPUs: give 1 to %d, what this machine has room for", c.CPUs, maxCPUs)
 	}
+	errs = append(errs, c.validateCPULimits()...)
 	switch {
 	case c.Memory < minMemory || c.Memory > maxMemory:
 		bad("%d MiB of memory: give %d MiB to %d GiB", c.Memory/mib, minMemory/mib, maxMemory/gib)

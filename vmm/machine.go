@@ -11,6 +11,7 @@ import (
 	"warder/devices/bus"
 	"warder/devices/guestmem"
 	"warder/kvm"
+	"warder/vmm/cgroup"
 )
 
 // A Machine is a virtual machine. Its methods may be called from any
@@ -25,6 +26,8 @@ type Machine struct {
 	patches *guestmem.Kept // pages that WriteVirtual wrote to
 	slots   []slot
 	vcpus   []*VCPU
+	group   *cgroup.Group // of the vCPUs' threads, nil for none
+	pacing  sync.WaitGroup
 	mmio    bus.Bus
 	arch    archMachine
 	devices
@@ -66,7 +69,7 @@ func New(cfg Config) (_ *Machine, err error) {
 			err = errors.Join(fmt.Errorf("vmm: %s: %w", cfg.Name, err), m.release())
 		}
 	}()
-	for _, step := range []func() error{m.openKVM, m.createMemory, m.createVCPUs, m.createDevices, m.loadKernel} {
+	for _, step := range []func() error{m.openKVM, m.createMemory, m.createGroup, m.createVCPUs, m.createDevices, m.loadKernel} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -133,6 +136,9 @@ func (m *Machine) Start() error {
 	for _, v := range m.vcpus {
 		go v.loop()
 	}
+	if m.cfg.CPUMax != 0 {
+		m.pacing.Go(m.pace)
+	}
 	return nil
 }
 
@@ -167,6 +173,7 @@ func (m *Machine) reap() {
 			v.kick()
 			<-v.done
 		}
+		m.pacing.Wait()
 		m.stopDevices()
 	}
 	m.log.Info("machine ended", "reason", m.exit.Reason, "err", m.exit.Err)

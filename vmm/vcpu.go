@@ -53,6 +53,11 @@ func (v *VCPU) ID() int { return v.id }
 func (v *VCPU) loop() {
 	defer close(v.done)
 	runtime.LockOSThread()
+	if err := v.enterGroup(); err != nil {
+		v.m.end(Exit{Reason: Failed, Err: err})
+		return
+	}
+	defer v.leaveGroup()
 	v.setThread(unix.Gettid(), false)
 	defer v.setThread(0, true)
 	for {

@@ -1,10 +1,13 @@
 package hostinfo
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"warder/vmm/cgroup"
 )
 
 // leastMemory is what the smallest machine takes.
@@ -61,14 +64,13 @@ func (r *Report) landlockItem() Item {
 
 func (r *Report) cgroupItem() Item {
 	i := Item{
-		Group: GroupHost, Name: "cgroup v2", Present: r.Cgroup.Path != "" && r.Cgroup.Delegated, Since: "4.5",
-		Value: strings.Join(r.Cgroup.Controllers, " "), Use: "limits of memory and CPU on service VMs",
+		Group: GroupHost, Name: "cgroup v2", Since: "4.14",
+		Value: strings.Join(r.Cgroup.Controllers, " "), Use: "shares and bounds of CPU time for each VM",
 	}
-	switch {
-	case r.Cgroup.Path == "":
-		i.Todo = "mount it: mount -t cgroup2 none /sys/fs/cgroup (systemd: systemd.unified_cgroup_hierarchy=1 on the kernel's command line)"
-	case !r.Cgroup.Delegated:
-		i.Todo = "run as root, or in a delegated group: systemd-run --user --scope -p Delegate=yes warder ..."
+	err := r.Cgroup.Check()
+	i.Present = err == nil
+	if e, ok := errors.AsType[*cgroup.UnavailableError](err); ok {
+		i.Value, i.Todo = e.Reason, e.Todo
 	}
 	return i
 }

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warder/kvm"
+	"warder/vmm/cgroup"
 )
 
 func TestParseMeminfo(t *testing.T) {
@@ -26,43 +25,6 @@ func TestParseMeminfo(t *testing.T) {
 		if d := cmp.Diff(want, parseMeminfo(in)); d != "" {
 			t.Errorf("%q (-want +got):\n%s", in, d)
 		}
-	}
-}
-
-func TestParseSelfCgroup(t *testing.T) {
-	for in, want := range map[string]string{
-		"0::/user.slice/session-1.scope\n":       "/user.slice/session-1.scope",
-		"12:pids:/x\n1:name=systemd:/y\n0::/z\n": "/z",
-		"1:name=systemd:/y\n":                    "",
-		"":                                       "",
-	} {
-		if got, _ := parseSelfCgroup(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestCgroupAt(t *testing.T) {
-	dir := t.TempDir()
-	if d := cmp.Diff(Cgroup{}, cgroupAt(dir)); d != "" {
-		t.Errorf("a directory that is no group:\n%s", d)
-	}
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("cgroup.controllers", "cpu memory pids\n")
-	write("cgroup.procs", "")
-	want := Cgroup{Path: dir, Controllers: []string{"cpu", "memory", "pids"}}
-	if d := cmp.Diff(want, cgroupAt(dir)); d != "" {
-		t.Errorf("not delegated (-want +got):\n%s", d)
-	}
-	write("cgroup.subtree_control", "")
-	want.Delegated = true
-	if d := cmp.Diff(want, cgroupAt(dir)); d != "" {
-		t.Errorf("delegated (-want +got):\n%s", d)
 	}
 }
 
@@ -169,7 +131,7 @@ func TestHostItems(t *testing.T) {
 	}
 	good := Report{
 		Arch: "amd64", Kernel: "6.12.1", Memory: Memory{4 << 30, 2 << 30}, KVM: KVM{Class: Hardware}, Landlock: 4,
-		Cgroup: Cgroup{Path: "/x", Delegated: true}, Userfaultfd: Userfaultfd{true, true, true},
+		Cgroup: cgroup.Place{Dir: "/x", Controllers: []string{"cpu"}, Delegated: true}, Userfaultfd: Userfaultfd{true, true, true},
 	}
 	for _, i := range good.hostItems() {
 		if !i.Present || i.Todo != "" {
@@ -183,8 +145,9 @@ func TestHostItems(t *testing.T) {
 		{"memory", "256 MiB", func(r *Report) { r.Memory.Available = 100 << 20 }},
 		{"KVM", "--lab", func(r *Report) { r.KVM = KVM{Class: None, Todo: lab} }},
 		{"Landlock", "lsm=", func(r *Report) { r.Landlock = 0 }},
-		{"cgroup v2", "mount", func(r *Report) { r.Cgroup = Cgroup{} }},
+		{"cgroup v2", "mount", func(r *Report) { r.Cgroup = cgroup.Place{} }},
 		{"cgroup v2", "systemd-run", func(r *Report) { r.Cgroup.Delegated = false }},
+		{"cgroup v2", "--cgroup", func(r *Report) { r.Cgroup.Controllers = []string{"memory", "pids"} }},
 		{"userfaultfd", "sysctl", func(r *Report) { r.Userfaultfd = Userfaultfd{} }},
 		{"userfaultfd", "5.19", func(r *Report) { r.Userfaultfd.Shared, r.Kernel = false, "5.10.0" }},
 		{"userfaultfd", "6.10", func(r *Report) { r.Userfaultfd.Shared, r.Kernel, r.Arch = false, "6.1.0", "arm64" }},

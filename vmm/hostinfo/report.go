@@ -4,6 +4,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"warder/vmm/cgroup"
 )
 
 // Report is what Probe found.
@@ -13,12 +15,13 @@ type Report struct {
 	CPUs   int    `json:"cpus"`   // that this process may use
 	// Hypervisor is whose guest this machine itself is, "" where there is no
 	// sign of one.
-	Hypervisor  string      `json:"hypervisor,omitempty"`
-	KVM         KVM         `json:"kvm"`
-	Memory      Memory      `json:"memory"`
-	Landlock    int         `json:"landlock_abi"` // version of the ABI; 0 is none
-	Cgroup      Cgroup      `json:"cgroup"`
-	Userfaultfd Userfaultfd `json:"userfaultfd"`
+	Hypervisor string `json:"hypervisor,omitempty"`
+	KVM        KVM    `json:"kvm"`
+	Memory     Memory `json:"memory"`
+	Landlock   int    `json:"landlock_abi"` // version of the ABI; 0 is none
+	// Cgroup is this process's place in the cgroup v2 tree.
+	Cgroup      cgroup.Place `json:"cgroup"`
+	Userfaultfd Userfaultfd  `json:"userfaultfd"`
 	// Items is all of it in a form to show, in groups.
 	Items []Item `json:"items"`
 	// Ready says whether a machine will run: each required item is there.
@@ -57,7 +60,7 @@ func Probe(path string) Report {
 		KVM:         KVMClass(path),
 		Memory:      memory(),
 		Landlock:    landlockABI(),
-		Cgroup:      cgroup(),
+		Cgroup:      cgroup.Find(),
 		Userfaultfd: userfaultfd(),
 	}
 	r.Items = append(r.hostItems(), kvmItems(r.KVM.Path, r.Kernel)...)

@@ -1,0 +1,139 @@
+package vmm_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"warder/internal/testkvm"
+	"warder/vmm"
+	"warder/vmm/cgroup"
+)
+
+// A counter is a machine whose guest does nothing but count.
+type counter struct {
+	*vmm.Machine
+	t *testing.T
+}
+
+func count(t *testing.T, name string, weight int, most float64) counter {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kernel")
+	if err := os.WriteFile(path, rawKernel(codeCount), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmm.New(vmm.Config{
+		Name: name, Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler), CPUWeight: weight, CPUMax: most,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return counter{m, t}
+}
+
+func (c counter) value() uint64 {
+	var b [8]byte
+	if err := c.Memory().ReadAt(b[:], counterAddr); err != nil {
+		c.t.Fatal(err)
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func total(cs []counter) (n uint64) {
+	for _, c := range cs {
+		n += c.value()
+	}
+	return n
+}
+
+// share has two crowds count until they have counted far enough together, and
+// gives how much the first did for each count of the second.
+func share(a, b []counter) float64 {
+	const enough = 200e6
+	for _, c := range append(append([]counter(nil), a...), b...) {
+		for c.value() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	a0, b0 := total(a), total(b)
+	for total(a)-a0+total(b)-b0 < enough {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return float64(total(a)-a0) / float64(total(b)-b0)
+}
+
+// needGroups makes sure that there is a host on which machines can have groups.
+func needGroups(t *testing.T) {
+	t.Helper()
+	testkvm.Need(t)
+	if err := cgroup.Find().Check(); err != nil {
+		testkvm.Missing(t, err.Error())
+	}
+}
+
+// TestCPUWeight has two machines on each CPU, of which one counts four times as
+// much.
+func TestCPUWeight(t *testing.T) {
+	needGroups(t)
+	var heavy, light []counter
+	for range runtime.NumCPU() {
+		heavy = append(heavy, count(t, "heavy", 400, 0))
+		light = append(light, count(t, "light", 100, 0))
+	}
+	if got := share(heavy, light); got < 2 || got > 8 {
+		t.Errorf("the heavy machines did %.2f times as much, want 4", got)
+	}
+}
+
+func TestCPUMax(t *testing.T) {
+	testkvm.Need(t)
+	bound, free := count(t, "bound", 0, 0.2), count(t, "free", 0, 0)
+	if got := share([]counter{bound}, []counter{free}); got < 0.05 || got > 0.45 {
+		t.Errorf("the bound machine did %.2f times as much, want 0.2", got)
+	}
+}
+
+// TestGroupsEnd holds that a machine's group is there as long as it is.
+func TestGroupsEnd(t *testing.T) {
+	needGroups(t)
+	groups := func() int {
+		found, err := filepath.Glob(filepath.Join(cgroup.Find().Dir, "warder-grouped-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	c := count(t, "grouped", 50, 0)
+	if n := groups(); n != 1 {
+		t.Errorf("%d groups while it runs", n)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := groups(); n != 0 {
+		t.Errorf("%d groups when it is closed", n)
+	}
+}
+
+func TestCPULimitsAreChecked(t *testing.T) {
+	for _, cfg := range []vmm.Config{{CPUWeight: 10001}, {CPUMax: -1}, {CPUMax: 0.001}, {CPUMax: math.NaN()}} {
+		cfg.Kernel = "none"
+		if _, err := vmm.New(cfg); err == nil || errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
