@@ -22,6 +22,9 @@ type Spec struct {
 	Name   string
 	CPUs   int    // vmm's default when 0
 	Memory uint64 // bytes; vmm's default when 0
+	// CPUWeight and CPUMax are its part of the CPU time, see vmm.Config.
+	CPUWeight int
+	CPUMax    float64
 
 	// BootCPUs is how many of the CPUs are on line at first; 0 for all. See
 	// [ServiceVM.SetCPUs].

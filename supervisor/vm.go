@@ -57,10 +57,12 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	}
 	vm := &ServiceVM{name: spec.Name, shares: make(map[string]string), serial: &tail{next: spec.Console}}
 	cfg := vmm.Config{
-		Name:     spec.Name,
-		CPUs:     spec.CPUs,
-		Memory:   spec.Memory,
-		BootCPUs: spec.BootCPUs, MemoryMax: spec.MemoryMax, Watchdog: spec.Watchdog,
+		Name:      spec.Name,
+		CPUs:      spec.CPUs,
+		Memory:    spec.Memory,
+		CPUWeight: spec.CPUWeight,
+		CPUMax:    spec.CPUMax,
+		BootCPUs:  spec.BootCPUs, MemoryMax: spec.MemoryMax, Watchdog: spec.Watchdog,
 		Kernel:   img.kernel,
 		Initrd:   img.initrd,
 		Cmdline:  img.cmdline,

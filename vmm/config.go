@@ -92,8 +92,9 @@ type Stream struct {
 }
 
 const (
-	minMemory     = 32 * mib
-	defaultMemory = 256 * mib
+	minMemory = 32 * mib
+	// DefaultMemory is the default of Config.Memory.
+	DefaultMemory = 256 * mib
 	// maxMemory keeps guest-physical addresses inside the 40 bits that every
 	// arm64 host with KVM has.
 	maxMemory = 512 * gib
@@ -112,7 +113,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.CPUs = 1
 	}
 	if c.Memory == 0 {
-		c.Memory = defaultMemory
+		c.Memory = DefaultMemory
 	}
 	if c.MemoryMax == 0 {
 		c.MemoryMax = c.Memory

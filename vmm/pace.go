@@ -1,10 +1,6 @@
 package vmm
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 // pacePeriod is in how long a machine gets its CPUMax once, as cpu.max has it.
 const pacePeriod = 100 * time.Millisecond
@@ -66,27 +62,10 @@ func (m *Machine) pace() {
 	}
 }
 
-// vcpuTime is the CPU time that the vCPUs' threads have used, in the guest and
-// for it. It grows as long as all of them run.
+// vcpuTime is the CPU time that all vCPUs' threads have used.
 func (m *Machine) vcpuTime() (total time.Duration) {
-	for _, v := range m.vcpus {
-		total += v.cpuTime()
+	for _, t := range m.CPUTime() {
+		total += t
 	}
 	return total
-}
-
-func (v *VCPU) cpuTime() time.Duration {
-	v.thread.Lock()
-	defer v.thread.Unlock()
-	if v.thread.id == 0 {
-		return 0
-	}
-	// The clock of a thread, as pthread_getcpuclockid(3) makes its id
-	// (include/linux/posix-timers_types.h).
-	const perThread, scheduled = 4, 2
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^v.thread.id<<3|perThread|scheduled), &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
 }

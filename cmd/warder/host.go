@@ -29,6 +29,7 @@ type hostFlags struct {
 	verbose bool
 	demo    bool
 	lab     string
+	cgroup  string
 }
 
 func hostCommand() *cobra.Command {
@@ -75,6 +76,7 @@ put an attack together.`,
 	flags.StringVarP(&f.output, "output", "o", "text", "text, or json: one event a line")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print every event, not only those on shares")
 	flags.BoolVar(&f.demo, "demo", false, "run the demonstration")
+	flags.StringVar(&f.cgroup, "cgroup", "", "move warder into this cgroup first, in place of the configuration's")
 	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
 	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })

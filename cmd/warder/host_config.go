@@ -19,6 +19,10 @@ type hostConfig struct {
 	Rules  string     `yaml:"rules"`
 	Store  string     `yaml:"store"`
 	VMs    []hostVM   `yaml:"vms"`
+	// Cgroup is the group that warder moves into. Overcommit lets VMs start that
+	// may use more memory together than there is.
+	Cgroup     string `yaml:"cgroup"`
+	Overcommit bool   `yaml:"overcommit"`
 
 	shipped string // a file of the shipped rules to use alone
 }
@@ -40,6 +44,9 @@ type hostVM struct {
 	Shares   []string `yaml:"shares"`
 	Nets     []string `yaml:"nets"` // as --net of warder run
 	Command  []string `yaml:"command"`
+
+	CPUWeight int     `yaml:"cpu_weight"`
+	CPUMax    float64 `yaml:"cpu_max"`
 
 	memory memory
 	shares []supervisor.Share
@@ -84,6 +91,9 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 		cfg.Store, err = filepath.Abs(f.store)
 	case cfg.Store != "":
 		cfg.Store, err = absolute(base, cfg.Store)
+	}
+	if f.cgroup != "" {
+		cfg.Cgroup = f.cgroup
 	}
 	return cfg, err
 }
@@ -149,6 +159,9 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string) {
 	}
 	if f.demo {
 		args = append(args, "--demo")
+	}
+	if f.cgroup != "" {
+		args = append(args, "--cgroup="+f.cgroup)
 	}
 	add := func(name, path string) {
 		if path != "" {

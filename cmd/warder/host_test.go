@@ -27,11 +27,15 @@ func TestHostConfig(t *testing.T) {
 	}
 	got, err := load(`
 kernel: vmlinux
+cgroup: /sys/fs/cgroup/warder
+overcommit: true
 vms:
   - name: a
     cpus: 2
     memory: 512M:1G
     watchdog: kill
+    cpu_weight: 400
+    cpu_max: 1.5
     shares: ["common:/mnt/share:ro"]
     command: [sh, -c, "echo hi"]
   - name: b
@@ -40,10 +44,11 @@ vms:
 		t.Fatal(err)
 	}
 	want := hostConfig{
+		Cgroup: "/sys/fs/cgroup/warder", Overcommit: true,
 		Kernel: kernelName(filepath.Join(dir, "vmlinux")),
 		VMs: []hostVM{
 			{
-				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", Command: []string{"sh", "-c", "echo hi"},
+				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", CPUWeight: 400, CPUMax: 1.5, Command: []string{"sh", "-c", "echo hi"},
 				Shares: []string{"common:/mnt/share:ro"},
 				shares: []supervisor.Share{{Host: filepath.Join(dir, "common"), Guest: "/mnt/share", ReadOnly: true}},
 			},

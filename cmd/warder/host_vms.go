@@ -39,6 +39,9 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.shareOut(newLineLog(os.Stderr)); err != nil {
+		return nil, err
+	}
 	w, err := watch.New(rules)
 	if err != nil {
 		return nil, err
@@ -80,6 +83,7 @@ func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time
 	spec := supervisor.Spec{
 		Name: v.Name, CPUs: v.CPUs, Kernel: kernel, Shares: v.shares, Nets: v.nets,
 		Memory: uint64(v.memory.start), MemoryMax: uint64(v.memory.most), Watchdog: vmm.WatchdogAction(v.Watchdog),
+		CPUWeight: v.CPUWeight, CPUMax: v.CPUMax,
 		BootTimeout: patience, Log: newLineLog(os.Stderr),
 	}
 	vm, err := supervisor.StartVM(ctx, spec)

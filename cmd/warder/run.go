@@ -69,6 +69,9 @@ command line runs on an emulated machine, with copies of the files it names.`,
 	flags.StringVar(&f.name, "name", "vm", "name of the VM, its hostname too")
 	flags.IntVar(&f.cpus, "cpus", 0, "virtual CPUs (default 1)")
 	flags.VarP(&f.memory, "memory", "m", "memory, as in 512M or 2G, or 256M:2G to start with less; a plain number is MiB (default 256M)")
+	flags.IntVar(&f.cpuWeight, "cpu-weight", 0, "part of the CPU time beside other VMs, 1 to 10000 (default that of a thread)")
+	flags.Float64Var(&f.cpuMax, "cpu-max", 0, "CPU time at most, in CPUs, as in 0.5 (default no bound)")
+	flags.StringVar(&f.cgroup, "cgroup", "", "move warder into this cgroup first, a directory below /sys/fs/cgroup")
 	flags.StringVar(&f.watchdog, "watchdog", "", "when the guest's PID 1 stands still: log, pause, reset or kill (default nothing)")
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp)
 	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
@@ -126,6 +129,9 @@ func run(ctx context.Context, f runFlags) error {
 		return exitStatus(statusFailed)
 	}
 	if spec.Kernel, err = kernelName(spec.Kernel).path(); err != nil {
+		return failed(err)
+	}
+	if err := joinCgroup(f.cgroup); err != nil {
 		return failed(err)
 	}
 	spec.Log = newLineLog(os.Stderr)

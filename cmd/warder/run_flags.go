@@ -37,6 +37,10 @@ type runFlags struct {
 	stdin    bool
 	lab      string
 	args     []string
+
+	cpuWeight int
+	cpuMax    float64
+	cgroup    string
 }
 
 // A size is a number of bytes on the command line: 512M, 2G, a plain number
@@ -153,7 +157,7 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
 		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory.start), MemoryMax: uint64(f.memory.most),
 		Watchdog: vmm.WatchdogAction(f.watchdog),
-		Initrd:   f.initrd,
+		Initrd:   f.initrd, CPUWeight: f.cpuWeight, CPUMax: f.cpuMax,
 	}
 	kernel, err := kernelName(f.kernel).absolute(".")
 	if err != nil {
@@ -233,6 +237,15 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	add := func(name, value string) { args = append(args, "--"+name+"="+value) }
 	if f.cpus != 0 {
 		add("cpus", strconv.Itoa(f.cpus))
+	}
+	if f.cpuWeight != 0 {
+		add("cpu-weight", strconv.Itoa(f.cpuWeight))
+	}
+	if f.cpuMax != 0 {
+		add("cpu-max", strconv.FormatFloat(f.cpuMax, 'g', -1, 64))
+	}
+	if f.cgroup != "" {
+		add("cgroup", f.cgroup)
 	}
 	if f.memory.start != 0 {
 		add("memory", f.memory.String())

@@ -111,7 +111,7 @@ func TestInLab(t *testing.T) {
 	t.Setenv("PASSED", "on")
 	t.Setenv("TERM", "vt100")
 	f := runFlags{
-		name: "n", cpus: 2, memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
+		name: "n", cpus: 2, cpuWeight: 50, cpuMax: 0.25, cgroup: "/sys/fs/cgroup/g", memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
 		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"}, nets: []string{"tap:t0,mtu=9000"},
 		env: []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
 		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
@@ -135,7 +135,7 @@ func TestInLab(t *testing.T) {
 		t.Errorf("command (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]string{
-		"name": "n", "cpus": "2", "memory": "256M:512M", "watchdog": "kill", "kernel": wantFiles[0], "initrd": wantFiles[1],
+		"name": "n", "cpus": "2", "cpu-weight": "50", "cpu-max": "0.25", "cgroup": "/sys/fs/cgroup/g", "memory": "256M:512M", "watchdog": "kill", "kernel": wantFiles[0], "initrd": wantFiles[1],
 		"disk":  "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
 		"net":   `["tap:t0,mtu=9000"]`,
 		"share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",

@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +81,39 @@ func TestFileName(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
+}
+
+func TestMemoryLeft(t *testing.T) {
+	top := t.TempDir()
+	slice := filepath.Join(top, "slice")
+	scope := filepath.Join(slice, "scope")
+	if err := os.MkdirAll(scope, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(what string, want uint64) {
+		t.Helper()
+		if got := memoryLeft(scope, top); got != want {
+			t.Errorf("%s: %d left, want %d", what, got, want)
+		}
+	}
+	set := func(dir, most, current, memoryStat string) {
+		t.Helper()
+		for file, text := range map[string]string{"memory.max": most, "memory.current": current, "memory.stat": memoryStat} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	set(top, "1", "1", "") // the root itself is no bound
+	expect("no controller", math.MaxUint64)
+	set(scope, "max", "700", "anon 500\nfile 200\nshmem 100")
+	expect("no bound", math.MaxUint64)
+	set(slice, "1000", "800", "anon 500\nfile 300\nshmem 100")
+	expect("a bound above", 400)
+	set(scope, "750", "700", "anon 500\nfile 200\nshmem 100")
+	expect("a lower one", 150)
+	set(scope, "300", "700", "anon 700")
+	expect("beyond the bound", 0)
 }
 
 func TestUnavailable(t *testing.T) {

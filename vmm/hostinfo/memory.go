@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"warder/vmm/cgroup"
 )
 
 // Memory is the host's main memory, in bytes.
@@ -13,12 +15,16 @@ type Memory struct {
 	Available uint64 `json:"available"` // "for starting new applications, without swapping"
 }
 
-func memory() Memory {
+// ReadMemory looks at the host's memory, of which a cgroup may leave this process
+// less.
+func ReadMemory() Memory {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return Memory{}
 	}
-	return parseMeminfo(string(b))
+	m := parseMeminfo(string(b))
+	m.Available = min(m.Available, cgroup.Find().MemoryLeft())
+	return m
 }
 
 // parseMeminfo reads /proc/meminfo, whose numbers are KiB.

@@ -58,7 +58,7 @@ func Probe(path string) Report {
 		CPUs:        runtime.NumCPU(),
 		Hypervisor:  hypervisor(),
 		KVM:         KVMClass(path),
-		Memory:      memory(),
+		Memory:      ReadMemory(),
 		Landlock:    landlockABI(),
 		Cgroup:      cgroup.Find(),
 		Userfaultfd: userfaultfd(),
