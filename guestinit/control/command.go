@@ -179,10 +179,13 @@ func (p *Process) supervise(streams map[proto.Role]net.Conn, stdio Stdio) {
 		}
 	}
 
+	copied := make(chan struct{})
+	go func() {
+		outputs.Wait()
+		close(copied)
+	}()
 	select {
 	case p.status = <-p.exited:
-		outputs.Wait()
-		p.err = copyErr
 	case <-p.guest.Done():
 		// The notice may have come before the connection's end.
 		select {
@@ -190,11 +193,18 @@ func (p *Process) supervise(streams map[proto.Role]net.Conn, stdio Stdio) {
 		default:
 			p.err = ErrGone
 		}
+	}
+	select {
+	case <-copied:
+	case <-p.guest.Done():
 		for _, c := range streams {
 			// What has arrived is still read, what has not never comes.
 			c.SetReadDeadline(time.Now().Add(time.Second))
 		}
-		outputs.Wait()
+		<-copied
+	}
+	if p.err == nil {
+		p.err = copyErr
 	}
 	if c := streams[proto.Stdin]; c != nil {
 		c.Close()

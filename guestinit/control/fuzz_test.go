@@ -3,7 +3,9 @@ package control
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -144,6 +146,45 @@ func TestStrangers(t *testing.T) {
 	case <-g.Done():
 		t.Error("the control connection ended")
 	default:
+	}
+}
+
+// TestGuestKeepsItsStream has a guest say that its command has ended, keep the
+// command's output open, and go.
+func TestGuestKeepsItsStream(t *testing.T) {
+	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	guest, host := net.Pipe()
+	stream, hostsStream := net.Pipe()
+	defer stream.Close()
+	go func() {
+		defer guest.Close()
+		l.conns <- host
+		guest.Write(opening(t))
+		proto.ReadFrame(guest) // the host's hello
+		b, err := proto.ReadFrame(guest)
+		var call struct {
+			ID   uint64      `json:"id"`
+			Body proto.Start `json:"body"`
+		}
+		if err := errors.Join(err, json.Unmarshal(b, &call)); err != nil {
+			t.Error(err)
+			return
+		}
+		l.conns <- hostsStream
+		proto.WritePreamble(stream, proto.Preamble{Role: proto.Stdout, Token: call.Body.Token})
+		guest.Write(frame(t, fmt.Sprintf(`{"id":%d,"body":{"pid":5}}`, call.ID)))
+		stream.Write([]byte("said"))
+		guest.Write(frame(t, fmt.Sprintf(`{"method":"exited","body":{"id":%d,"status":{"code":3}}}`, call.Body.ID)))
+	}()
+	g, err := Accept(t.Context(), l, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	var out bytes.Buffer
+	status, err := g.Run(t.Context(), proto.Command{Args: []string{"x"}}, Stdio{Out: &out})
+	if err != nil || status.Code != 3 || out.String() != "said" {
+		t.Errorf("status %+v, error %v, output %q", status, err, out.String())
 	}
 }
 
