@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"github.com/dustin/go-humanize"
 
@@ -44,13 +46,18 @@ func (c *hostConfig) shareOut(log *slog.Logger) error {
 	return nil
 }
 
-// tryGroup makes a group and takes it away again.
+// tryGroup does once what a VM with a weight does.
 func tryGroup() error {
 	g, err := cgroup.New("probe", usualWeight)
 	if err != nil {
 		return err
 	}
-	return g.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err = g.Enter(); err == nil {
+		err = g.Leave()
+	}
+	return errors.Join(err, g.Close())
 }
 
 // checkMemory refuses VMs that may use more memory together than is available: a
