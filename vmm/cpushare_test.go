@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -60,19 +61,23 @@ func total(cs []counter) (n uint64) {
 	return n
 }
 
+// until waits for counters to have come somewhere.
+func until(t *testing.T, there func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !there(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the guests do not count")
+		}
+	}
+}
+
 // share has two crowds count until they have counted far enough together, and
 // gives how much the first did for each count of the second.
 func share(a, b []counter) float64 {
 	const enough = 200e6
-	for _, c := range append(append([]counter(nil), a...), b...) {
-		for c.value() == 0 {
-			time.Sleep(time.Millisecond)
-		}
-	}
+	until(a[0].t, func() bool { return !slices.ContainsFunc(slices.Concat(a, b), func(c counter) bool { return c.value() == 0 }) })
 	a0, b0 := total(a), total(b)
-	for total(a)-a0+total(b)-b0 < enough {
-		time.Sleep(10 * time.Millisecond)
-	}
+	until(a[0].t, func() bool { return total(a)-a0+total(b)-b0 >= enough })
 	return float64(total(a)-a0) / float64(total(b)-b0)
 }
 
