@@ -81,9 +81,9 @@ func TestBurnerLeavesOthersTheirShare(t *testing.T) {
 	b.Event("burns")
 	var alone, beside uint64
 	const turns, turn = 8, 500 * time.Millisecond
-	// counted is what the others count in a turn, whose length the host's clock
+	// inATurn is what the others count in a turn, whose length the host's clock
 	// tells: both halves of all turns are as long.
-	counted := func() uint64 {
+	inATurn := func() uint64 {
 		before := total(others)
 		time.Sleep(turn)
 		return total(others) - before
@@ -92,11 +92,11 @@ func TestBurnerLeavesOthersTheirShare(t *testing.T) {
 		if err := b.Pause(); err != nil {
 			t.Fatal(err)
 		}
-		alone += counted()
+		alone += inATurn()
 		if err := b.Resume(); err != nil {
 			t.Fatal(err)
 		}
-		beside += counted()
+		beside += inATurn()
 	}
 	stats := b.Stats()
 	t.Logf("the others did %.2f of what they do alone; the burner: %+v", float64(beside)/float64(alone), stats.Devices)

@@ -61,8 +61,8 @@ func total(cs []counter) (n uint64) {
 	return n
 }
 
-// until waits for counters to have come somewhere.
-func until(t *testing.T, there func() bool) {
+// counted waits for counters to have come somewhere.
+func counted(t *testing.T, there func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !there(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -75,11 +75,11 @@ func until(t *testing.T, there func() bool) {
 // gives how much the first did for each count of the second.
 func share(a, b []counter) float64 {
 	const enough = 200e6
-	until(a[0].t, func() bool {
+	counted(a[0].t, func() bool {
 		return !slices.ContainsFunc(slices.Concat(a, b), func(c counter) bool { return c.value() == 0 })
 	})
 	a0, b0 := total(a), total(b)
-	until(a[0].t, func() bool { return total(a)-a0+total(b)-b0 >= enough })
+	counted(a[0].t, func() bool { return total(a)-a0+total(b)-b0 >= enough })
 	return float64(total(a)-a0) / float64(total(b)-b0)
 }
 
