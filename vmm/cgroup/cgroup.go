@@ -4,7 +4,7 @@
 //
 // Threads of one process can be in different groups only in "threaded" ones,
 // which the cpu controller knows and the memory controller does not: memory is
-// always charged to the process. See docs/decisions/0013-limits-of-a-vm.md.
+// always charged to the process. See docs/decisions/0015-limits-of-a-vm.md.
 package cgroup
 
 import (
