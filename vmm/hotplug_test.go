@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,11 +54,19 @@ func TestMemoryMaxIsChecked(t *testing.T) {
 	}
 }
 
+// grown is how much memory the guest is given.
+const grown = 256 * mib
+
 var growsAndShrinks = testguest.Register("grows-and-shrinks", func(g *testguest.Guest) {
 	o := newOrders(g)
-	g.Report("total", meminfo(g, "MemTotal"))
+	total := meminfo(g, "MemTotal")
+	g.Report("total", total)
 	o.wait(g, "use")
-	g.Report("total", meminfo(g, "MemTotal"))
+	// What is plugged is on line a little later.
+	for meminfo(g, "MemTotal") < total+grown-8*mib {
+		time.Sleep(20 * time.Millisecond)
+	}
+	g.Report("grown", nil)
 	b := touch(g, 200*mib)
 	g.Report("used", nil)
 	o.wait(g, "free")
@@ -85,7 +94,7 @@ var growsAndShrinks = testguest.Register("grows-and-shrinks", func(g *testguest.
 // TestMemoryGrowsAndShrinks gives a guest memory while it runs, has it used, and
 // takes it away again.
 func TestMemoryGrowsAndShrinks(t *testing.T) {
-	const start, most = 192 * mib, 448 * mib
+	const start, most = 192 * mib, 192*mib + grown
 	in, keyboard := io.Pipe()
 	r := growsAndShrinks.Start(t, vmm.Config{Memory: start, MemoryMax: most, Serial: vmm.Stream{In: in}})
 	order := func(s string) { io.WriteString(keyboard, s+"\n") }
@@ -104,9 +113,7 @@ func TestMemoryGrowsAndShrinks(t *testing.T) {
 	set(most)
 	until(t, r, "grow", func() bool { return plugged() == most-start })
 	order("use")
-	if total := testguest.Get[uint64](r, "total"); total < before+most-start-8*mib {
-		t.Errorf("the guest sees %d MiB in total, had %d, was given %d more", total/mib, before/mib, (most-start)/mib)
-	}
+	r.Event("grown")
 	r.Event("used")
 	used := r.MemoryStats().Used
 	if used < 200*mib {
@@ -128,8 +135,9 @@ func TestMemoryGrowsAndShrinks(t *testing.T) {
 	set(start + 64*mib)
 	until(t, r, "grow after the driver was reloaded", func() bool { return plugged() == 64*mib })
 	set(start - 16*mib)
+	// Its kernel may have something in a block that it can't move.
 	until(t, r, "shrink below the start", func() bool {
-		return plugged() == 0 && r.MemoryStats().Balloon.Actual == 16*mib
+		return plugged() <= 16*mib && r.MemoryStats().Balloon.Actual == 16*mib
 	})
 	order("end")
 	r.Finish()
