@@ -25,7 +25,8 @@ func patternsCommand() *cobra.Command {
 warder's own. Without --rules these commands are about those that come with
 warder. docs/patterns.md describes them.`,
 	}
-	cmd.AddCommand(patternsListCommand(), patternsShowCommand(), patternsLintCommand(), patternsTestCommand(), patternsExplainCommand())
+	cmd.AddCommand(patternsListCommand(), patternsShowCommand(), patternsLintCommand(), patternsTestCommand(), patternsExplainCommand(),
+		patternsUpdateCommand(), patternsPublishCommand())
 	return cmd
 }
 

@@ -98,3 +98,39 @@ func TestPatterns(t *testing.T) {
 		t.Errorf("error %v, output\n%s", err, out)
 	}
 }
+
+// Somebody publishes rules, somebody else takes them.
+func TestPatternsFeed(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.MkdirAll(in("rules"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"x.yml": someRules, "pack.meta": "name: acme\nversion: '7'\nsource: us\nlicence: MIT\n"} {
+		if err := os.WriteFile(filepath.Join(in("rules"), name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"publish", "--out", in("repository"), "--keys", in("keys"), in("rules")}, "acme 7: 2 files, repository version 1"},
+		{[]string{"update", "--library", in("library"), "--name", "acme", "--url", in("repository"), "--root", in("repository/metadata/1.root.json")}, "acme: acme 7, 3 rules, now in force"},
+		{[]string{"update", "--library", in("library")}, "acme: acme 7, 3 rules, as before"},
+	} {
+		if out, err := patterns(t, c.args...); err != nil || !strings.Contains(out, c.want) {
+			t.Errorf("%v: %v, output %q, want %q", c.args, err, out, c.want)
+		}
+	}
+	for want, args := range map[string][]string{
+		"has no source":         {"update", "--library", in("empty")},
+		"give --out":            {"publish", in("rules")},
+		"a --name, a --url":     {"update", "--library", in("library"), "--name", "x"},
+		"give the directory of": {"update"},
+	} {
+		if _, err := patterns(t, args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want %q", args, err, want)
+		}
+	}
+}

@@ -53,10 +53,22 @@ func ShippedFile(name string) (*Library, error) {
 	return NewLibrary(rules)
 }
 
-// Load reads all .yaml and .yml files of a tree, in the order of their names.
-// One faulty rule fails the whole, as does an id that is there twice: half a
-// library is none. The error is a [*sigma.Error] where a file is at fault.
+// Load reads and compiles the rules of a tree, see [ReadRules].
 func Load(fsys fs.FS, opts sigma.Options) (*Library, error) {
+	rules, err := ReadRules(fsys, opts)
+	if err != nil {
+		return nil, err
+	}
+	return NewLibrary(rules)
+}
+
+// ShippedRules reads the rules that come with warder.
+func ShippedRules() ([]*sigma.Rule, error) { return ReadRules(shipped, sigma.Options{}) }
+
+// ReadRules reads all .yaml and .yml files of a tree, in the order of their
+// names. One faulty rule fails the whole: half a library is none. The error is a
+// [*sigma.Error] where a file is at fault.
+func ReadRules(fsys fs.FS, opts sigma.Options) ([]*sigma.Rule, error) {
 	var rules []*sigma.Rule
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if ext := path.Ext(name); err != nil || d.IsDir() || ext != ".yaml" && ext != ".yml" {
@@ -76,7 +88,7 @@ func Load(fsys fs.FS, opts sigma.Options) (*Library, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	return NewLibrary(rules)
+	return rules, nil
 }
 
 // NewLibrary compiles rules.
