@@ -24,10 +24,11 @@ type descriptor struct {
 // descriptor copies descriptor i of the table at addr, once. i has been checked
 // against the table's size.
 func (q *Queue) descriptor(table guestmem.Addr, i uint16) (descriptor, error) {
-	var b [descSize]byte
-	if err := q.mem.ReadAt(b[:], table+guestmem.Addr(i)*descSize); err != nil {
+	p, err := q.mem.Slice(table+guestmem.Addr(i)*descSize, descSize)
+	if err != nil {
 		return descriptor{}, malformed("descriptor %d is not in RAM", i)
 	}
+	b := [descSize]byte(p) // on the stack, as memory's ReadAt would not have it
 	d := descriptor{
 		addr:  guestmem.Addr(binary.LittleEndian.Uint64(b[0:])),
 		len:   binary.LittleEndian.Uint32(b[8:]),
