@@ -18,7 +18,6 @@ const work = "head -c 8M /dev/zero | shasum >/dev/null & head -c 8M /dev/zero | 
 // TestSizing changes what a VM has while it runs.
 func TestSizing(t *testing.T) {
 	testkvm.Need(t)
-	t.Parallel()
 	const ram, most = 192 << 20, 320 << 20
 	cpus := min(2, runtime.NumCPU())
 	vm := start(t, Spec{Name: "sized", CPUs: cpus, BootCPUs: 1, Memory: ram, MemoryMax: most})
@@ -33,8 +32,13 @@ func TestSizing(t *testing.T) {
 			t.Fatal(vm.Ended())
 		}
 	}
-	if info, err := vm.Info(t.Context()); err != nil || info.MemoryTotal < most-40<<20 {
-		t.Errorf("the guest sees %d bytes (%v), was given %d", info.MemoryTotal, err, most)
+	// What is plugged is on line a little later; the test's own time limit ends this.
+	for total := uint64(0); total < most-40<<20; {
+		info, err := vm.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		total = info.MemoryTotal
 	}
 	if stats, err := vm.Machine().GuestMemory(t.Context()); err != nil || stats.Total == 0 {
 		t.Errorf("the balloon's statistics: %+v, %v", stats, err)
@@ -72,7 +76,6 @@ func TestSizing(t *testing.T) {
 // TestWatchdogEndsAHungGuest has a kernel panic and stand still.
 func TestWatchdogEndsAHungGuest(t *testing.T) {
 	testkvm.Need(t)
-	t.Parallel()
 	vm := start(t, Spec{Name: "hung", Memory: 192 << 20, Cmdline: "panic=0", Watchdog: vmm.WatchdogKill, WatchdogTimeout: 12 * time.Second})
 	// Longer than the timeout, with a guest that is well.
 	output(t, vm, "sleep 15")
