@@ -5,28 +5,14 @@ import "math/rand/v2"
 // attackRAM is where RAM starts.
 const attackRAM = 1 << 30
 
-// secondCode is nothing: the second vCPU starts where the first did.
-const secondAt = attackRAM
-
-var secondCode []byte
-
-// wakeSecond has nothing to do: attacker does it.
-func (*script) wakeSecond() {}
-
-// attacker starts the second vCPU, and carries out the n steps of the script at
-// attackScript, again and again, as that does. An access that the CPU refuses is
-// passed over.
+// attacker carries out the n steps of the script at attackScript, again and again.
+// An access that the CPU refuses is passed over.
 func attacker(n uint32) []byte {
 	const header, vectors, synchronous = 64, 0x800, 0x200
 	code := make([]byte, vectors+synchronous-header)
 	copy(code, a64(
-		0x1000_3e01, // code: adr x1, vectors
-		0xd518_c001, // msr vbar_el1, x1
-		0xd280_0060, // mov x0, #3
-		0xf2b8_8000, // movk x0, #0xc400, lsl #16: CPU_ON
-		0xd280_0021, // mov x1, #1
-		0x10ff_ff62, // adr x2, code
-		hvc,
+		0x1000_3e01,                     // adr x1, vectors
+		0xd518_c001,                     // msr vbar_el1, x1
 		0xd2a0_0001|attackScript>>16<<5, // start: mov x1, #script
 		0x5280_0002|n&0xffff<<5,         // mov w2, #n
 		0x72a0_0002|n>>16<<5,            // movk w2, #n>>16, lsl #16

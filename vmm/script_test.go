@@ -53,7 +53,6 @@ const (
 // newScript thinks up scriptLength steps of what a guest does to its devices.
 func newScript(random *rand.Rand, devices int) []byte {
 	s := &script{devices: devices, index: map[[2]int]uint16{}}
-	s.wakeSecond()
 	for d := range devices {
 		s.comeUp(random, d)
 	}
