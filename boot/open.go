@@ -16,7 +16,17 @@ import (
 //
 // An error about a file that is no kernel says what the file is; it is a
 // NotKernelError when nothing of the file was recognised as one.
-func Open(path, cacheDir string) (*Kernel, error) {
+func Open(path, cacheDir string) (*Kernel, error) { return OpenInto(path, cacheDir, onHeap) }
+
+// A Place gives the n bytes of memory that what belongs at addr is read into;
+// see Segment for what addr is.
+type Place func(addr, n uint64) []byte
+
+func onHeap(_, n uint64) []byte { return make([]byte, n) }
+
+// OpenInto is Open for a kernel whose segments go to where place says, so that a
+// kernel of 50 MB is read into a guest's memory and nowhere else.
+func OpenInto(path, cacheDir string, place Place) (*Kernel, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
@@ -29,7 +39,7 @@ func Open(path, cacheDir string) (*Kernel, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("kernel %s: %w", path, notRegular(st.Mode()))
 	}
-	k, err := parse(f, st.Size(), cache{dir: cacheDir}.store(f, st.Size()))
+	k, err := parse(f, st.Size(), cache{dir: cacheDir}.store(f, st.Size()), place)
 	if err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", path, err)
 	}
@@ -37,7 +47,7 @@ func Open(path, cacheDir string) (*Kernel, error) {
 }
 
 // Parse is Open for a kernel that is size bytes of r, without a cache.
-func Parse(r io.ReaderAt, size int64) (*Kernel, error) { return parse(r, size, inMemory) }
+func Parse(r io.ReaderAt, size int64) (*Kernel, error) { return parse(r, size, inMemory, onHeap) }
 
 // Unwrap writes the kernel in the size bytes of r to w without its compression,
 // in a form that Open takes at once: an ELF vmlinux or an arm64 Image. It
@@ -74,13 +84,13 @@ type memory struct{ *bytes.Reader }
 
 func (memory) Close() error { return nil }
 
-func parse(r io.ReaderAt, size int64, keep store) (*Kernel, error) {
+func parse(r io.ReaderAt, size int64, keep store, place Place) (*Kernel, error) {
 	c, err := look(r, size)
 	if err != nil {
 		return nil, err
 	}
 	if c.format == c.inner && c.method == "" {
-		return parseInner(c.inner, r, size)
+		return parseInner(c.inner, r, size, place)
 	}
 	x, err := keep(func(w io.Writer) error {
 		_, err := c.content.WriteTo(w)
@@ -90,7 +100,7 @@ func parse(r io.ReaderAt, size int64, keep store) (*Kernel, error) {
 		return nil, err
 	}
 	defer x.Close()
-	k, err := parseInner(c.inner, x, x.Size())
+	k, err := parseInner(c.inner, x, x.Size(), place)
 	if err != nil {
 		return nil, fmt.Errorf("%s holds no usable kernel: %w", c.name(), err)
 	}
@@ -106,9 +116,9 @@ func (c *container) name() string {
 	return string(c.format)
 }
 
-func parseInner(f Format, r io.ReaderAt, size int64) (*Kernel, error) {
+func parseInner(f Format, r io.ReaderAt, size int64, place Place) (*Kernel, error) {
 	if f == ELF {
-		f, err := vmlinux.Parse(r, size)
+		f, err := vmlinux.Parse(r, size, vmlinux.Place(place))
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +129,7 @@ func parseInner(f Format, r io.ReaderAt, size int64) (*Kernel, error) {
 		}
 		return k, nil
 	}
-	i, err := image.Parse(r, size)
+	i, err := image.Parse(r, size, place)
 	if err != nil {
 		return nil, err
 	}

@@ -324,3 +324,35 @@ func FuzzParse(f *testing.F) {
 		k.Version()
 	})
 }
+
+// A kernel goes to where it is told to, and nothing of it to anywhere else.
+func TestOpenInto(t *testing.T) {
+	for name, file := range map[string][]byte{
+		"vmlinux": testkernel.ELF(), "bzImage": testkernel.BzImage(expand.Zstd, testkernel.ELF()), "Image": testkernel.Image(),
+	} {
+		path := filepath.Join(t.TempDir(), "kernel")
+		if err := os.WriteFile(path, file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want, err := Open(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		places := map[uint64][]byte{}
+		got, err := OpenInto(path, "", func(addr, n uint64) []byte {
+			places[addr] = make([]byte, n)
+			return places[addr]
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(got.Segments) != len(want.Segments) || len(got.Segments) == 0 {
+			t.Fatalf("%s: %d segments", name, len(got.Segments))
+		}
+		for i, s := range got.Segments {
+			if place := places[s.Addr]; len(place) == 0 || &place[0] != &s.Data[0] || !bytes.Equal(s.Data, want.Segments[i].Data) {
+				t.Errorf("%s: the segment at %#x is not where it was told to be, or another", name, s.Addr)
+			}
+		}
+	}
+}

@@ -16,7 +16,7 @@ func (m *Machine) loadKernel() error {
 	if err != nil {
 		return err
 	}
-	kernel, err := boot.Open(m.cfg.Kernel, filepath.Join(cache, "vmlinux"))
+	kernel, err := boot.OpenInto(m.cfg.Kernel, filepath.Join(cache, "vmlinux"), m.placeKernel)
 	if err != nil {
 		return err
 	}
@@ -27,12 +27,38 @@ func (m *Machine) loadKernel() error {
 	if err != nil {
 		return err
 	}
+	m.hugePages(ramBase+guestmem.Addr(kernel.Segments[0].Addr), kernel.Size)
 	for _, s := range segments {
-		if err := m.mem.WriteAt(s.Data, guestmem.Addr(s.Addr)); err != nil {
+		if err := m.place(s); err != nil {
 			return fmt.Errorf("%d bytes at guest address %#x do not fit %d MiB of memory: %w",
 				len(s.Data), s.Addr, m.cfg.Memory/mib, err)
 		}
 	}
+	m.cfg.Initrd = nil // the guest has it; a copy here would stay as long as the machine
+	return nil
+}
+
+// placeKernel is where a part of the kernel is read to: its place in guest
+// memory, unless it has none, of which whoever lays out the guest complains.
+func (m *Machine) placeKernel(addr, n uint64) []byte {
+	b, err := m.mem.Slice(ramBase+guestmem.Addr(addr), n)
+	if err != nil {
+		return make([]byte, n)
+	}
+	m.hugePages(ramBase+guestmem.Addr(addr), n)
+	return b
+}
+
+// place puts a segment into guest memory, if it is not there already.
+func (m *Machine) place(s boot.Segment) error {
+	b, err := m.mem.Slice(guestmem.Addr(s.Addr), uint64(len(s.Data)))
+	if err != nil || len(b) == 0 || &b[0] == &s.Data[0] {
+		return err
+	}
+	if len(b) >= guestmem.HugePage {
+		m.hugePages(guestmem.Addr(s.Addr), uint64(len(b)))
+	}
+	copy(b, s.Data)
 	return nil
 }
 

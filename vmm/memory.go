@@ -36,11 +36,11 @@ func (m *Machine) createMemory() error {
 	m.onClose(mem.Close)
 	var off int64
 	for i, r := range mem.Regions() {
-		b, err := unix.Mmap(mem.FD(), off, len(r.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+		b, err := guestmem.Map(mem.FD(), off, uint64(len(r.Bytes)))
 		if err != nil {
-			return fmt.Errorf("map %d MiB of guest memory: %w", len(r.Bytes)/mib, err)
+			return fmt.Errorf("guest memory: %w", err)
 		}
-		m.onClose(func() error { return unix.Munmap(b) })
+		m.onClose(func() error { return guestmem.Unmap(b) })
 		off += int64(len(r.Bytes))
 		// A core dump of the host's process is not the place for what guests
 		// have in memory. Without effect, nothing is lost.

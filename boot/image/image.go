@@ -45,8 +45,9 @@ func Detect(head []byte) bool {
 	return len(head) >= headerSize && string(head[offMagic:offMagic+4]) == magic
 }
 
-// Parse reads the image in the size bytes of r.
-func Parse(r io.ReaderAt, size int64) (*File, error) {
+// Parse reads the image in the size bytes of r into memory that place gives:
+// the n bytes for what belongs offset bytes behind a 2 MiB boundary.
+func Parse(r io.ReaderAt, size int64, place func(offset, n uint64) []byte) (*File, error) {
 	var h struct {
 		Code       [2]uint32
 		TextOffset uint64
@@ -79,7 +80,7 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 	if f.TextOffset >= 2<<20 || f.TextOffset%4096 != 0 {
 		return nil, fmt.Errorf("arm64 Image with a text offset of %#x: has to be a multiple of 4096 below 2 MiB", f.TextOffset)
 	}
-	f.Data = make([]byte, size)
+	f.Data = place(f.TextOffset, uint64(size))
 	if n, err := r.ReadAt(f.Data, 0); n < len(f.Data) {
 		return nil, fmt.Errorf("arm64 Image: %w", err)
 	}

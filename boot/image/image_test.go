@@ -11,7 +11,9 @@ import (
 	"warder/internal/testkernel"
 )
 
-func parse(file []byte) (*File, error) { return Parse(bytes.NewReader(file), int64(len(file))) }
+func parse(file []byte) (*File, error) {
+	return Parse(bytes.NewReader(file), int64(len(file)), func(_, n uint64) []byte { return make([]byte, n) })
+}
 
 func TestParse(t *testing.T) {
 	le := binary.LittleEndian

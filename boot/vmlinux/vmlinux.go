@@ -47,8 +47,12 @@ type Segment struct {
 // Detect tells whether head is the beginning of an ELF file.
 func Detect(head []byte) bool { return bytes.HasPrefix(head, []byte(elf.ELFMAG)) }
 
-// Parse reads the kernel in the size bytes of r.
-func Parse(r io.ReaderAt, size int64) (*File, error) {
+// A Place gives the n bytes of memory that what belongs at addr is read into.
+type Place func(addr, n uint64) []byte
+
+// Parse reads the kernel in the size bytes of r, each segment into memory that
+// place gives.
+func Parse(r io.ReaderAt, size int64, place Place) (*File, error) {
 	var h elf.Header64
 	if err := read(r, 0, ehdrSize, &h); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -61,7 +65,7 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 		return nil, fmt.Errorf("ELF program headers: %w", err)
 	}
 	f := new(File)
-	if err := f.load(r, size, progs); err != nil {
+	if err := f.load(r, size, progs, place); err != nil {
 		return nil, err
 	}
 	for _, p := range progs {
@@ -117,7 +121,7 @@ func check(h *elf.Header64) error {
 	return nil
 }
 
-func (f *File) load(r io.ReaderAt, size int64, progs []elf.Prog64) error {
+func (f *File) load(r io.ReaderAt, size int64, progs []elf.Prog64, place Place) error {
 	var total uint64
 	for _, p := range progs {
 		switch elf.ProgType(p.Type) {
@@ -139,7 +143,7 @@ func (f *File) load(r io.ReaderAt, size int64, progs []elf.Prog64) error {
 		if p.Off > uint64(size) || p.Filesz > uint64(size)-p.Off {
 			return fmt.Errorf("ELF file is cut short: a segment is the %d bytes from %d, the file has %d bytes", p.Filesz, p.Off, size)
 		}
-		data := make([]byte, p.Filesz)
+		data := place(p.Paddr, p.Filesz)
 		if err := readAt(r, data, p.Off); err != nil {
 			return fmt.Errorf("ELF segment: %w", err)
 		}

@@ -11,7 +11,9 @@ import (
 	"warder/internal/testkernel"
 )
 
-func parse(file []byte) (*File, error) { return Parse(bytes.NewReader(file), int64(len(file))) }
+func parse(file []byte) (*File, error) {
+	return Parse(bytes.NewReader(file), int64(len(file)), func(_, n uint64) []byte { return make([]byte, n) })
+}
 
 // build makes a kernel of segments, whose bytes are all 1.
 func build(entry uint64, progs ...elf.Prog64) []byte {

@@ -72,9 +72,9 @@ func Allocate(name string, ranges ...Range) (*Memory, error) {
 	}
 	var off int64
 	for _, r := range ranges {
-		b, err := unix.Mmap(fd, off, int(r.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+		b, err := Map(fd, off, r.Size)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("guestmem: map %d bytes: %w", r.Size, err), m.Close())
+			return nil, errors.Join(fmt.Errorf("guestmem: %w", err), m.Close())
 		}
 		// Guests' secrets do not belong into a core dump of the host's process.
 		// Where the kernel can't, nothing else depends on it.
@@ -131,7 +131,7 @@ func (m *Memory) Close() error {
 	}
 	var errs []error
 	for _, r := range m.regions {
-		errs = append(errs, unix.Munmap(r.Bytes))
+		errs = append(errs, Unmap(r.Bytes))
 	}
 	errs = append(errs, unix.Close(m.fd))
 	m.regions, m.fd = nil, -1

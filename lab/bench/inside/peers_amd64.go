@@ -17,9 +17,9 @@ const microvm = "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=on"
 func bootPeers(f files) []bootPeer {
 	return []bootPeer{
 		{peer{warderName, warderPeer}, f.vmlinux, false},
-		{peer{"warder bzImage", warderPeer}, f.bzImage, true},
 		{peer{"qemu pc", qemu(qemuProgram, "-M", "pc")}, f.bzImage, false},
 		{peer{"gokvm", gokvm}, f.bzImage, false},
+		{peer{"warder bzImage", warderPeer}, f.bzImage, true},
 		{peer{"qemu microvm vmlinux", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false},
 		{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.bzImage, false},
 	}
