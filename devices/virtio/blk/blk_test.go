@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -317,11 +318,22 @@ func FuzzDevice(f *testing.F) {
 // memory is a disk in memory.
 type memory []byte
 
+// diskLock makes the accesses of several queues whole, as a real disk does.
+var diskLock sync.Mutex
+
 func (m memory) Size() int64 { return int64(len(m)) }
 
-func (m memory) ReadAt(p []byte, off int64) (int, error) { return copy(p, m[off:]), nil }
+func (m memory) ReadAt(p []byte, off int64) (int, error) {
+	diskLock.Lock()
+	defer diskLock.Unlock()
+	return copy(p, m[off:]), nil
+}
 
-func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+func (m memory) WriteAt(p []byte, off int64) (int, error) {
+	diskLock.Lock()
+	defer diskLock.Unlock()
+	return copy(m[off:], p), nil
+}
 
 func BenchmarkRead4K(b *testing.B) {
 	d := virtqtest.NewDriver(b, blk.New(blk.Config{Disk: make(memory, 64<<10), Log: quiet}))

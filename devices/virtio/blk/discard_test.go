@@ -35,6 +35,8 @@ func (d droppable) Discard(off, n int64) error {
 	if d.dumb {
 		return errors.ErrUnsupported
 	}
+	diskLock.Lock()
+	defer diskLock.Unlock()
 	copy(d.memory[off:off+n], bytes.Repeat([]byte{0xdd}, int(n)))
 	return nil
 }
@@ -43,6 +45,8 @@ func (d droppable) Zero(off, n int64, _ bool) error {
 	if d.dumb {
 		return errors.ErrUnsupported
 	}
+	diskLock.Lock()
+	defer diskLock.Unlock()
 	clear(d.memory[off : off+n])
 	return nil
 }
@@ -53,13 +57,13 @@ func TestDiscardAndZero(t *testing.T) {
 		for i := range disk {
 			disk[i] = 0xaa
 		}
+		want := bytes.Clone(disk)
 		dev := blk.New(blk.Config{Disk: droppable{disk, dumb}, Log: quiet})
 		d := virtqtest.NewDriver(t, dev)
 		d.Start(featureDiscard | featureZeroes)
 		if got := d.Get(virtqtest.RegConfig + 36); got != 1<<21 {
 			t.Errorf("at most %d sectors to discard", got)
 		}
-		want := bytes.Clone(disk)
 		two := append(segment(2, 3, 0), segment(100, 1, 0)...)
 		if s, _, n := request(d, discard, 0, two, 0); s != ok || n != 1 {
 			t.Errorf("discard: status %d, %d bytes", s, n)

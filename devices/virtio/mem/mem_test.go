@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"warder/devices/guestmem"
@@ -22,7 +23,9 @@ const (
 
 // region is memory in blocks that knows which are there.
 type region struct {
-	t     testing.TB
+	t testing.TB
+
+	mu    sync.Mutex
 	there [size / block]bool
 	kept  bool
 	err   error
@@ -41,7 +44,16 @@ func (r *region) set(a guestmem.Addr, n uint64, there bool) {
 	}
 }
 
+// change does something to the region, or looks at it, between requests.
+func (r *region) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
 func (r *region) Plug(a guestmem.Addr, n uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.err == nil {
 		r.set(a, n, true)
 	}
@@ -49,6 +61,8 @@ func (r *region) Plug(a guestmem.Addr, n uint64) error {
 }
 
 func (r *region) Unplug(a guestmem.Addr, n uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.kept {
 		return guestmem.ErrKept
 	}
@@ -166,14 +180,14 @@ func TestKeptBlocksStay(t *testing.T) {
 	d.Start(0)
 	dev.Request(size)
 	ask(t, d, plug, base, 2)
-	r.kept = true
+	r.change(func() { r.kept = true })
 	if got, _ := ask(t, d, unplug, base, 1); got != busy {
 		t.Errorf("unplug: answer %d", got)
 	}
 	if got, _ := ask(t, d, unplugAll, 0, 0); got != busy || dev.State().Plugged != 2*block {
 		t.Errorf("unplug all: answer %d, %+v", got, dev.State())
 	}
-	r.kept = false
+	r.change(func() { r.kept = false })
 	if got, _ := ask(t, d, unplugAll, 0, 0); got != ack || dev.State().Plugged != 0 {
 		t.Errorf("unplug all: answer %d, %+v", got, dev.State())
 	}
@@ -184,7 +198,7 @@ func TestHostFails(t *testing.T) {
 	d := virtqtest.NewDriver(t, dev)
 	d.Start(0)
 	dev.Request(size)
-	r.err = errors.New("no more")
+	r.change(func() { r.err = errors.New("no more") })
 	d.Rings[0].Add(virtqtest.Buffer{Data: request(plug, base, 1)}, virtqtest.Buffer{Room: 16})
 	d.Kick(0)
 	d.NeedsReset()
@@ -217,11 +231,13 @@ func FuzzDevice(f *testing.F) {
 		for range 20 {
 			ask(t, d, uint16(rnd.IntN(4)), base+guestmem.Addr(rnd.IntN(17)*block), uint16(rnd.IntN(6)))
 			n := uint64(0)
-			for _, there := range r.there {
-				if there {
-					n += block
+			r.change(func() {
+				for _, there := range r.there {
+					if there {
+						n += block
+					}
 				}
-			}
+			})
 			if s := dev.State(); s.Plugged != n || n > s.Requested {
 				t.Fatalf("%d bytes are plugged, %+v", n, s)
 			}
