@@ -25,8 +25,7 @@ func kernelBuildCommand() *cobra.Command {
 		Short: "Build the tuned guest kernel",
 		Long: `Build the tuned guest kernel from Debian's kernel source, fetched from this
 machine's package sources. It has built in what warder's guests use and nothing
-else, boots several times faster than a distribution's, and guests run it from
-then on. "make kernel" in warder's source installs the compiler and what else it
+else, and guests run it from then on. "make kernel" in warder's source installs the compiler and what else it
 takes. It needs about 4 GB of disk while it runs, and ten minutes of two CPUs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

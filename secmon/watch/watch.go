@@ -56,6 +56,9 @@ type machine struct {
 
 // New makes a watch that evaluates a library of rules.
 func New(rules *pattern.Library) (*Watch, error) {
+	if rules == nil {
+		return nil, errors.New("watch: no rules")
+	}
 	engine, err := pattern.New(rules, pattern.DefaultLimits)
 	if err != nil {
 		return nil, err
