@@ -69,7 +69,9 @@ func New(cfg Config) (_ *Machine, err error) {
 			err = errors.Join(fmt.Errorf("vmm: %s: %w", cfg.Name, err), m.release())
 		}
 	}()
-	for _, step := range []func() error{m.openKVM, m.createMemory, m.createGroup, m.createVCPUs, m.createDevices, m.loadKernel} {
+	// The group first, so that it is the last to go: KVM's own threads for the
+	// machine start in the group of the vCPU that needs them.
+	for _, step := range []func() error{m.createGroup, m.openKVM, m.createMemory, m.createVCPUs, m.createDevices, m.loadKernel} {
 		if err := step(); err != nil {
 			return nil, err
 		}

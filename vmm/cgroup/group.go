@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,10 +101,21 @@ func move(dir string) error {
 	return nil
 }
 
-// Close removes the group, which all threads have left.
+// leaving is how long a thread that has ended may stay in its group. It goes at
+// once, but a moment after whoever waited for its end.
+const leaving = 2 * time.Second
+
+// Close removes the group, which all threads have left or are about to.
 func (g *Group) Close() error {
-	if err := os.Remove(g.dir); err != nil {
-		return fmt.Errorf("cgroup: %w", err)
+	deadline := time.Now().Add(leaving)
+	for {
+		err := os.Remove(g.dir)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EBUSY) || time.Now().After(deadline):
+			return fmt.Errorf("cgroup: %w", err)
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return nil
 }
