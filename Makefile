@@ -14,7 +14,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(filter-out -trimpath,$(shell $(GO) env GOFLAGS)) -trimpath
 
 .DELETE_ON_ERROR:
-.PHONY: all deps packages build generate kernel check test compat test-kernel demo fuzz bench clean FORCE
+.PHONY: all deps packages build generate kernel check test compat soak test-kernel demo fuzz bench clean FORCE
 
 all: build
 
@@ -63,6 +63,12 @@ check: generate
 ## test: every test, those that need KVM in the lab on both architectures
 test: deps
 	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
+
+## soak: what takes minutes each in the lab: shares of CPUs, crowds, drivers that
+## come and go under load, guests on a wire
+soak: deps
+	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
+		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 
 # The packages whose tests boot a kernel.
 BOOTING := ./boot/tuned ./vmm ./supervisor ./secmon/introspect ./secmon/trap ./secmon/watch ./cmd/warder

@@ -1,3 +1,5 @@
+//go:build soak
+
 package vmm_test
 
 import (

@@ -1,3 +1,5 @@
+//go:build soak
+
 package vmm_test
 
 import (
@@ -15,18 +17,6 @@ import (
 	"warder/internal/testguest"
 	"warder/vmm"
 )
-
-// eventually calls f until it has something; a driver's work takes its time.
-func eventually[T any](g *testguest.Guest, f func() (T, bool)) T {
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if v, ok := f(); ok {
-			return v
-		}
-		if time.Now().After(deadline) {
-			g.Fatal("what the guest waits for does not come")
-		}
-	}
-}
 
 var usesPorts = testguest.Register("uses-ports", func(g *testguest.Guest) {
 	path := eventually(g, func() (string, bool) {

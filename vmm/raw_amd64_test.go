@@ -80,16 +80,7 @@ var (
 		0x48, 0xbb, 0x00, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, // mov $0x100000000, %rbx
 		0x48, 0x89, 0x03, // mov %rax, (%rbx)
 	}, codePowerOff...)
-
-	// codeCount counts at counterAddr.
-	codeCount = []byte{
-		0xbb, 0x00, 0x00, 0x00, 0x02, // mov $counterAddr, %ebx
-		0x48, 0xff, 0x03, // 1: incq (%rbx)
-		0xeb, 0xfb, // jmp 1b
-	}
 )
-
-const counterAddr = 0x200_0000
 
 // codeTrap calls a function that has a hook at its start and returns 1. If it
 // did, the guest powers off, else it resets.

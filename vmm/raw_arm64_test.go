@@ -68,15 +68,6 @@ var (
 		movW0Off, movkW0PSCI, hvc, spin,
 	)
 
-	// codeCount counts at counterAddr.
-	codeCount = a64(
-		0xd2a8_4001, // mov x1, #counterAddr
-		0xf940_0020, // 1: ldr x0, [x1]
-		0x9100_0400, // add x0, x0, #1
-		0xf900_0020, // str x0, [x1]
-		0x17ff_fffd, // b 1b
-	)
-
 	// codeTrap calls a function that has a hook at its start and returns 1. If
 	// it did, the guest powers off, else it resets; it also resets on an exception.
 	codeTrap = withVectors(
@@ -94,8 +85,6 @@ var (
 		0xd65f_03c0, // ret
 	)
 )
-
-const counterAddr = 0x4200_0000
 
 // withVectors is instructions with exception vectors behind them, 2 KiB into the
 // image, of which the one for EL1 resets the machine.
