@@ -153,31 +153,27 @@ func (s *source) field(key, value *Node, opts *Options) (Expr, error) {
 func simple(x Expr) Expr {
 	switch x := x.(type) {
 	case And:
-		var out And
-		for _, p := range x {
-			if inner, ok := p.(And); ok {
-				out = append(out, inner...)
-			} else {
-				out = append(out, p)
-			}
-		}
-		if len(out) == 1 {
-			return out[0]
-		}
-		return out
+		return flat(x)
 	case Or:
-		var out Or
-		for _, p := range x {
-			if inner, ok := p.(Or); ok {
-				out = append(out, inner...)
-			} else {
-				out = append(out, p)
-			}
-		}
-		if len(out) == 1 {
-			return out[0]
-		}
-		return out
+		return flat(x)
 	}
 	return x
+}
+
+func flat[L interface {
+	And | Or
+	Expr
+}](list L) Expr {
+	var out L
+	for _, p := range list {
+		if inner, ok := p.(L); ok {
+			out = append(out, inner...)
+		} else {
+			out = append(out, p)
+		}
+	}
+	if len(out) == 1 {
+		return out[0]
+	}
+	return out
 }
