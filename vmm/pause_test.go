@@ -100,7 +100,7 @@ func TestPausedMachineIsStill(t *testing.T) {
 	keyboard := typing{make(chan struct{})}
 	defer close(keyboard.closed)
 	r := worksHard.Start(t, vmm.Config{
-		Memory: 128 << 20,
+		Memory: 192 << 20,
 		Disks:  []vmm.Disk{{Path: image}}, Shares: []vmm.Share{{Tag: "files", Dir: share}},
 		VsockCID: 5, Console: vmm.Stream{In: keyboard, Out: io.Discard},
 	})

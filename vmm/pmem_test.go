@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,9 +33,10 @@ var readsInPlace = testguest.Register("reads-in-place", func(g *testguest.Guest)
 	g.Report("pages", bytes.Equal(p, bytes.Repeat([]byte("x"), 3*4096)))
 	g.Report("physical", physical(g, p))
 
-	// What is written to it goes nowhere.
+	// What is written to it goes nowhere; on arm64 it ends the guest, as KVM does not
+	// say what a store of a pair of registers would have written.
 	raw, err := os.OpenFile("/dev/pmem0", os.O_WRONLY|unix.O_DIRECT|unix.O_SYNC, 0)
-	if err == nil {
+	if err == nil && runtime.GOARCH == "amd64" {
 		page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 		g.Check(err)
 		_, _ = raw.WriteAt(page, 0)
