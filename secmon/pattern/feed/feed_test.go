@@ -62,6 +62,19 @@ func (w *world) publish(at time.Time) Published {
 	return p
 }
 
+// publishUnchecked publishes what Publish would refuse.
+func (w *world) publishUnchecked(at time.Time) {
+	w.t.Helper()
+	k, err := loadKeys(w.keys)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := &publisher{out: w.repository, keys: k, now: at}
+	if _, err := p.publish(os.DirFS(w.rules)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) update(at time.Time) Updated {
 	w.t.Helper()
 	u, err := w.source.Update(w.t.Context(), w.library, at)
@@ -206,25 +219,11 @@ func TestAttacks(t *testing.T) {
 		}, later, "not what was signed"},
 		{"a broken rule", func(t *testing.T, w *world) {
 			write(t, filepath.Join(w.rules, "bad.yml"), "title: bad\n")
-			k, err := loadKeys(w.keys)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := &publisher{out: w.repository, keys: k, now: later}
-			if _, err := p.publish(os.DirFS(w.rules)); err != nil {
-				t.Fatal(err)
-			}
+			w.publishUnchecked(later)
 		}, later, "bad.yml:1:1: a rule has one of"},
 		{"rules for a newer warder", func(t *testing.T, w *world) {
 			write(t, filepath.Join(w.rules, PackFile), meta+"minimum_warder: '99.1'\n")
-			k, err := loadKeys(w.keys)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := &publisher{out: w.repository, keys: k, now: later}
-			if _, err := p.publish(os.DirFS(w.rules)); err != nil {
-				t.Fatal(err)
-			}
+			w.publishUnchecked(later)
 		}, later, "needs warder 99.1"},
 		{"a rule that takes the name of a shipped one", func(t *testing.T, w *world) {
 			write(t, filepath.Join(w.rules, "x.yml"), strings.ReplaceAll(ruleText("x"), "name: x", "name: share_write"))
