@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -15,6 +16,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/pattern"
 	"warder/secmon/pattern/sigma"
+	"warder/secmon/trap"
 )
 
 func patternsCommand() *cobra.Command {
@@ -148,6 +150,9 @@ rule needs to see and is not traced is told, too.`,
 		w := cmd.OutOrStdout()
 		fmt.Fprintf(w, "%d rules are good\n", len(l.Rules))
 		fmt.Fprintf(w, "system calls that they need: %s\n", strings.Join(n.Syscalls, " "))
+		if unseen := slices.DeleteFunc(slices.Clone(n.Syscalls), trap.Known); len(unseen) > 0 {
+			fmt.Fprintf(w, "of these cannot be trapped yet: %s\n", strings.Join(unseen, " "))
+		}
 		for _, r := range n.Open {
 			fmt.Fprintf(w, "%s: %q would have to see every system call; it sees those that other rules need\n", r.File(), r.Title)
 		}

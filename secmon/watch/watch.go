@@ -206,12 +206,6 @@ func (w *Watch) observe(e event.Event) unix.Errno {
 	return verdict.Errno
 }
 
-// Unseen are the system calls that rules ask for and that cannot be trapped: so
-// much of what the rules are about is not seen.
-func (w *Watch) Unseen() []string {
-	return slices.DeleteFunc(slices.Clone(w.needs.Syscalls), trap.Known)
-}
-
 // Stats are the counts of the engine and of the traps of each machine.
 type Stats struct {
 	Engine     pattern.Stats
