@@ -21,6 +21,7 @@ import (
 // concurrent use.
 type ServiceVM struct {
 	name    string
+	kernel  string            // path
 	shares  map[string]string // directories by tag
 	machine *vmm.Machine
 	guest   *control.Guest
@@ -55,7 +56,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &ServiceVM{name: spec.Name, shares: make(map[string]string), serial: &tail{next: spec.Console}}
+	vm := &ServiceVM{name: spec.Name, kernel: img.kernel, shares: make(map[string]string), serial: &tail{next: spec.Console}}
 	cfg := vmm.Config{
 		Name:      spec.Name,
 		CPUs:      spec.CPUs,
@@ -193,6 +194,9 @@ func (vm *ServiceVM) explain(err error) error {
 
 // Name is the VM's name.
 func (vm *ServiceVM) Name() string { return vm.name }
+
+// Kernel is the path of the kernel file that the VM runs.
+func (vm *ServiceVM) Kernel() string { return vm.kernel }
 
 // Shares are the host's directories by the tags of their virtio-fs devices.
 func (vm *ServiceVM) Shares() map[string]string { return maps.Clone(vm.shares) }

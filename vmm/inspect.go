@@ -44,6 +44,9 @@ func (m patched) WriteAt(p []byte, a guestmem.Addr) error {
 	return m.Memory.WriteAt(p, a)
 }
 
+// CPUs is how many vCPUs the machine has, on line or not.
+func (m *Machine) CPUs() int { return len(m.vcpus) }
+
 // VCPU is vCPU id of the machine, nil if it has none of that number.
 func (m *Machine) VCPU(id int) *VCPU {
 	if id < 0 || id >= len(m.vcpus) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"warder/boot/kernelpkg"
+	"warder/supervisor/api"
 	"warder/vmm"
 )
 
@@ -75,6 +76,8 @@ func bootMachines(ctx context.Context, f bootFlags) error {
 		}
 		defer term.Restore(fd, state)
 	}
+	socket := openControlSocket()
+	defer socket.close()
 	var all sync.WaitGroup
 	errs := make([]error, f.count)
 	for i := range errs {
@@ -83,14 +86,14 @@ func bootMachines(ctx context.Context, f bootFlags) error {
 			c.Name += strconv.Itoa(i)
 			c.Serial.In = nil // no telling whose it is
 		}
-		all.Go(func() { errs[i] = bootMachine(ctx, c) })
+		all.Go(func() { errs[i] = bootMachine(ctx, c, socket) })
 	}
 	all.Wait()
 	return errors.Join(errs...)
 }
 
 // bootMachine runs one machine to its end.
-func bootMachine(ctx context.Context, cfg vmm.Config) error {
+func bootMachine(ctx context.Context, cfg vmm.Config, socket *controlSocket) error {
 	m, err := vmm.New(cfg)
 	if err != nil {
 		return err
@@ -99,7 +102,9 @@ func bootMachine(ctx context.Context, cfg vmm.Config) error {
 		return errors.Join(err, m.Close())
 	}
 	defer context.AfterFunc(ctx, m.Kill)()
+	socket.add(&api.Hosted{Name: cfg.Name, Machine: m, Kernel: cfg.Kernel})
 	exit := m.Wait()
+	socket.remove(cfg.Name)
 	if err := m.Close(); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"warder/secmon/watch"
 	"warder/supervisor"
+	"warder/supervisor/api"
 	"warder/vmm"
 )
 
@@ -18,6 +19,7 @@ type host struct {
 	watch *watch.Watch
 	vms   map[string]*supervisor.ServiceVM
 
+	socket  *controlSocket
 	kept    *keeper
 	reading context.CancelFunc // ends the readers of the watch's queues
 	readers sync.WaitGroup
@@ -50,7 +52,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{watch: w, kept: kept, vms: make(map[string]*supervisor.ServiceVM)}
+	h := &host{watch: w, socket: openControlSocket(), kept: kept, vms: make(map[string]*supervisor.ServiceVM)}
 	h.read(out)
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
@@ -90,6 +92,7 @@ func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time
 	if err != nil {
 		return nil, err
 	}
+	h.socket.add(api.Service(vm))
 	if err := grow(vm, spec); err != nil {
 		return vm, err
 	}
@@ -140,6 +143,7 @@ func (h *host) stop() error {
 	var all sync.WaitGroup
 	for name, vm := range h.vms {
 		all.Go(func() {
+			h.socket.remove(name)
 			err := vm.Stop(ctx, leftoverGrace)
 			h.watch.Forget(name)
 			mu.Lock()
@@ -150,6 +154,7 @@ func (h *host) stop() error {
 		})
 	}
 	all.Wait()
+	h.socket.close()
 	h.drain()
 	return errors.Join(errs...)
 }

@@ -39,6 +39,7 @@ func root() *cobra.Command {
 		runCommand(),
 		bootCommand(),
 		hostCommand(),
+		lsCommand(),
 		patternsCommand(),
 		eventsCommand(),
 		kernelCommand(),

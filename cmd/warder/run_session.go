@@ -15,6 +15,7 @@ import (
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor"
+	"warder/supervisor/api"
 )
 
 var errTimeout = errors.New("the command's time is over")
@@ -111,6 +112,9 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 		}
 	}()
 
+	socket := openControlSocket()
+	defer socket.close()
+	socket.add(api.Service(vm))
 	if err := grow(vm, spec); err != nil {
 		return status, err
 	}
