@@ -143,7 +143,7 @@ func (f bootFlags) config() (vmm.Config, error) {
 		cfg.Initrd = append(cfg.Initrd, b)
 	}
 	for _, s := range f.disks {
-		d, err := parseDisk(s)
+		d, err := parseDisk(".", s)
 		if err != nil {
 			return cfg, err
 		}

@@ -33,7 +33,7 @@ const demoRules = "host_parameter_splice.yaml"
 func demoConfig(dir string) []hostVM {
 	var vms []hostVM
 	for _, name := range []string{"a", "b", "c"} {
-		vms = append(vms, hostVM{Name: name, shares: []supervisor.Share{{Host: dir, Guest: demoShare}}})
+		vms = append(vms, hostVM{Name: name, spec: supervisor.Spec{Shares: []supervisor.Share{{Host: dir, Guest: demoShare}}}})
 	}
 	return vms
 }

@@ -92,7 +92,10 @@ func runHost(ctx context.Context, f hostFlags) error {
 		return failed(err)
 	}
 	if f.lab != "" {
-		args, files := f.inLab(cfg)
+		args, files, err := f.inLab(cfg)
+		if err != nil {
+			return failed(err)
+		}
 		return rerunInLab(ctx, f.lab, args, files, nil, false)
 	}
 	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 
@@ -41,16 +42,15 @@ type hostVM struct {
 	CPUs     int      `yaml:"cpus"`
 	Memory   string   `yaml:"memory"`
 	Watchdog string   `yaml:"watchdog"`
-	Shares   []string `yaml:"shares"`
-	Nets     []string `yaml:"nets"` // as --net of warder run
 	Command  []string `yaml:"command"`
+
+	Attached attachments `yaml:",inline"`
 
 	CPUWeight int     `yaml:"cpu_weight"`
 	CPUMax    float64 `yaml:"cpu_max"`
 
 	memory memory
-	shares []supervisor.Share
-	nets   []supervisor.Net
+	spec   supervisor.Spec // what is attached, parsed
 }
 
 // load reads the configuration that the flags name, all paths absolute.
@@ -131,28 +131,16 @@ func (c *hostConfig) check(base string) error {
 				return fmt.Errorf("vm %s: memory %s: %w", v.Name, v.Memory, err)
 			}
 		}
-		for _, s := range v.Shares {
-			if !filepath.IsAbs(s) {
-				s = filepath.Join(base, s)
-			}
-			sh, err := parseShare(s)
-			if err != nil {
-				return fmt.Errorf("vm %s: %w", v.Name, err)
-			}
-			v.shares = append(v.shares, sh)
-		}
-		nets, err := parseNets(v.Nets)
-		if err != nil {
+		if err := v.Attached.addTo(&v.spec, base); err != nil {
 			return fmt.Errorf("vm %s: %w", v.Name, err)
 		}
-		v.nets = nets
 	}
 	return nil
 }
 
 // inLab is the same command line for the inside of the lab, and the files that
 // it needs there.
-func (f hostFlags) inLab(cfg hostConfig) (args, files []string) {
+func (f hostFlags) inLab(cfg hostConfig) (args, files []string, err error) {
 	args = []string{"host", "--output=" + f.output}
 	if f.verbose {
 		args = append(args, "--verbose")
@@ -178,14 +166,16 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string) {
 		args = append(args, "--kernel="+string(cfg.Kernel))
 	}
 	add("rules", cfg.Rules)
-	seen := make(map[string]bool)
 	for _, v := range cfg.VMs {
-		for _, s := range v.shares {
-			if !seen[s.Host] {
-				files = append(files, s.Host)
+		if len(v.spec.Ports) > 0 {
+			return nil, nil, fmt.Errorf("vm %s: %w", v.Name, errPortInLab)
+		}
+		_, attached := attachedInLab(v.spec)
+		for _, file := range attached {
+			if !slices.Contains(files, file) { // VMs may share them
+				files = append(files, file)
 			}
-			seen[s.Host] = true
 		}
 	}
-	return args, files
+	return args, files, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	"warder/secmon/event"
 	"warder/supervisor"
+	"warder/vmm"
 )
 
 func TestHostConfig(t *testing.T) {
@@ -36,7 +38,10 @@ vms:
     watchdog: kill
     cpu_weight: 400
     cpu_max: 1.5
+    disks: [data.img]
     shares: ["common:/mnt/share:ro"]
+    pmems: [/root.erofs, "own:rw"]
+    ports: ["log=unix:log.sock"]
     command: [sh, -c, "echo hi"]
   - name: b
 `)
@@ -49,8 +54,16 @@ vms:
 		VMs: []hostVM{
 			{
 				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", CPUWeight: 400, CPUMax: 1.5, Command: []string{"sh", "-c", "echo hi"},
-				Shares: []string{"common:/mnt/share:ro"},
-				shares: []supervisor.Share{{Host: filepath.Join(dir, "common"), Guest: "/mnt/share", ReadOnly: true}},
+				Attached: attachments{
+					Disks: []string{"data.img"}, Shares: []string{"common:/mnt/share:ro"},
+					Pmems: []string{"/root.erofs", "own:rw"}, Ports: []string{"log=unix:log.sock"},
+				},
+				spec: supervisor.Spec{
+					Disks:  []vmm.Disk{{Path: filepath.Join(dir, "data.img")}},
+					Shares: []supervisor.Share{{Host: filepath.Join(dir, "common"), Guest: "/mnt/share", ReadOnly: true}},
+					Pmems:  []vmm.Pmem{{Path: "/root.erofs"}, {Path: filepath.Join(dir, "own"), Writable: true}},
+					Ports:  []vmm.Port{{Name: "log", Socket: filepath.Join(dir, "log.sock")}},
+				},
 			},
 			{Name: "b"},
 		},
@@ -70,10 +83,26 @@ vms:
 		"vms:\n  - name: a\n    shares: [none:/x]":       "no such file",
 		"vms:\n  - name: a\n    command: {a: b}":         "",
 		"machines:\n  - name: a":                         "machines",
+		"vms:\n  - name: a\n    pmems: [\":rw\"]":        "vm a: --pmem :rw: give PATH",
+		"vms:\n  - name: a\n    ports: [log=log.sock]":   "NAME=unix:PATH",
+		"vms:\n  - name: a\n    nets: [\"br:b\"]":        "tap:NAME",
 		"vms:\n  - name: a\n    shares: [\"/:/x:rw:y\"]": "HOST:GUEST",
 	} {
 		if _, err := load(src); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: error %v, want one that says %q", src, err, says)
+		}
+	}
+	if _, _, err := (hostFlags{config: file}).inLab(got); err == nil {
+		t.Error("a port was taken into the lab")
+	}
+	got.VMs[0].spec.Ports = nil
+	args, files, err := hostFlags{config: file}.inLab(got)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"host.yaml", "vmlinux", "data.img", "common", "own"} {
+		if !slices.Contains(files, filepath.Join(dir, name)) {
+			t.Errorf("for the lab %s is not among the files %q of %q", name, files, args)
 		}
 	}
 	if _, err := (hostFlags{config: filepath.Join(dir, "absent")}).load(); err == nil {

@@ -82,12 +82,11 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 // start brings a VM up to where its traps are armed and nothing of the service
 // has run.
 func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time.Duration) (*supervisor.ServiceVM, error) {
-	spec := supervisor.Spec{
-		Name: v.Name, CPUs: v.CPUs, Kernel: kernel, Shares: v.shares, Nets: v.nets,
-		Memory: uint64(v.memory.start), MemoryMax: uint64(v.memory.most), Watchdog: vmm.WatchdogAction(v.Watchdog),
-		CPUWeight: v.CPUWeight, CPUMax: v.CPUMax,
-		BootTimeout: patience, Log: newLineLog(os.Stderr),
-	}
+	spec := v.spec // with what is attached
+	spec.Name, spec.CPUs, spec.Kernel = v.Name, v.CPUs, kernel
+	spec.Memory, spec.MemoryMax, spec.Watchdog = uint64(v.memory.start), uint64(v.memory.most), vmm.WatchdogAction(v.Watchdog)
+	spec.CPUWeight, spec.CPUMax = v.CPUWeight, v.CPUMax
+	spec.BootTimeout, spec.Log = patience, newLineLog(os.Stderr)
 	vm, err := supervisor.StartVM(ctx, spec)
 	if err != nil {
 		return nil, err

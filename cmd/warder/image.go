@@ -126,7 +126,7 @@ func checkedConfig(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
 	}
 	for i := range cfg.VMs {
-		cfg.VMs[i].Shares = nil
+		cfg.VMs[i].Attached.Shares = nil
 	}
 	if err := cfg.check("/"); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -14,7 +14,7 @@ import (
 const netSyntax = "tap:NAME[,ip=ADDRESS/BITS][,gw=ADDRESS][,dns=ADDRESS][,mac=MAC][,mtu=BYTES]"
 
 // parseNet parses what --net is given; ip, gw and dns may be repeated.
-func parseNet(s string) (n supervisor.Net, err error) {
+func parseNet(_, s string) (n supervisor.Net, err error) {
 	where, options, _ := strings.Cut(s, ",")
 	kind, name, ok := strings.Cut(where, ":")
 	if !ok || kind != "tap" || name == "" {
@@ -69,16 +69,4 @@ func setNetOption(n *supervisor.Net, option string) error {
 		return fmt.Errorf("there is no such option: give %s", netSyntax)
 	}
 	return nil
-}
-
-// parseNets parses all of them.
-func parseNets(list []string) (nets []supervisor.Net, err error) {
-	for _, s := range list {
-		n, err := parseNet(s)
-		if err != nil {
-			return nil, err
-		}
-		nets = append(nets, n)
-	}
-	return nets, nil
 }

@@ -22,7 +22,7 @@ func TestParseNet(t *testing.T) {
 			Resolvers: []netip.Addr{address("10.0.0.1")},
 		},
 	} {
-		got, err := parseNet(in)
+		got, err := parseNet(".", in)
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
 		}
@@ -34,7 +34,7 @@ func TestParseNet(t *testing.T) {
 		"", "tap", "tap:", "br0", "bridge:br0", "tap:t0,ip=10.0.0.2", "tap:t0,gw=x", "tap:t0,mac=1:2", "tap:t0,mac=01:00:00:00:00:01",
 		"tap:t0,mtu=1", "tap:t0,mtu=x", "tap:t0,speed=1",
 	} {
-		if n, err := parseNet(in); err == nil {
+		if n, err := parseNet(".", in); err == nil {
 			t.Errorf("%q: %+v", in, n)
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"warder/devices/virtio/console"
 	"warder/guestinit/proto"
 	"warder/supervisor"
 	"warder/vmm"
@@ -23,11 +21,7 @@ type runFlags struct {
 	watchdog string
 	kernel   string
 	initrd   string
-	disks    []string
-	shares   []string
-	nets     []string
-	pmems    []string
-	ports    []string
+	attached attachments
 	env      []string
 	dir      string
 	user     string
@@ -83,75 +77,6 @@ func (s *size) Set(v string) error {
 	return nil
 }
 
-// parseShare parses HOST:GUEST[:ro].
-func parseShare(s string) (supervisor.Share, error) {
-	parts := strings.Split(s, ":")
-	sh := supervisor.Share{}
-	if len(parts) == 3 && (parts[2] == "ro" || parts[2] == "rw") {
-		sh.ReadOnly = parts[2] == "ro"
-		parts = parts[:2]
-	}
-	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
-		return sh, fmt.Errorf("--share %s: give HOST:GUEST or HOST:GUEST:ro", s)
-	}
-	host, err := filepath.Abs(parts[0])
-	if err != nil {
-		return sh, err
-	}
-	st, err := os.Stat(host)
-	if err != nil {
-		return sh, fmt.Errorf("--share %s: %w", s, err)
-	}
-	if !st.IsDir() {
-		return sh, fmt.Errorf("--share %s: %s is not a directory", s, host)
-	}
-	sh.Host, sh.Guest = host, parts[1]
-	return sh, nil
-}
-
-// parseDisk parses PATH[:ro].
-func parseDisk(s string) (vmm.Disk, error) {
-	d := vmm.Disk{Path: s}
-	if p, ok := strings.CutSuffix(s, ":ro"); ok {
-		d.Path, d.ReadOnly = p, true
-	} else if p, ok := strings.CutSuffix(s, ":rw"); ok {
-		d.Path = p
-	}
-	if d.Path == "" {
-		return d, fmt.Errorf("--disk %s: give PATH or PATH:ro", s)
-	}
-	path, err := filepath.Abs(d.Path)
-	d.Path = path
-	return d, err
-}
-
-// parsePmem parses PATH[:rw].
-func parsePmem(s string) (vmm.Pmem, error) {
-	path, writable := strings.CutSuffix(s, ":rw")
-	if !writable {
-		path = strings.TrimSuffix(path, ":ro")
-	}
-	if path == "" {
-		return vmm.Pmem{}, fmt.Errorf("--pmem %s: give PATH or PATH:rw", s)
-	}
-	path, err := filepath.Abs(path)
-	return vmm.Pmem{Path: path, Writable: writable}, err
-}
-
-// parsePort parses NAME=unix:PATH.
-func parsePort(s string) (vmm.Port, error) {
-	name, socket, _ := strings.Cut(s, "=")
-	path, ok := strings.CutPrefix(socket, "unix:")
-	if !ok || path == "" {
-		return vmm.Port{}, fmt.Errorf("--port %s: give NAME=unix:PATH", s)
-	}
-	if err := console.CheckName(name); err != nil {
-		return vmm.Port{}, fmt.Errorf("--port %s: %w", s, err)
-	}
-	path, err := filepath.Abs(path)
-	return vmm.Port{Name: name, Socket: path}, err
-}
-
 // spec is the VM to start, with absolute paths.
 func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
@@ -169,38 +94,7 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 			return spec, err
 		}
 	}
-	for _, s := range f.disks {
-		d, err := parseDisk(s)
-		if err != nil {
-			return spec, err
-		}
-		spec.Disks = append(spec.Disks, d)
-	}
-	if spec.Nets, err = parseNets(f.nets); err != nil {
-		return spec, err
-	}
-	for _, s := range f.pmems {
-		p, err := parsePmem(s)
-		if err != nil {
-			return spec, err
-		}
-		spec.Pmems = append(spec.Pmems, p)
-	}
-	for _, s := range f.ports {
-		p, err := parsePort(s)
-		if err != nil {
-			return spec, err
-		}
-		spec.Ports = append(spec.Ports, p)
-	}
-	for _, s := range f.shares {
-		sh, err := parseShare(s)
-		if err != nil {
-			return spec, err
-		}
-		spec.Shares = append(spec.Shares, sh)
-	}
-	return spec, nil
+	return spec, f.attached.addTo(&spec, ".")
 }
 
 // command is what to run in the guest. An entry of the environment without a
@@ -231,7 +125,7 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		return nil, nil, err
 	}
 	if len(spec.Ports) > 0 {
-		return nil, nil, errors.New("--port with --lab: the socket would be inside the emulated machine, where nobody can connect to it")
+		return nil, nil, errPortInLab
 	}
 	args = []string{"run", "--name=" + f.name}
 	add := func(name, value string) { args = append(args, "--"+name+"="+value) }
@@ -263,31 +157,9 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		add("initrd", spec.Initrd)
 		files = append(files, spec.Initrd)
 	}
-	for _, d := range spec.Disks {
-		mode := ":rw"
-		if d.ReadOnly {
-			mode = ":ro"
-		}
-		add("disk", d.Path+mode)
-		files = append(files, d.Path)
-	}
-	for _, p := range spec.Pmems {
-		mode := ":ro"
-		if p.Writable {
-			mode = ":rw"
-		}
-		add("pmem", p.Path+mode)
-		files = append(files, p.Path)
-	}
-	for _, s := range spec.Shares {
-		mode := ":rw"
-		if s.ReadOnly {
-			mode = ":ro"
-		}
-		add("share", s.Host+":"+s.Guest+mode)
-		files = append(files, s.Host)
-	}
-	for _, n := range f.nets {
+	attached, more := attachedInLab(spec)
+	args, files = append(args, attached...), append(files, more...)
+	for _, n := range f.attached.Nets {
 		add("net", n)
 	}
 	for _, e := range f.command().Env {

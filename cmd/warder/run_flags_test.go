@@ -60,7 +60,7 @@ func TestParseShareAndDisk(t *testing.T) {
 		dir + ":/x:ro": {Host: dir, Guest: "/x", ReadOnly: true},
 		dir + ":/x:rw": {Host: dir, Guest: "/x"},
 	} {
-		if got, err := parseShare(in); err != nil || got != want {
+		if got, err := parseShare(".", in); err != nil || got != want {
 			t.Errorf("%s: %+v, error %v", in, got, err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestParseShareAndDisk(t *testing.T) {
 		"/a:b":    {Path: "/a:b"},
 		"/a:b:ro": {Path: "/a:b", ReadOnly: true},
 	} {
-		if got, err := parseDisk(in); err != nil || got != want {
+		if got, err := parseDisk(".", in); err != nil || got != want {
 			t.Errorf("%s: %+v, error %v", in, got, err)
 		}
 	}
@@ -79,25 +79,25 @@ func TestParseShareAndDisk(t *testing.T) {
 
 func TestParsePmem(t *testing.T) {
 	for in, want := range map[string]vmm.Pmem{"/a": {Path: "/a"}, "/a:ro": {Path: "/a"}, "/a:rw": {Path: "/a", Writable: true}} {
-		if got, err := parsePmem(in); err != nil || got != want {
+		if got, err := parsePmem(".", in); err != nil || got != want {
 			t.Errorf("%s: %+v, error %v", in, got, err)
 		}
 	}
-	if got, err := parsePmem(":rw"); err == nil {
+	if got, err := parsePmem(".", ":rw"); err == nil {
 		t.Errorf("no path: %+v", got)
 	}
 }
 
 func TestParsePort(t *testing.T) {
-	if got, err := parsePort("org.x=unix:/run/a=b"); err != nil || got != (vmm.Port{Name: "org.x", Socket: "/run/a=b"}) {
+	if got, err := parsePort(".", "org.x=unix:/run/a=b"); err != nil || got != (vmm.Port{Name: "org.x", Socket: "/run/a=b"}) {
 		t.Errorf("%+v, error %v", got, err)
 	}
 	for _, bad := range []string{"", "x", "x=", "x=/run/a", "x=unix:", "=unix:/run/a", "a/b=unix:/run/a"} {
-		if got, err := parsePort(bad); err == nil {
+		if got, err := parsePort(".", bad); err == nil {
 			t.Errorf("%q: %+v", bad, got)
 		}
 	}
-	f := runFlags{name: "vm", ports: []string{"x=unix:/run/x"}}
+	f := runFlags{name: "vm", attached: attachments{Ports: []string{"x=unix:/run/x"}}}
 	if _, _, err := f.inLab(); err == nil {
 		t.Error("a port was taken into the lab")
 	}
@@ -112,8 +112,8 @@ func TestInLab(t *testing.T) {
 	t.Setenv("TERM", "vt100")
 	f := runFlags{
 		name: "n", cpus: 2, cpuWeight: 50, cpuMax: 0.25, cgroup: "/sys/fs/cgroup/g", memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
-		disks: []string{"d:ro", "e"}, shares: []string{".:/x:ro"}, nets: []string{"tap:t0,mtu=9000"},
-		env: []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
+		attached: attachments{Disks: []string{"d:ro", "e"}, Shares: []string{".:/x:ro"}, Nets: []string{"tap:t0,mtu=9000"}},
+		env:      []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
 		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
 	}
 	args, files, err := f.inLab()
