@@ -13,6 +13,7 @@ import (
 	"warder/boot/fdt"
 	"warder/boot/linuxarm64"
 	"warder/devices/bus"
+	"warder/devices/guestmem"
 	"warder/devices/power"
 	"warder/devices/rtc"
 	"warder/devices/serial"
@@ -199,8 +200,20 @@ func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
 		}
 		return nil
 	case kvm.ExitArmNISV:
-		n := e.ArmNISV()
-		return v.crash(fmt.Errorf("an access to guest address %#x, where no memory is, by an instruction that can't be taken apart", n.FaultIPA))
+		return v.handleOpaque(e.ArmNISV())
 	}
 	return v.crash(fmt.Errorf("unexpected exit: %v", e.Reason))
+}
+
+// handleOpaque is an access of which the CPU does not say what it was: a pair of
+// registers, say. A write to a file that the guest may only read is refused as
+// hardware would, by an external abort; anywhere else it is the end.
+func (v *VCPU) handleOpaque(n kvm.ArmNISV) *Exit {
+	if v.m.mem.Attached(guestmem.Addr(n.FaultIPA)) {
+		if err := v.fd.SetVCPUEvents(&kvm.VCPUEvents{ExtDABTPending: 1}); err != nil {
+			return &Exit{Reason: Failed, Err: fmt.Errorf("external abort: %w", err)}
+		}
+		return nil
+	}
+	return v.crash(fmt.Errorf("an access to guest address %#x, where no memory is, by an instruction that can't be taken apart", n.FaultIPA))
 }

@@ -25,6 +25,16 @@ func (m *Memory) Attach(base Addr, size uint64, file io.ReaderAt) error {
 	return nil
 }
 
+// Attached reports whether the guest has a file at a.
+func (m *Memory) Attached(a Addr) bool {
+	for _, f := range m.attached {
+		if a >= f.base && uint64(a-f.base) < f.size {
+			return true
+		}
+	}
+	return false
+}
+
 // readAttached is ReadAt for what is no RAM.
 func (m *Memory) readAttached(p []byte, a Addr) error {
 	for _, f := range m.attached {

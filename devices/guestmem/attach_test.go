@@ -32,6 +32,11 @@ func TestAttach(t *testing.T) {
 			t.Errorf("%d bytes at %#x: %q, %v", c.n, c.a, p, err)
 		}
 	}
+	for a, want := range map[Addr]bool{base: true, base + 15: true, base + 16: false, base - 1: false, 0: false, math.MaxUint64: false} {
+		if m.Attached(a) != want {
+			t.Errorf("something attached at %#x: %v", a, !want)
+		}
+	}
 	if err := m.Check(base, 1); !errors.Is(err, ErrRange) {
 		t.Error("a file counts as RAM")
 	}
