@@ -11,7 +11,7 @@ import (
 	"warder/supervisor"
 )
 
-const netSyntax = "tap:NAME[,ip=ADDRESS/BITS][,gw=ADDRESS][,dns=ADDRESS][,mac=MAC][,mtu=BYTES]"
+const netSyntax = "tap:NAME[,dhcp][,ip=ADDRESS/BITS][,gw=ADDRESS][,dns=ADDRESS][,mac=MAC][,mtu=BYTES]"
 
 // parseNet parses what --net is given; ip, gw and dns may be repeated.
 func parseNet(_, s string) (n supervisor.Net, err error) {
@@ -35,6 +35,11 @@ func parseNet(_, s string) (n supervisor.Net, err error) {
 func setNetOption(n *supervisor.Net, option string) error {
 	key, value, _ := strings.Cut(option, "=")
 	switch key {
+	case "dhcp":
+		if option != key {
+			return fmt.Errorf("it has no value")
+		}
+		n.DHCP = true
 	case "ip":
 		p, err := netip.ParsePrefix(value)
 		if err != nil {

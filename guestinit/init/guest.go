@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/guestinit/agent"
+	"warder/guestinit/dhcp"
 	"warder/guestinit/process"
 	"warder/guestinit/proto"
 	"warder/guestinit/system"
@@ -25,6 +26,8 @@ const (
 type guest struct {
 	table *process.Table
 	agent atomic.Pointer[agent.Agent]
+
+	resolvers system.Resolvers
 
 	stop   sync.Once
 	ending chan struct{} // closed when the guest is to stop
@@ -47,10 +50,10 @@ func (g *guest) Setup(s proto.Setup) error {
 	if s.Hostname != "" {
 		errs = append(errs, system.SetHostname(s.Hostname))
 	}
+	errs = append(errs, g.resolvers.Set("", s.Resolvers))
 	for _, i := range s.Interfaces {
-		errs = append(errs, system.SetInterface(i))
+		errs = append(errs, g.setInterface(i, s.Hostname))
 	}
-	errs = append(errs, system.SetResolvers(s.Resolvers))
 	for _, m := range s.Mounts {
 		errs = append(errs, system.Mount(m))
 	}
@@ -58,6 +61,35 @@ func (g *guest) Setup(s proto.Setup) error {
 		errs = append(errs, system.PetWatchdog(context.Background(), s.Watchdog))
 	}
 	return errors.Join(errs...)
+}
+
+// setInterface brings an interface up, and has it keep the address that a server
+// lends it if it is to have one.
+func (g *guest) setInterface(i proto.Interface, hostname string) error {
+	link, err := system.SetInterface(i)
+	if err != nil || !i.DHCP {
+		return err
+	}
+	ctx := context.Background() // this program ends with its machine
+	var was dhcp.Lease
+	client := &dhcp.Client{
+		Interface: link.Name, Hostname: hostname,
+		Apply: func(now dhcp.Lease) error {
+			var servers []string
+			for _, a := range now.Resolvers {
+				servers = append(servers, a.String())
+			}
+			err := errors.Join(system.SetLease(link, was, now), g.resolvers.Set(link.Name, servers))
+			was = now
+			return err
+		},
+		Log: func(err error) { printLine(err.Error()) },
+	}
+	if err := client.Acquire(ctx); err != nil {
+		return err
+	}
+	go client.Keep(ctx)
+	return nil
 }
 
 // Info is agent.System's.

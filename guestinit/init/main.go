@@ -148,7 +148,10 @@ func (b *boot) warn(what string, err error) {
 	b.print(s)
 }
 
-func (b *boot) print(s string) { fmt.Fprintln(os.Stderr, "warder-init: "+s) }
+func (b *boot) print(s string) { printLine(s) }
+
+// printLine prints a line where the host sees it among the kernel's.
+func printLine(s string) { fmt.Fprintln(os.Stderr, "warder-init: "+s) }
 
 // dialHost dials the host's control port, for a while: the driver of vsock may
 // be there some time after its module. Without the module there is no use.

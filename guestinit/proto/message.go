@@ -62,6 +62,7 @@ type Interface struct {
 	MTU       int            `json:"mtu,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Gateways  []netip.Addr   `json:"gateways,omitempty"` // of default routes, at most one of IPv4 and of IPv6
+	DHCP      bool           `json:"dhcp,omitempty"`     // has a server lend it an IPv4 address, which it keeps
 }
 
 // A Mount is a file system that the guest mounts, by the meaning of mount(2).

@@ -4,9 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"warder/guestinit/dhcp"
 )
 
 // rtnetlink is a socket to the kernel's network configuration, rtnetlink(7): the few
@@ -38,31 +42,70 @@ func (r *rtnetlink) linkUp(index, mtu int) error {
 	return r.do(unix.RTM_NEWLINK, 0, b)
 }
 
-// addAddress gives an interface an address, with the route to its network. An IPv6
-// address is good at once: the host says that nobody else has it.
-func (r *rtnetlink) addAddress(index int, p netip.Prefix) error {
+// addAddress gives an interface an address, with the route to its network, for
+// some time, which starts again when it has the address already. An IPv6 address
+// is good at once: the host says that nobody else has it.
+func (r *rtnetlink) addAddress(index int, p netip.Prefix, lifetime time.Duration) error {
 	flags := byte(0)
 	if p.Addr().Is6() {
 		flags = unix.IFA_F_NODAD
 	}
-	b := []byte{family(p.Addr()), byte(p.Bits()), flags, unix.RT_SCOPE_UNIVERSE} // struct ifaddrmsg
-	b = binary.NativeEndian.AppendUint32(b, uint32(index))
-	b = attribute(b, unix.IFA_LOCAL, p.Addr().AsSlice())
-	b = attribute(b, unix.IFA_ADDRESS, p.Addr().AsSlice())
+	b := addressMessage(index, p, flags)
 	if a := p.Addr(); a.Is4() && p.Bits() < 31 {
 		b = attribute(b, unix.IFA_BROADCAST, broadcast(p).AsSlice())
+	}
+	if lifetime != dhcp.Forever {
+		seconds := uint32(min(lifetime/time.Second, math.MaxUint32-1))
+		cache := binary.NativeEndian.AppendUint32(nil, seconds)  // struct ifa_cacheinfo: preferred,
+		cache = binary.NativeEndian.AppendUint32(cache, seconds) // valid, and two that are the kernel's
+		b = attribute(b, unix.IFA_CACHEINFO, append(cache, make([]byte, 8)...))
 	}
 	return r.do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, b)
 }
 
+// removeAddress takes an address away, and the routes that go by it.
+func (r *rtnetlink) removeAddress(index int, p netip.Prefix) error {
+	return r.do(unix.RTM_DELADDR, 0, addressMessage(index, p, 0))
+}
+
+// addressMessage is a struct ifaddrmsg with the address behind it.
+func addressMessage(index int, p netip.Prefix, flags byte) []byte {
+	b := []byte{family(p.Addr()), byte(p.Bits()), flags, unix.RT_SCOPE_UNIVERSE}
+	b = binary.NativeEndian.AppendUint32(b, uint32(index))
+	b = attribute(b, unix.IFA_LOCAL, p.Addr().AsSlice())
+	return attribute(b, unix.IFA_ADDRESS, p.Addr().AsSlice())
+}
+
 // addDefaultRoute sends what has no other way through a gateway.
 func (r *rtnetlink) addDefaultRoute(index int, gateway netip.Addr) error {
+	return r.addRoute(index, dhcp.Route{To: netip.PrefixFrom(gateway, 0).Masked(), Via: gateway}, netip.Addr{})
+}
+
+// leasedMetric puts routes of leases behind those that the host gives.
+const leasedMetric = 1024
+
+// addRoute adds a route. With an address to send from, which is a leased one, it goes
+// when that goes, and others to the same network come first.
+func (r *rtnetlink) addRoute(index int, route dhcp.Route, from netip.Addr) error {
+	scope := byte(unix.RT_SCOPE_UNIVERSE)
+	if route.Via.IsUnspecified() {
+		scope = unix.RT_SCOPE_LINK
+	}
 	b := []byte{ // struct rtmsg
-		family(gateway), 0, 0, 0,
-		unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST,
+		family(route.Via), byte(route.To.Bits()), 0, 0,
+		unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, scope, unix.RTN_UNICAST,
 		0, 0, 0, 0,
 	}
-	b = attribute(b, unix.RTA_GATEWAY, gateway.AsSlice())
+	if route.To.Bits() > 0 {
+		b = attribute(b, unix.RTA_DST, route.To.Addr().AsSlice())
+	}
+	if !route.Via.IsUnspecified() {
+		b = attribute(b, unix.RTA_GATEWAY, route.Via.AsSlice())
+	}
+	if from.IsValid() {
+		b = attribute(b, unix.RTA_PREFSRC, from.AsSlice())
+		b = attribute(b, unix.RTA_PRIORITY, binary.NativeEndian.AppendUint32(nil, uint32(leasedMetric+index)))
+	}
 	b = attribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index)))
 	return r.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, b)
 }
