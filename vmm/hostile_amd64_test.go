@@ -8,10 +8,27 @@ import (
 // attackRAM is where RAM starts.
 const attackRAM = 0
 
-// attacker carries out the n steps of the script at attackScript, again and again.
+// The second vCPU begins in real mode (Intel SDM 3A, 9.4), in a page below 1 MiB
+// that nothing else is in.
+const (
+	secondStart  = 0x40000
+	secondVector = secondStart >> 12
+	secondCR3    = secondStart + 18 // where the first puts its page tables' address
+	secondGDT    = 0x80             // from secondStart
+)
+
+// attacker carries out the n steps of a vCPU's script, again and again.
 func attacker(n uint32) []byte {
 	code := []byte{
-		0xbe, 0, 0, 0, 0, // mov $script, %esi
+		0x0f, 0x20, 0xd8, // mov %cr3, %rax
+		0x89, 0x04, 0x25, 0, 0, 0, 0, // mov %eax, secondCR3
+		0x41, 0xb8, 0, 0, 0, 0, // mov $script(0), %r8d
+		0xbb, 0x00, 0x00, 0xe0, 0xfe, // mov $0xfee00000, %ebx: the local APIC
+		0xc7, 0x83, 0x00, 0x03, 0x00, 0x00, 0x00, 0x45, 0x0c, 0x00, // movl $INIT to all others, 0x300(%rbx)
+		// Who was stopped by the other's script is started again each time.
+		0xbb, 0x00, 0x00, 0xe0, 0xfe, // start: mov $0xfee00000, %ebx
+		0xc7, 0x83, 0x00, 0x03, 0x00, 0x00, secondVector, 0x46, 0x0c, 0x00, // movl $STARTUP to all others, 0x300(%rbx)
+		0x44, 0x89, 0xc6, // mov %r8d, %esi
 		0xb9, 0, 0, 0, 0, // mov $n, %ecx
 		0x48, 0x8b, 0x3e, // next: mov (%rsi), %rdi
 		0x8b, 0x46, 0x08, // mov 8(%rsi), %eax
@@ -47,11 +64,51 @@ func attacker(n uint32) []byte {
 		0x48, 0x83, 0xc6, 0x10, // done: add $16, %rsi
 		0xff, 0xc9, // dec %ecx
 		0x75, 0xb2, // jne next
-		0xeb, 0xa6, // jmp start
+		0xeb, 0x99, // jmp start
 	}
-	binary.LittleEndian.PutUint32(code[1:], attackScript)
-	binary.LittleEndian.PutUint32(code[6:], n)
+	binary.LittleEndian.PutUint32(code[6:], secondCR3)
+	binary.LittleEndian.PutUint32(code[12:], scriptOf(0))
+	binary.LittleEndian.PutUint32(code[50:], n)
 	return code
+}
+
+// attackerStart is where attacker starts over.
+const attackerStart = rawBase + 31
+
+// secondAttacker is what the second vCPU begins with, and where that is: it enters
+// the first's address space and goes on where attacker starts over.
+func secondAttacker() (code []byte, at uint64) {
+	code = []byte{
+		0xfa,                                      // cli
+		0x2e, 0x0f, 0x01, 0x16, secondGDT + 24, 0, // lgdt %cs:secondGDT+24
+		0x66, 0xb8, 0x20, 0x00, 0x00, 0x00, // mov $PAE, %eax
+		0x0f, 0x22, 0xe0, // mov %eax, %cr4
+		0x66, 0xb8, 0, 0, 0, 0, // mov $page tables, %eax
+		0x0f, 0x22, 0xd8, // mov %eax, %cr3
+		0x66, 0xb9, 0x80, 0x00, 0x00, 0xc0, // mov $EFER, %ecx
+		0x0f, 0x32, // rdmsr
+		0x66, 0x0d, 0x00, 0x01, 0x00, 0x00, // or $LME, %eax
+		0x0f, 0x30, // wrmsr
+		0x66, 0xb8, 0x01, 0x00, 0x00, 0x80, // mov $PG|PE, %eax
+		0x0f, 0x22, 0xc0, // mov %eax, %cr0
+		0x66, 0xea, 0, 0, 0, 0, 0x08, 0x00, // ljmp $8, long
+		0xb8, 0x10, 0x00, 0x00, 0x00, // long: mov $16, %eax
+		0x8e, 0xd8, // mov %eax, %ds
+		0x41, 0xb8, 0, 0, 0, 0, // mov $script(1), %r8d
+		0xb8, 0, 0, 0, 0, // mov $start, %eax
+		0xff, 0xe0, // jmp *%rax
+	}
+	const jump, long = 52, 58
+	le := binary.LittleEndian
+	le.PutUint32(code[jump:], secondStart+long)
+	le.PutUint32(code[long+9:], scriptOf(1))
+	le.PutUint32(code[long+14:], attackerStart)
+	code = append(code, make([]byte, secondGDT-len(code))...)
+	for _, segment := range []uint64{0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff} { // none, 64-bit code, data
+		code = le.AppendUint64(code, segment)
+	}
+	code = le.AppendUint16(code, 3*8-1)
+	return le.AppendUint32(code, secondStart+secondGDT), secondStart
 }
 
 // ports are those of devices, of the kernel's interrupt controllers and timer, of

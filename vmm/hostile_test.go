@@ -38,6 +38,8 @@ const (
 	// maxAttackers is how many there are for as long as some device was not reached,
 	// where all is slow.
 	maxAttackers = 30
+	// attackExits is what each vCPU has done at least when it has attacked.
+	attackExits = 1000
 	// maxHeap bounds what a hostile guest makes the host allocate, in bytes.
 	maxHeap = 256 << 20
 )
@@ -55,9 +57,12 @@ type chatter struct{}
 
 func (chatter) Read(p []byte) (int, error) { return copy(p, "blah "), nil }
 
+// exitCounts counts exits by vCPU.
+type exitCounts [attackCPUs]atomic.Uint64
+
 // attack has one hostile guest run for a while, or until it has ended itself, and
 // says what it did.
-func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.Stats {
+func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler, exits *exitCounts) vmm.Stats {
 	t.Helper()
 	dir := t.TempDir()
 	disk, share := filepath.Join(dir, "disk"), filepath.Join(dir, "share")
@@ -70,7 +75,7 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 	random := rand.New(rand.NewPCG(seed, 0))
 	port, _ := net.Wire()
 	cfg := vmm.Config{
-		Log: slog.New(log), MemoryMax: 2 * attackMemory, Watchdog: vmm.WatchdogLog,
+		Log: slog.New(log), CPUs: attackCPUs, MemoryMax: 2 * attackMemory, Watchdog: vmm.WatchdogLog,
 		Disks: []vmm.Disk{{Path: disk}}, Shares: []vmm.Share{{Tag: "share", Dir: share}},
 		Nets: []vmm.Net{{Port: port}}, VsockCID: attackCID, Ports: []vmm.Port{{Name: "data"}},
 		Serial:  vmm.Stream{In: chatter{}, Out: io.Discard},
@@ -83,10 +88,14 @@ func attack(t *testing.T, seed uint64, d time.Duration, log slog.Handler) vmm.St
 			t.Fatal(err)
 		}
 	}
-	put(newScript(random, devices), attackScript)
+	for cpu := range attackCPUs {
+		put(newScript(random, devices), uint64(scriptOf(cpu)))
+	}
+	put(secondAttacker())
 	for i := range devices {
 		put(buffers(random), arena(i)+arenaBuffers)
 	}
+	m.Observe(func(e vmm.ExitEvent) { exits[e.VCPU].Add(1) })
 	l, err := m.Vsock().Listen(3)
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +157,13 @@ func attackAll(t *testing.T) {
 	log := new(logged)
 	var chains, resets, failures = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
 	var peak uint64
+	var exits exitCounts
 	reached := func() bool {
+		for cpu := range exits {
+			if exits[cpu].Load() < attackExits {
+				return false
+			}
+		}
 		for name := range failures {
 			if chains[name] == 0 || failures[name] == 0 {
 				return false
@@ -159,7 +174,7 @@ func attackAll(t *testing.T) {
 	guests := 0
 	for begin := time.Now(); guests < 2 || time.Since(begin) < d || !reached() && guests < maxAttackers; guests++ {
 		t.Run("attacker", func(t *testing.T) {
-			for _, dev := range attack(t, seed+uint64(guests), min(d, attackerFor), log).Devices {
+			for _, dev := range attack(t, seed+uint64(guests), min(d, attackerFor), log, &exits).Devices {
 				chains[dev.Name] += dev.Chains
 				resets[dev.Name] += dev.Resets
 				failures[dev.Name] += dev.Failures
@@ -169,9 +184,9 @@ func attackAll(t *testing.T) {
 		runtime.ReadMemStats(&mem)
 		peak = max(peak, mem.HeapInuse)
 	}
-	t.Logf("%d guests; answered %v, resets %v, failures %v; heap %d MiB at most", guests, chains, resets, failures, peak>>20)
+	t.Logf("%d guests; exits of vCPUs %d and %d; answered %v, resets %v, failures %v; heap %d MiB at most", guests, exits[0].Load(), exits[1].Load(), chains, resets, failures, peak>>20)
 	if !reached() {
-		t.Error("some device was not reached")
+		t.Error("some device was not reached, or not by some vCPU")
 	}
 	if peak > maxHeap {
 		t.Errorf("the host's heap had %d MiB", peak>>20)

@@ -34,7 +34,9 @@ const (
 // Where a hostile guest has what: its script, then for each device queues and
 // buffers.
 const (
-	attackScript  = attackRAM + 32<<20
+	attackScript  = attackRAM + 32<<20 // a vCPU's after the other
+	scriptSpace   = 1 << 20
+	attackCPUs    = 2
 	attackArena   = attackRAM + 40<<20
 	arenaSize     = 512 << 10
 	arenaQueue    = 16 << 10
@@ -49,6 +51,9 @@ const (
 	attackMemory  = 64 << 20 // what rawMachine has
 	statusRunning = virtqtest.StatusAcknowledge | virtqtest.StatusDriver | virtqtest.StatusFeaturesOK | virtqtest.StatusDriverOK
 )
+
+// scriptOf is where a vCPU's script is.
+func scriptOf(cpu int) uint32 { return attackScript + uint32(cpu)*scriptSpace }
 
 // newScript thinks up scriptLength steps of what a guest does to its devices.
 func newScript(random *rand.Rand, devices int) []byte {
@@ -99,7 +104,7 @@ func queueAt(device, queue int) uint64 { return arena(device) + uint64(queue)*ar
 func buffer(random *rand.Rand, device int) uint64 {
 	switch n := random.IntN(400); {
 	case n == 0: // what it is doing
-		return attackScript + uint64(random.IntN(1<<20))
+		return attackScript + uint64(random.IntN(attackCPUs*scriptSpace))
 	case n < 10:
 		return queueAt(device, random.IntN(attackQueues)) + uint64(random.IntN(arenaQueue))
 	case n < 20:
