@@ -65,10 +65,12 @@ test: deps
 	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
 
 ## soak: what takes minutes each in the lab: shares of CPUs, crowds, drivers that
-## come and go under load, guests on a wire
+## come and go under load, guests on a wire; machines that boot from a disk by UEFI
 soak: deps
+	@.ci/packages soak
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
+	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
 
 # The packages whose tests boot a kernel.
 BOOTING := ./boot/tuned ./vmm ./supervisor ./secmon/introspect ./secmon/trap ./secmon/watch ./cmd/warder

@@ -6,8 +6,10 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"warder/boot/kernelpkg"
+	"warder/internal/oracle"
 	"warder/internal/testkernel"
 )
 
@@ -282,6 +285,32 @@ func TestEFI(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(dir, "*.part")); err != nil || len(left) > 0 {
 			t.Errorf("left behind: %q", left)
 		}
+	}
+}
+
+// TestDisk holds a disk's partition and file system against mtools.
+func TestDisk(t *testing.T) {
+	mtype := oracle.Command(t, "mtype", "mtools")
+	dir := t.TempDir()
+	c := sample(t, "amd64", EFI)
+	if err := Write(dir, c); err != nil {
+		t.Fatal(err)
+	}
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := WriteDisk(disk, dir, EFI, c.Built); err != nil {
+		t.Fatal(err)
+	}
+	b := read(t, disk)
+	if b[510] != 0x55 || b[511] != 0xaa || b[450] != 0xef {
+		t.Errorf("boot record % x, partition of type %#x", b[510:512], b[450])
+	}
+	if start, size := binary.LittleEndian.Uint32(b[454:]), binary.LittleEndian.Uint32(b[458:]); int(start+size)*512 != len(b) {
+		t.Errorf("%d sectors from %d of a disk of %d bytes", size, start, len(b))
+	} else if out, err := exec.CommandContext(t.Context(), mtype, "-i", fmt.Sprintf("%s@@%d", disk, start*512), "::warder/host.yaml").CombinedOutput(); err != nil || string(out) != "vms: []\n" {
+		t.Errorf("configuration %q, %v", out, err)
+	}
+	if err := WriteDisk(disk, dir, Plain, c.Built); err == nil {
+		t.Error("a disk without a boot loader")
 	}
 }
 

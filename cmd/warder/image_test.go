@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,53 +52,61 @@ func TestImageBoots(t *testing.T) {
 				oracle.Missing(t, err.Error())
 			}
 			dir := t.TempDir()
-			warder := filepath.Join(dir, "warder")
-			build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", warder, ".")
-			build.Env = append(os.Environ(), "GOARCH="+b.arch, "CGO_ENABLED=0")
-			if out, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
 			image := filepath.Join(dir, "image")
 			err = boardimage.Write(image, boardimage.Config{
-				Arch: b.arch, Warder: warder, Host: kernel, Guest: kernel, HostConfig: []byte(boardConfig), Built: time.Now(),
-				Cmdline: "rodata=off cryptomgr.notests random.trust_cpu=on mitigations=off", // all of it dear when emulated
+				Arch: b.arch, Warder: buildWarder(t, dir, b.arch), Host: kernel, Guest: kernel, HostConfig: []byte(boardConfig), Built: time.Now(),
+				Cmdline: boardCmdline,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			log := runBoard(t, prepared.QEMU, b.machine, image)
-			for _, want := range []string{b.said, "command ended with status 0", "warder: power off"} {
-				if !strings.Contains(log, want) {
-					t.Errorf("the machine did not say %q:\n%s", want, log)
-				}
+			cmdline, err := os.ReadFile(filepath.Join(image, "cmdline.txt"))
+			if err != nil {
+				t.Fatal(err)
 			}
+			runBoard(t, prepared.QEMU, slices.Concat(b.machine, []string{
+				"-kernel", filepath.Join(image, "vmlinuz"), "-initrd", filepath.Join(image, "initrd.img"), "-append", strings.TrimSpace(string(cmdline)),
+			}), b.said)
 		})
 	}
 }
 
-// runBoard runs a machine until it switches itself off, which ends QEMU well,
-// and returns what it wrote to its serial port.
-func runBoard(t *testing.T, qemu lab.QEMU, machine []string, image string) string {
+// boardCmdline leaves out what is dear when emulated.
+const boardCmdline = "rodata=off cryptomgr.notests random.trust_cpu=on mitigations=off"
+
+// buildWarder builds warder for an architecture.
+func buildWarder(t *testing.T, dir, arch string) string {
 	t.Helper()
-	cmdline, err := os.ReadFile(filepath.Join(image, "cmdline.txt"))
-	if err != nil {
-		t.Fatal(err)
+	path := filepath.Join(dir, "warder")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", path, ".")
+	build.Env = append(os.Environ(), "GOARCH="+arch, "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	args := append([]string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi"}, machine...)
+	return path
+}
+
+// runBoard runs a machine until it switches itself off, which ends QEMU well, and
+// has it say on its serial port what its VM says, and that all was well.
+func runBoard(t *testing.T, qemu lab.QEMU, machine []string, said string) {
+	t.Helper()
+	args := append([]string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-m", "2048", "-serial", "stdio"}, machine...)
 	for _, d := range qemu.Data {
 		args = append(args, "-L", d)
 	}
-	args = append(args, "-m", "2048", "-serial", "stdio", "-kernel", filepath.Join(image, "vmlinuz"),
-		"-initrd", filepath.Join(image, "initrd.img"), "-append", strings.TrimSpace(string(cmdline)))
 	const patience = 8 * time.Minute // ten times what it takes
 	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("the machine still ran after %v", patience))
 	defer cancel()
-	out, err := exec.CommandContext(ctx, qemu.Path, args...).CombinedOutput()
+	log, err := exec.CommandContext(ctx, qemu.Path, args...).CombinedOutput()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("%v\n%s", err, log)
 	}
-	return string(out)
+	for _, want := range []string{said, "command ended with status 0", "warder: power off"} {
+		if !strings.Contains(string(log), want) {
+			t.Errorf("the machine did not say %q:\n%s", want, log)
+		}
+	}
 }
