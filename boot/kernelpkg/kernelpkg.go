@@ -54,13 +54,13 @@ type Module struct {
 }
 
 // Guest are the modules that a guest of warder's may want; Lab are those that
-// the outer machine of the lab needs to run VMs.
+// the outer machine of the lab needs to run VMs and others' VMMs.
 var (
 	Guest = []string{
 		"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "virtio_net", "virtio_balloon",
 		"virtio_mem", "wdat_wdt", "sp805_wdt", "virtio_pmem", "nd_pmem", "evdev", "button", "overlay", "erofs",
 	}
-	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun"}
+	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun", "vhost_net", "vhost_vsock"}
 )
 
 const indexName = "kernel.json"

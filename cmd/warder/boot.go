@@ -27,6 +27,7 @@ type bootFlags struct {
 	initrd []string
 	disks  []string
 	shares []string
+	nets   []string
 	hvc    bool
 	count  int
 }
@@ -54,6 +55,7 @@ machine off, and with status 1 when the machine ends in another way.`,
 	flags.StringVar(&f.cfg.Cmdline, "append", "console=ttyS0 panic=-1", "the kernel's command line")
 	flags.StringArrayVar(&f.disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.shares, "share", nil, "directory for mount -t virtiofs, TAG:DIR[:ro]; may be repeated")
+	flags.StringArrayVar(&f.nets, "net", nil, "network interface, tap:NAME[,mac=MAC][,mtu=BYTES]; may be repeated")
 	flags.Uint32Var(&f.cfg.VsockCID, "cid", 0, "address of the guest on vsock, 3 or above (default no vsock)")
 	flags.StringVar(&f.cfg.VsockDir, "vsock-dir", "", "directory of the Unix sockets that stand for vsock ports")
 	flags.BoolVar(&f.hvc, "hvc", false, "have a virtio console on this terminal, the serial port on standard error")
@@ -121,8 +123,8 @@ func bootMachine(ctx context.Context, cfg vmm.Config, socket *controlSocket) err
 func (f bootFlags) config() (vmm.Config, error) {
 	cfg := f.cfg
 	cfg.Memory, cfg.Log = uint64(f.memory), newLineLog(os.Stderr)
-	if f.count < 1 || f.count > 1 && (f.hvc || cfg.VsockCID != 0 || len(f.disks) > 0) {
-		return cfg, errors.New("--count: give 1 or more; several machines cannot share --hvc, --cid or --disk")
+	if f.count < 1 || f.count > 1 && (f.hvc || cfg.VsockCID != 0 || len(f.disks)+len(f.nets) > 0) {
+		return cfg, errors.New("--count: give 1 or more; several machines cannot share --hvc, --cid, --disk or --net")
 	}
 	terminal := vmm.Stream{In: os.Stdin, Out: os.Stdout}
 	if cfg.Serial = terminal; f.hvc {
@@ -155,6 +157,16 @@ func (f bootFlags) config() (vmm.Config, error) {
 			return cfg, err
 		}
 		cfg.Shares = append(cfg.Shares, sh)
+	}
+	for _, s := range f.nets {
+		n, err := parseNet(".", s)
+		if err != nil {
+			return cfg, err
+		}
+		if n.DHCP || len(n.Addresses)+len(n.Gateways)+len(n.Resolvers) > 0 {
+			return cfg, fmt.Errorf("--net %s: this guest sets its interface up by itself: leave out dhcp, ip, gw and dns", s)
+		}
+		cfg.Nets = append(cfg.Nets, n.Net)
 	}
 	return cfg, nil
 }

@@ -24,7 +24,7 @@ var goals = append([]goal{
 func throughputs(peers ...string) (goals []goal) {
 	for _, name := range []string{
 		"blk read", "blk write", "fs read", "fs write",
-		"vsock to host", "vsock from host", "console to host", "console from host",
+		"net to host", "net from host", "vsock to host", "vsock from host", "console to host", "console from host",
 	} {
 		for _, p := range peers {
 			goals = append(goals, goal{"devices/" + name, p, 1})

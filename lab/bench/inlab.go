@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"warder/boot/kernelpkg"
@@ -76,6 +77,9 @@ func measureInLab(ctx context.Context, o options, log *slog.Logger) (*measure.Re
 	if cfg, err = lab.Prepare(ctx, cfg); err != nil {
 		return nil, err
 	}
+	if err := addModules(&cfg); err != nil {
+		return nil, err
+	}
 	exit, err := lab.Run(ctx, cfg, c)
 	if err != nil {
 		return nil, err
@@ -89,6 +93,20 @@ func measureInLab(ctx context.Context, o options, log *slog.Logger) (*measure.Re
 	}
 	r.About["guest kernel"] = kernel.Release
 	return r, nil
+}
+
+// addModules adds what the peers' devices need of the outer machine's kernel.
+func addModules(cfg *lab.Config) error {
+	outer, err := kernelpkg.Find(cfg.Arch)
+	if err != nil {
+		return err
+	}
+	for _, m := range outer.Select("vhost_net", "vhost_vsock") {
+		if !slices.Contains(cfg.Modules, m.Path) {
+			cfg.Modules = append(cfg.Modules, m.Path)
+		}
+	}
+	return nil
 }
 
 // makeImages writes the guests' initramfs to a directory.

@@ -21,6 +21,7 @@ var workloads = map[string]func(report) error{
 	"blk":     measureDisk,
 	"fs":      measureShare,
 	"vsock":   measureSocket,
+	"net":     measureNet,
 	"console": measureConsole,
 }
 
@@ -102,11 +103,18 @@ func buffer(n int) ([]byte, error) {
 
 // appear waits for a file that a driver makes.
 func appear(name string) error {
+	if eventually(func() error { _, err := os.Stat(name); return err }) != nil {
+		return errors.New("no " + name + ": its driver found no device")
+	}
+	return nil
+}
+
+// eventually does something again and again until it goes well.
+func eventually(f func() error) (err error) {
 	const patience = 10 * time.Second
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(name); err == nil {
-			return nil
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if err = f(); err == nil || time.Now().After(end) {
+			return err
 		}
 	}
-	return errors.New("no " + name + ": its driver found no device")
 }

@@ -3,10 +3,17 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
+	"time"
 
 	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
+
+	"warder/guestinit/proto"
+	"warder/guestinit/system"
+	"warder/lab/bench/initrd"
 )
 
 // port is where the host listens; it speaks the protocol of [measurePeer].
@@ -15,6 +22,29 @@ const port = 5000
 // measureSocket measures a connection to the host.
 func measureSocket(r report) error {
 	c, err := vsock.Dial(vsock.Host, port, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return measurePeer(r, c)
+}
+
+// measureNet measures a TCP connection to the host.
+func measureNet(r report) error {
+	err := eventually(func() error {
+		_, err := system.SetInterface(proto.Interface{
+			MAC: initrd.GuestMAC, Addresses: []netip.Prefix{netip.MustParsePrefix(initrd.GuestAddress)},
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var c net.Conn
+	err = eventually(func() (err error) {
+		c, err = net.DialTimeout("tcp", fmt.Sprintf("%s:%d", initrd.HostAddress, port), time.Second)
+		return err
+	})
 	if err != nil {
 		return err
 	}

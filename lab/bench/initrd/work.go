@@ -12,7 +12,7 @@ import (
 const ModulesDir = "/modules"
 
 // modules are what a guest needs where its kernel has not built them in.
-var modules = []string{"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport"}
+var modules = []string{"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_net"}
 
 // Work is an initramfs whose /init is the program in the file init, with the
 // modules that it needs of kernel.

@@ -76,28 +76,24 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := p.find(g); err != nil {
 		return err
 	}
-	l, err := net.Listen("unix", portFile)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				answer(c)
-			}()
+	for network, address := range map[string]string{"unix": portFile, "tcp": tcpAddress} {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			return err
 		}
-	}()
+		defer l.Close()
+		go answerAll(l)
+	}
 	m, err := start(ctx, append(p.command(g), p.extra...), g.console, b.verbose)
 	if err != nil {
 		return err
 	}
 	defer m.end()
+	if p.device == "net" {
+		if err := setUpTAP(tapName); err != nil {
+			return err
+		}
+	}
 	if g.console {
 		go answer(m.console)
 	}
@@ -106,6 +102,20 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		return err
 	}
 	return b.addLines(p.name, said)
+}
+
+// answerAll answers those who connect, until l is closed.
+func answerAll(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			answer(c)
+		}()
+	}
 }
 
 // addLines records what a guest measured.

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"warder/lab/bench/initrd"
 )
 
 // A guest is what a machine is to run, in words that each peer has an option
@@ -75,6 +77,7 @@ var warderDevices = map[string][]string{
 	"blk":     {"--disk", diskFile},
 	"fs":      {"--share", "bench:" + shareDir},
 	"vsock":   {"--cid", "3", "--vsock-dir", devicesDir},
+	"net":     {"--net", "tap:" + tapName + ",mac=" + initrd.GuestMAC},
 	"console": {"--hvc"},
 }
 
@@ -90,6 +93,10 @@ func qemuDevices(suffix string) map[string][]string {
 			"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
 			"-chardev", "socket,id=share,path=" + shareSock, "-device", "vhost-user-fs-" + suffix + ",chardev=share,tag=bench",
 		},
+		"net": {
+			"-netdev", "tap,id=net,ifname=" + tapName + ",script=no,downscript=no,vhost=on",
+			"-device", "virtio-net-" + suffix + ",netdev=net,mac=" + initrd.GuestMAC,
+		},
 		"vsock":   {"-device", "vhost-vsock-" + suffix + ",guest-cid=3"},
 		"console": {"-device", "virtio-serial-" + suffix, "-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"},
 	}
@@ -97,7 +104,7 @@ func qemuDevices(suffix string) map[string][]string {
 
 // devicesOf are the peers of one VMM.
 func devicesOf(p bootPeer, options map[string][]string, global ...string) (all []devicePeer) {
-	for _, device := range []string{"blk", "fs", "vsock", "console"} {
+	for _, device := range []string{"blk", "fs", "net", "vsock", "console"} {
 		d := devicePeer{bootPeer: p, device: device, extra: append(options[device], global...)}
 		if device == "fs" && p.name != warderName {
 			d.helper = virtiofsd()

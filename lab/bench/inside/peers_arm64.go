@@ -24,9 +24,10 @@ func memoryPeers(f files) []memoryPeer {
 	}
 }
 
-// devicePeers are the peers that have more devices than a serial port.
+// devicePeers are the peers that have more devices than a serial port. Those are on
+// the bus that warder's are on: not all kernels that guests run have PCI.
 func devicePeers(f files) []devicePeer {
 	return append(
 		devicesOf(bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices),
-		devicesOf(bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices("pci"))...)
+		devicesOf(bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices("device"), "-global", "virtio-mmio.force-legacy=false")...)
 }
