@@ -4,9 +4,7 @@ package vmm_test
 
 import (
 	"encoding/binary"
-
 	"log/slog"
-
 	"os"
 	"path/filepath"
 	"runtime"

@@ -12,7 +12,7 @@ import (
 )
 
 func TestBootFlags(t *testing.T) {
-	for _, args := range [][]string{{"--count=0"}, {"--count=2", "--hvc"}, {"--share=src"}, {"--disk=:ro"}, {"--initrd=/nowhere"}} {
+	for _, args := range [][]string{{"--count=0"}, {"--count=2", "--hvc"}, {"--share=src"}, {"--disk=:ro"}, {"--initrd=/nowhere"}, {"--net=tap:t,dhcp"}} {
 		cmd := bootCommand()
 		cmd.SetArgs(append(args, "--kernel=/nowhere"))
 		cmd.SetOut(new(bytes.Buffer))
@@ -31,6 +31,7 @@ func TestBootConfig(t *testing.T) {
 	f := bootFlags{
 		cfg: vmm.Config{Kernel: "/k"}, memory: 64 << 20, count: 1, hvc: true,
 		initrd: []string{initrd, initrd}, disks: []string{"/d:ro"}, shares: []string{"src:/s", "lib:/l:ro"},
+		nets: []string{"tap:t0,mtu=9000"},
 	}
 	got, err := f.config()
 	if err != nil {
@@ -43,6 +44,7 @@ func TestBootConfig(t *testing.T) {
 		Kernel: "/k", Memory: 64 << 20, Initrd: [][]byte{[]byte("cpio"), []byte("cpio")},
 		Disks:  []vmm.Disk{{Path: "/d", ReadOnly: true}},
 		Shares: []vmm.Share{{Tag: "src", Dir: "/s"}, {Tag: "lib", Dir: "/l", ReadOnly: true}},
+		Nets:   []vmm.Net{{TAP: "t0", MTU: 9000}},
 	}
 	got.Serial, got.Console, got.Log = vmm.Stream{}, vmm.Stream{}, nil
 	if diff := cmp.Diff(want, got); diff != "" {
