@@ -36,7 +36,7 @@ const (
 const (
 	attackScript  = attackRAM + 32<<20 // a vCPU's after the other
 	scriptSpace   = 1 << 20
-	attackCPUs    = 2
+	attackCPUs    = 2 // at most: as many as the host has
 	attackArena   = attackRAM + 40<<20
 	arenaSize     = 512 << 10
 	arenaQueue    = 16 << 10
