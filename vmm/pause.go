@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -26,11 +27,19 @@ func (m *Machine) eachVCPU(f func(*VCPU) error) error {
 }
 
 // Do runs f on the thread of vCPU 0, between two exits.
-func (m *Machine) Do(f func(*VCPU) error) error {
-	if !m.started.Load() {
+func (m *Machine) Do(f func(*VCPU) error) error { return m.On(0, f) }
+
+// On runs f on the thread of vCPU id, between two exits. The other vCPUs run on.
+// Like [Machine.WithVCPUsStopped] it must not be called from a [TrapFunc].
+func (m *Machine) On(id int, f func(*VCPU) error) error {
+	switch v := m.VCPU(id); {
+	case !m.started.Load():
 		return errNotStarted
+	case v == nil:
+		return fmt.Errorf("vmm: no vCPU %d", id)
+	default:
+		return v.call(f)
 	}
-	return m.vcpus[0].call(f)
 }
 
 // hold stops every vCPU and returns when all stand still, with the function

@@ -40,6 +40,7 @@ func root() *cobra.Command {
 		bootCommand(),
 		hostCommand(),
 		lsCommand(),
+		inspectCommand(),
 		patternsCommand(),
 		eventsCommand(),
 		kernelCommand(),

@@ -9,7 +9,7 @@ import (
 // ErrNoKallsyms is the error for a kernel without a symbol table that we can
 // read: built without CONFIG_KALLSYMS, or with one laid out in a way that is
 // not known here.
-var ErrNoKallsyms = errors.New("no kallsyms table found in the kernel: CONFIG_KALLSYMS is off, or its layout is unknown")
+var ErrNoKallsyms = errors.New("no kallsyms table found in the kernel: CONFIG_KALLSYMS is off, or its layout is unknown; without it only dump works")
 
 // The tables, as scripts/kallsyms.c of the kernel writes them, each aligned to
 // 8 bytes:

@@ -17,6 +17,8 @@ type Kernel struct {
 	symbols *Symbols
 	types   *btf.Spec
 	layout  *layout
+	fields  *fields
+	buildID string
 	banner  []byte // linux_banner as the image holds it
 }
 
@@ -30,24 +32,40 @@ func Load(image []byte) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
-	return load(im)
+	return whole(load(im))
 }
 
 // LoadBoot is Load for a kernel that has been opened to boot it.
-func LoadBoot(kernel *boot.Kernel) (*Kernel, error) { return load(bootImage(kernel)) }
+func LoadBoot(kernel *boot.Kernel) (*Kernel, error) { return whole(load(bootImage(kernel))) }
 
+// whole refuses a kernel without types.
+func whole(k *Kernel, err error) (*Kernel, error) {
+	if err == nil && k.types == nil {
+		return nil, fmt.Errorf("introspect: %w", k.fields.none)
+	}
+	return k, err
+}
+
+// load reads what an image says. Without types the kernel has its symbols alone.
 func load(im *image) (*Kernel, error) {
 	k := &Kernel{arch: im.arch}
 	var err error
 	if k.symbols, err = findKallsyms(im); err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
-	if k.types, err = loadTypes(im, k.symbols); err != nil {
+	k.types, err = loadTypes(im, k.symbols)
+	switch {
+	case errors.Is(err, ErrNoBTF):
+		k.layout, k.fields = &layout{}, &fields{none: err}
+	case err != nil:
 		return nil, fmt.Errorf("introspect: %w", err)
+	default:
+		k.fields = &fields{spec: k.types}
+		if k.layout, err = newLayout(k.types, k.arch); err != nil {
+			return nil, fmt.Errorf("introspect: kernel BTF: %w", err)
+		}
 	}
-	if k.layout, err = newLayout(k.types, k.arch); err != nil {
-		return nil, fmt.Errorf("introspect: kernel BTF: %w", err)
-	}
+	k.buildID = buildID(im, k.symbols)
 	if k.banner, err = readBanner(im, k.symbols); err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
@@ -150,7 +168,7 @@ func (k *Kernel) anchors() []uint64 {
 
 func (k *Kernel) at(slide uint64) (*Guest, error) {
 	g := &Guest{Kernel: k, slide: slide}
-	if k.arch == "amd64" {
+	if k.arch == "amd64" && k.types != nil {
 		if err := g.findCurrent(); err != nil {
 			return nil, fmt.Errorf("introspect: %w", err)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
+
 	"warder/boot"
 	"warder/boot/kernelpkg"
 	"warder/internal/oracle"
@@ -150,7 +152,7 @@ func TestLocate(t *testing.T) {
 		w := newWorld()
 		w.pages[slide] = new([4096]byte)
 		w.write(slide+16, []byte(banner))
-		k := &Kernel{arch: c.arch, symbols: newSymbols(append(c.symbols, Symbol{"linux_banner", 'R', 16})), layout: testLayout(), banner: []byte(banner)}
+		k := &Kernel{arch: c.arch, types: new(btf.Spec), symbols: newSymbols(append(c.symbols, Symbol{"linux_banner", 'R', 16})), layout: testLayout(), banner: []byte(banner)}
 		g, err := k.Locate(w, c.anchor+slide)
 		switch {
 		case c.found && (err != nil || g.Slide() != slide):

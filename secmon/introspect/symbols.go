@@ -1,6 +1,7 @@
 package introspect
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -54,6 +55,16 @@ func (s *Symbols) Addr(name string) (uint64, error) {
 		return 0, fmt.Errorf("the kernel has no symbol %s", name)
 	}
 	return sym.Addr, nil
+}
+
+// after is how many bytes it is from a link address to the next symbol, 0 for
+// the last.
+func (s *Symbols) after(addr uint64) uint64 {
+	i, _ := slices.BinarySearchFunc(s.sorted, addr+1, func(sym Symbol, a uint64) int { return cmp.Compare(sym.Addr, a) })
+	if i == len(s.sorted) {
+		return 0
+	}
+	return s.sorted[i].Addr - addr
 }
 
 // Near names the symbol that a link address lies in, as "name+0x10"; the

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrNoBTF is the error for a kernel without type information.
-var ErrNoBTF = errors.New("the kernel has no BTF: it was built without CONFIG_DEBUG_INFO_BTF")
+var ErrNoBTF = errors.New("the kernel has no type information (BTF): it was built without CONFIG_DEBUG_INFO_BTF")
 
 // loadTypes decodes the image's BTF: a section of an ELF file, in an arm64
 // Image what lies between two symbols.
@@ -40,7 +40,7 @@ type field struct {
 }
 
 // fieldOf finds a member by a path such as "f_path.dentry". Members of
-// anonymous structures and unions are found as in C.
+// anonymous structures and unions are found as in C. "" is the whole structure.
 func fieldOf(spec *btf.Spec, typ, path string) (field, error) {
 	var t btf.Type
 	var s *btf.Struct
@@ -49,6 +49,9 @@ func fieldOf(spec *btf.Spec, typ, path string) (field, error) {
 	}
 	t = s
 	var f field
+	if path == "" {
+		return field{0, uint64(s.Size)}, nil
+	}
 	for name := range strings.SplitSeq(path, ".") {
 		bits, member, ok := memberOf(t, name, 0)
 		if !ok || bits%8 != 0 {

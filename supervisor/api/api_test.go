@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/devices/guestmem"
+	"warder/secmon/introspect"
 )
 
 // fake is a machine of two CPUs that nothing runs on.
@@ -25,13 +26,15 @@ type fake struct{ mem *guestmem.Memory }
 func (f fake) CPUs() int                { return 2 }
 func (f fake) Memory() *guestmem.Memory { return f.mem }
 
+func (f fake) OnCPU(int, func(introspect.CPU) error) error { return errors.New("it does not run") }
+
 func hosted(t *testing.T, name string) *Hosted {
 	t.Helper()
 	mem, err := guestmem.New(guestmem.Region{Base: 0, Bytes: make([]byte, 64<<10)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Hosted{Name: name, Machine: fake{mem}, Kernel: "/boot/vmlinux"}
+	return &Hosted{Name: name, target: fake{mem}, Kernel: "/boot/vmlinux"}
 }
 
 func serve(t *testing.T, dir string, names ...string) *Server {

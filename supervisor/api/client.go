@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"warder/secmon/introspect"
 )
 
 // A Client speaks to one process that hosts VMs.
@@ -142,6 +144,22 @@ func (r *Remote) Copy(ctx context.Context, path string, query url.Values, w io.W
 	}
 	defer resp.Body.Close()
 	return io.Copy(w, resp.Body)
+}
+
+// ReadMemory writes guest memory to w and says where it is. Of the query, at is
+// an address or a symbol, length how many bytes, pid a process whose memory is
+// meant.
+func (r *Remote) ReadMemory(ctx context.Context, query url.Values, w io.Writer) (at introspect.Pointer, err error) {
+	resp, err := r.client.do(ctx, http.MethodGet, r.path("/memory"), query, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if err := at.UnmarshalText([]byte(resp.Header.Get(addressHeader))); err != nil {
+		return 0, fmt.Errorf("the VM's process gave no address: %w", err)
+	}
+	_, err = io.Copy(w, resp.Body)
+	return at, err
 }
 
 // Stream asks for a stream of values. An error ends it.

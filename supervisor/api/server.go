@@ -14,8 +14,9 @@ import (
 	"sync"
 	"time"
 
-	"warder/devices/guestmem"
+	"warder/secmon/introspect"
 	"warder/supervisor"
+	"warder/vmm"
 )
 
 // Bounds on clients. They are the user's own programs, which can be wrong.
@@ -27,16 +28,10 @@ const (
 	goodbye = time.Second
 )
 
-// Machine is what requests need of a virtual machine; *vmm.Machine is one.
-type Machine interface {
-	CPUs() int
-	Memory() *guestmem.Memory
-}
-
 // Hosted is a VM to be reached.
 type Hosted struct {
 	Name    string
-	Machine Machine
+	Machine *vmm.Machine
 	Kernel  string // path of the kernel file that it runs, "" if it is not known
 	// Service is the VM under warder's PID 1, nil for a machine without it.
 	Service *supervisor.ServiceVM
@@ -45,6 +40,10 @@ type Hosted struct {
 	ctx     context.Context // ends when the VM is removed
 	cancel  context.CancelFunc
 	asked   sync.WaitGroup // requests that use it
+
+	target  introspect.Machine
+	looking sync.Mutex       // held while guest is looked for
+	guest   *introspect.Live // nil until somebody has asked
 }
 
 // Service is a service VM as one to be reached.
@@ -85,6 +84,11 @@ func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/vms", s.list)
 	mux.HandleFunc("GET /v1/vms/{vm}", s.of(func(h *Hosted, w http.ResponseWriter, _ *http.Request) { reply(w, h.vm()) }))
+	mux.HandleFunc("GET /v1/vms/{vm}/inspect/{what}", s.of(inspect))
+	mux.HandleFunc("GET /v1/vms/{vm}/memory", s.of(readMemory))
+	mux.HandleFunc("PUT /v1/vms/{vm}/memory", s.of(writeMemory))
+	mux.HandleFunc("GET /v1/vms/{vm}/dump", s.of(dump))
+	mux.HandleFunc("GET /v1/vms/{vm}/diff", s.of(diff))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{NotFound, fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
 	})
@@ -97,6 +101,9 @@ func (s *Server) Add(h *Hosted) error {
 	defer s.mu.Unlock()
 	if s.vms[h.Name] != nil {
 		return fmt.Errorf("control socket: there is a VM %s already", h.Name)
+	}
+	if h.target == nil { // else it is a test's
+		h.target = introspect.Of(h.Machine)
 	}
 	h.started = time.Now()
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -171,8 +178,8 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *Hosted) vm() VM {
-	vm := VM{Name: h.Name, PID: os.Getpid(), CPUs: h.Machine.CPUs(), Kernel: h.Kernel, Started: h.started}
-	for _, r := range h.Machine.Memory().Regions() {
+	vm := VM{Name: h.Name, PID: os.Getpid(), CPUs: h.target.CPUs(), Kernel: h.Kernel, Started: h.started}
+	for _, r := range h.target.Memory().Regions() {
 		vm.Memory += uint64(len(r.Bytes))
 	}
 	return vm

@@ -47,6 +47,11 @@ type amd64Walk struct {
 	nx     bool
 }
 
+func (w amd64Walk) from(user, kernel guestmem.Addr) walker {
+	w.root = mask(uint64(max(user, kernel)), 51, 12)
+	return w
+}
+
 func (w amd64Walk) translate(mem Reader, va uint64) (Mapping, error) {
 	fault := func(level int, err error) (Mapping, error) {
 		return Mapping{}, &FaultError{VA: va, Level: level, Err: err}

@@ -91,6 +91,27 @@ type arm64Half struct {
 	lpa2     bool // 52-bit physical addresses, smaller granules
 }
 
+func (w arm64Walk) from(user, kernel guestmem.Addr) walker {
+	if user != 0 {
+		w.low = w.low.from(user)
+	}
+	if kernel != 0 {
+		w.high = w.high.from(kernel)
+	}
+	return w
+}
+
+// from encodes an address as TTBR0_EL1 and TTBR1_EL1 hold it. A walk that is
+// disabled at the moment, as while the kernel runs on another's tables, is not
+// from these.
+func (h arm64Half) from(root guestmem.Addr) arm64Half {
+	h.base, h.disabled = mask(uint64(root), 47, 6), false
+	if h.lpa || h.lpa2 {
+		h.base |= bits(uint64(root), 51, 48) << 2
+	}
+	return h
+}
+
 func (w arm64Walk) translate(mem Reader, va uint64) (Mapping, error) {
 	if bits(va, 55, 55) == 0 {
 		return w.low.translate(mem, va, 0)

@@ -81,6 +81,49 @@ type Space struct {
 // walker is an architecture's walk.
 type walker interface {
 	translate(mem Reader, va uint64) (Mapping, error)
+	// from is the same walk with other first tables; 0 leaves one as it is.
+	from(user, kernel guestmem.Addr) walker
+}
+
+// Kernel returns the space in which the kernel's addresses are translated from
+// the first table at root. On amd64 there is one table for all addresses.
+func (s Space) Kernel(root guestmem.Addr) Space {
+	if s.walk == nil {
+		return s
+	}
+	return Space{s.walk.from(0, root)}
+}
+
+// KernelBits is how many bits of the kernel's addresses are translated, 0 where
+// no walk is known.
+func (s Space) KernelBits() uint {
+	switch w := s.walk.(type) {
+	case amd64Walk:
+		return uint(12 + 9*w.levels)
+	case arm64Walk:
+		return w.high.size
+	}
+	return 0
+}
+
+// Granule is the size in bytes of the kernel's pages, 0 where no walk is known.
+func (s Space) Granule() uint64 {
+	switch w := s.walk.(type) {
+	case amd64Walk:
+		return 4096
+	case arm64Walk:
+		return 1 << w.high.granule
+	}
+	return 0
+}
+
+// User returns the space in which a process's addresses are translated from the
+// first table at root. On amd64 that is the table of the kernel's as well.
+func (s Space) User(root guestmem.Addr) Space {
+	if s.walk == nil {
+		return s
+	}
+	return Space{s.walk.from(root, 0)}
 }
 
 // Translate returns the mapping of va. Its errors are of type *[FaultError].
@@ -133,12 +176,16 @@ func (identity) translate(_ Reader, va uint64) (Mapping, error) {
 	return Mapping{Addr: guestmem.Addr(va), PageSize: 4096, Writable: true, User: true, Executable: true}, nil
 }
 
+func (w identity) from(_, _ guestmem.Addr) walker { return w }
+
 // unknown is a mode that this package cannot walk.
 type unknown struct{ mode string }
 
 func (u unknown) translate(_ Reader, va uint64) (Mapping, error) {
 	return Mapping{}, &FaultError{VA: va, Err: fmt.Errorf("%w: %s", ErrMode, u.mode)}
 }
+
+func (u unknown) from(_, _ guestmem.Addr) walker { return u }
 
 // bits returns bits hi to lo of v, shifted down.
 func bits(v uint64, hi, lo uint) uint64 { return v >> lo & (1<<(hi-lo+1) - 1) }

@@ -138,3 +138,31 @@ func FuzzTranslate(f *testing.F) {
 		}
 	})
 }
+
+// A space can be told to start from other tables than its registers say.
+func TestSpaceFromOtherTables(t *testing.T) {
+	r := newRAM(t)
+	const pml4 = 0x10_1000
+	x86Tables(r, pml4)
+	amd := AMD64{CR0: paging, CR3: 0x10_9000, EFER: longMode}.Space()
+	want := Mapping{Addr: 0x15_5567, PageSize: 4 << 10, Executable: true}
+	r.wantFault(amd, 0xffff_ffff_8123_4567, 4, ErrNotPresent)
+	r.wantMapping(amd.Kernel(pml4), 0xffff_ffff_8123_4567, want)
+	r.wantMapping(amd.User(pml4), 0xffff_ffff_8123_4567, want)
+	r.wantFault(Space{}.Kernel(pml4), 0, 0, ErrMode)
+
+	const l1, l2, l3 = 0x10_a000, 0x10_b000, 0x10_c000
+	r.entry(l1, 0, l2|armTable)
+	r.entry(l2, 0, l3|armTable)
+	r.entry(l3, 1, 0x15_0000|armTable|armAF|armUXN)
+	// TTBR0 is switched off (EPD0), as while the kernel runs a thread of its own.
+	arm := ARM64{SCTLR: 1, TCR: tcr4K | tcr39 | tcrIPS48 | tcrEPD0}.Space()
+	kernel := Mapping{Addr: 0x15_0008, PageSize: 4 << 10, Writable: true, Executable: true}
+	r.wantMapping(arm.Kernel(l1), 0xffff_ff80_0000_1008, kernel)
+	r.wantFault(arm.Kernel(l1), 0x1008, 0, ErrAddress)
+	r.wantMapping(arm.User(l1), 0x1008, kernel)
+	lpa := ARM64{SCTLR: 1, TCR: tcr64K | tcr52 | tcrIPS52<<32}.Space()
+	if got := lpa.Kernel(0x000a_0000_0010_0000).walk.(arm64Walk).high.root(3); got != 0x000a_0000_0010_0000 {
+		t.Errorf("a table above 48 bits: %#x", got)
+	}
+}

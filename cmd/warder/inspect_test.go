@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"warder/secmon/introspect"
+)
+
+// Whatever a guest names its things, a terminal gets one line of text.
+func TestInspectRowsAreText(t *testing.T) {
+	evil := "\x1b[2J\r\n\u202eevil\tx"
+	for name, row := range map[string]string{
+		"ps":       processRow(introspect.ProcessInfo{Comm: evil, Args: []string{evil}, Cgroup: evil}),
+		"modules":  moduleRow(introspect.ModuleInfo{Name: evil, UsedBy: []string{evil}}),
+		"files":    fileRow(introspect.FileInfo{Name: evil}),
+		"maps":     mapRow(introspect.MapInfo{Name: evil}),
+		"sockets":  socketRow(introspect.SocketInfo{Local: evil, Owners: []introspect.Owner{{Comm: evil}}}),
+		"mounts":   mountRow(introspect.MountInfo{Target: evil, Source: evil, FS: evil}),
+		"syscalls": syscallRow(introspect.SyscallInfo{Symbol: evil, Name: evil}),
+		"vectors":  vectorRow(introspect.VectorInfo{Symbol: evil}),
+		"lsm":      hookRow(introspect.HookInfo{Hook: evil, LSM: evil}),
+		"kallsyms": symbolRow(introspect.SymbolInfo{Name: evil, Module: evil}),
+	} {
+		if strings.ContainsAny(row, "\x1b\r\n\u202e") || !strings.Contains(row, "evil x") {
+			t.Errorf("%s: %q", name, row)
+		}
+	}
+	if row := processRow(introspect.ProcessInfo{PID: 7, Comm: "ghost", Hidden: true}); !strings.Contains(row, "HIDDEN ghost") {
+		t.Errorf("a hidden process: %q", row)
+	}
+}
+
+func TestInspectUsage(t *testing.T) {
+	for says, args := range map[string][]string{
+		"what of web should be shown": {"web"},
+		`there is no "things"`:        {"web", "things"},
+		"no VM nobody":                {"nobody", "ps"},
+		"--output yaml":               {"web", "ps", "-o", "yaml"},
+		"to inspect":                  {"web", ""},
+	} {
+		cmd := inspectCommand()
+		cmd.SetArgs(args)
+		cmd.SilenceUsage, cmd.SilenceErrors = true, true
+		cmd.SetOut(new(bytes.Buffer))
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", args, err, says)
+		}
+	}
+	v := &inspection{inspectFlags: &inspectFlags{}, out: new(bytes.Buffer)}
+	for says, run := range map[string]func(context.Context, *inspection) error{
+		"read from where": readMemory, "write what": writeMemory, "which structure": structure, "dump to which file": dump,
+	} {
+		if err := run(t.Context(), v); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+}
