@@ -44,7 +44,8 @@ type Config struct {
 
 // Device is a region of memory that comes and goes.
 type Device struct {
-	cfg Config
+	cfg   Config
+	asked chan struct{} // that the host has asked for something since it was last read
 
 	mu        sync.Mutex
 	requested uint64
@@ -58,7 +59,7 @@ func New(cfg Config) (*Device, error) {
 	if cfg.Block == 0 || cfg.Block&(cfg.Block-1) != 0 || cfg.Size == 0 || cfg.Size%cfg.Block != 0 || uint64(cfg.Base)%cfg.Block != 0 {
 		return nil, fmt.Errorf("mem: %#x bytes at %#x are no blocks of %#x", cfg.Size, cfg.Base, cfg.Block)
 	}
-	return &Device{cfg: cfg, plugged: make([]bool, cfg.Size/cfg.Block)}, nil
+	return &Device{cfg: cfg, asked: make(chan struct{}, 1), plugged: make([]bool, cfg.Size/cfg.Block)}, nil
 }
 
 // Info implements virtio.Device.
@@ -106,11 +107,16 @@ func (d *Device) notify() {
 }
 
 // Request asks the driver to have so many bytes plugged, cut to the region and to
-// whole blocks. More it can't plug; less it gets to as it can.
+// whole blocks. More it can't plug; less it gets to as it can, and is reminded
+// meanwhile.
 func (d *Device) Request(bytes uint64) {
 	d.mu.Lock()
 	d.requested = min(bytes, d.cfg.Size) &^ (d.cfg.Block - 1)
 	d.mu.Unlock()
+	select {
+	case d.asked <- struct{}{}:
+	default:
+	}
 	d.notify()
 }
 
@@ -135,6 +141,11 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 		return nil
 	}
 	defer d.notify() // the next driver is to find what is plugged
+	var reminder sync.WaitGroup
+	defer reminder.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	reminder.Go(func() { d.remind(ctx) })
 	for {
 		c, err := requests.Next(ctx)
 		if err != nil {
