@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -194,6 +195,7 @@ func TestAskedAfterTheEnd(t *testing.T) {
 					if err := m.Resume(); err != nil {
 						t.Error(err)
 					}
+					runtime.Gosched() // where there is one CPU, one alone could keep it for seconds
 				}
 			})
 		}

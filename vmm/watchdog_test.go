@@ -58,7 +58,9 @@ var petsWatchdog = testguest.Register("pets-watchdog", func(g *testguest.Guest) 
 	time.Sleep(time.Hour)
 })
 
+// TestWatchdogKills and TestWatchdogPauses wait for most of their time.
 func TestWatchdogKills(t *testing.T) {
+	t.Parallel()
 	r := petsWatchdog.Start(t, vmm.Config{Watchdog: vmm.WatchdogKill})
 	r.Event("stops")
 	if n := r.Stats().WatchdogExpiries; n != 0 {
@@ -75,6 +77,7 @@ func TestWatchdogKills(t *testing.T) {
 // TestWatchdogPauses has the machine stand still in place of an end, and go on by
 // hand: then the time that it stood is no offence.
 func TestWatchdogPauses(t *testing.T) {
+	t.Parallel()
 	r := petsWatchdog.Start(t, vmm.Config{Watchdog: vmm.WatchdogPause})
 	r.Event("stops")
 	until(t, r, "expire", func() bool { return r.Stats().WatchdogExpiries == 1 })
