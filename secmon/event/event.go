@@ -104,7 +104,15 @@ type Process struct {
 type Call struct {
 	Name   string
 	Number uint32
-	Args   [6]uint64
+	// ABI is how the call came into the kernel: amd64, i386, arm64 or arm.
+	ABI  string
+	Args [6]uint64
+	// Data is what each parameter points to, as far as somebody asked for it; bit n
+	// of Read says that Data[n] was read. Paths and strings are without their NUL, each
+	// string of a list is with it, other things are the guest's bytes: package
+	// syscalls says what each call's parameters are.
+	Data [6]string
+	Read uint8
 
 	// FD is the file descriptor argument, -1 where the call has none.
 	FD int32
@@ -130,6 +138,10 @@ type Call struct {
 	// Denied is the error number with which the call was refused, 0 if it
 	// was let through.
 	Denied uint16
+	// Returned says that the event is of the call's end, and Result what it gave its
+	// caller: an error as its negated number.
+	Returned bool
+	Result   int64
 }
 
 // File identifies a file. On a share, Share and Inner together name the file
@@ -159,10 +171,12 @@ const (
 	MissingPath                        // Path
 	MissingFile                        // File, Flags, Offset
 	MissingPayload                     // some or all of Payload
+	MissingData                        // some or all of Data
+	MissingProgram                     // Exe, Args, Dir or the parent's of Process
 )
 
 // missingNames are in the order of the bits.
-var missingNames = [...]string{"process", "args", "path", "file", "payload"}
+var missingNames = [...]string{"process", "args", "path", "file", "payload", "data", "program"}
 
 // Names lists what is missing.
 func (m Missing) Names() []string {

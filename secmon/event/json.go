@@ -153,7 +153,9 @@ type sharePart struct {
 type callPart struct {
 	Name    string    `json:"name"`
 	Number  uint32    `json:"number"`
+	ABI     string    `json:"abi,omitempty"`
 	Args    [6]string `json:"args"`
+	Data    []argPart `json:"data,omitempty"`
 	FD      int32     `json:"fd"`
 	Path    string    `json:"path,omitempty"`
 	Flags   uint32    `json:"flags,omitempty"`
@@ -163,6 +165,13 @@ type callPart struct {
 	Payload []byte    `json:"payload,omitempty"`
 	Missing []string  `json:"missing,omitempty"`
 	Denied  uint16    `json:"denied_errno,omitempty"`
+	Result  *int64    `json:"result,omitempty"`
+}
+
+// argPart is what a parameter points to.
+type argPart struct {
+	Param int    `json:"param"`
+	Bytes []byte `json:"bytes"`
 }
 
 // kinds gives event.kind, the name in event.dataset, the category and, for
@@ -285,11 +294,19 @@ func (l *line) addCall(c *Call) {
 		l.Event.Type = append(l.Event.Type, "denied")
 	}
 	part := &callPart{
-		Name: c.Name, Number: c.Number, FD: c.FD, Path: c.Path, Flags: c.Flags, Offset: c.Offset,
+		Name: c.Name, Number: c.Number, ABI: c.ABI, FD: c.FD, Path: c.Path, Flags: c.Flags, Offset: c.Offset,
 		Append: c.Append, Size: c.Size, Payload: c.Payload, Missing: c.Missing.Names(), Denied: c.Denied,
 	}
 	for i, a := range c.Args {
 		part.Args[i] = "0x" + strconv.FormatUint(a, 16)
+	}
+	for i, d := range c.Data {
+		if c.Read&(1<<i) != 0 {
+			part.Data = append(part.Data, argPart{i, []byte(d)})
+		}
+	}
+	if c.Returned {
+		part.Result = &c.Result
 	}
 	l.Warder.Syscall = part
 }

@@ -112,7 +112,7 @@ func (l *line) call(e *Event) error {
 	}
 	file := e.Call.File
 	e.Call = Call{
-		Name: s.Name, Number: s.Number, FD: s.FD, Path: s.Path, File: file, Flags: s.Flags, Offset: s.Offset,
+		Name: s.Name, Number: s.Number, ABI: s.ABI, FD: s.FD, Path: s.Path, File: file, Flags: s.Flags, Offset: s.Offset,
 		Append: s.Append, Size: s.Size, Payload: s.Payload, Denied: s.Denied,
 	}
 	for i, a := range s.Args {
@@ -124,6 +124,15 @@ func (l *line) call(e *Event) error {
 			return fmt.Errorf("warder.syscall.args: %w", err)
 		}
 		e.Call.Args[i] = v
+	}
+	for _, d := range s.Data {
+		if d.Param < 0 || d.Param >= len(e.Call.Data) {
+			return fmt.Errorf("warder.syscall.data: no parameter %d", d.Param)
+		}
+		e.Call.Data[d.Param], e.Call.Read = string(d.Bytes), e.Call.Read|1<<d.Param
+	}
+	if s.Result != nil {
+		e.Call.Returned, e.Call.Result = true, *s.Result
 	}
 	for _, name := range s.Missing {
 		i := slices.Index(missingNames[:], name)

@@ -117,6 +117,14 @@ func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, 
 	return uint32(n), args, nil
 }
 
+// Is32Bit says whether a system call of an arm64 kernel comes from a 32-bit
+// program: both kinds come in by the same handlers (Arm ARM, SPSR_EL1.M[4]).
+func (t *Task) Is32Bit(regs uint64) (bool, error) {
+	r := t.guest.reader(t.view)
+	v, err := r.uint(regs, r.layout.pstate)
+	return v&(1<<4) != 0, err
+}
+
 // File is what a file descriptor refers to.
 type File struct {
 	Location

@@ -121,8 +121,12 @@ type layout struct {
 
 	programFile, programName field // struct linux_binprm
 
+	process processLayout
+	socket  socketLayout
+
 	currentTask field        // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
 	calls       [2]registers // by ABI
+	pstate      field        // arm64: in struct pt_regs
 }
 
 // ABI is how a program passes a system call's arguments to the kernel.
@@ -215,6 +219,7 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		if err != nil {
 			return nil, err
 		}
+		add(&l.pstate, "pstate")
 		for abi := range l.calls {
 			// The first argument's register is also that of the result.
 			add(&l.calls[abi].arg[0], "orig_x0")
@@ -231,5 +236,10 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		}
 		*w.to = f
 	}
+	var err error
+	if l.process, err = newProcessLayout(spec); err != nil {
+		return nil, err
+	}
+	l.socket = newSocketLayout(spec)
 	return l, nil
 }

@@ -10,33 +10,13 @@ import (
 
 	"warder/secmon/event"
 	"warder/secmon/introspect"
+	"warder/secmon/syscalls"
 )
 
 var le = binary.LittleEndian
 
-// call is a system call that can be trapped and how its arguments are read.
-type call struct {
-	name    string
-	read    func(*decoder)
-	program bool // it executes a file, see programCheck
-}
-
-var known = []call{
-	{"execve", func(d *decoder) { d.path(introspect.CurrentDir, 0, true) }, true},
-	{"execveat", (*decoder).execveat, true},
-	{"openat", (*decoder).openat, false},
-	{"write", (*decoder).write, false},
-	{"pwrite64", (*decoder).pwrite, false},
-	{"writev", (*decoder).writev, false},
-	{"pwritev", (*decoder).pwritev, false},
-	{"pwritev2", (*decoder).pwritev, false},
-}
-
-// Known says whether a system call can be trapped: whether its arguments are
-// understood.
-func Known(name string) bool {
-	return slices.ContainsFunc(known, func(c call) bool { return c.name == name })
-}
+// Known says whether there is a system call of that name that can be trapped.
+func Known(name string) bool { return syscalls.Known(name) }
 
 // decoder makes the event of one hit. What cannot be read is left out and
 // marked in Call.Missing.
@@ -45,7 +25,10 @@ type decoder struct {
 	guest *introspect.Guest
 	cpu   CPU
 	site  *site
+	abi   syscalls.ABI
+	call  *syscalls.Call
 	task  *introspect.Task
+	open  *introspect.File // what the descriptor refers to, nil for nothing
 	event event.Event
 }
 
@@ -57,9 +40,8 @@ func (d *decoder) decode() bool {
 	d.event = event.Event{
 		Time: time.Now().UnixNano(), Kind: event.Syscall,
 		VM: d.t.cfg.VM, VCPU: int32(d.cpu.ID()),
-		Call: event.Call{Name: d.site.call.name, FD: -1, Offset: -1},
+		Call: event.Call{Name: d.site.call.Name, FD: -1, Offset: -1},
 	}
-	c := &d.event.Call
 	if !d.findTask() {
 		d.missing(event.MissingProcess | event.MissingArgs | event.MissingPath | event.MissingFile)
 		return true
@@ -72,17 +54,24 @@ func (d *decoder) decode() bool {
 	if d.site.check {
 		return d.program()
 	}
-	var err error
-	if c.Number, c.Args, err = d.task.SystemCall(d.cpu.Arg(0), d.site.abi); err != nil {
+	if !d.arguments() {
 		d.missing(event.MissingArgs | event.MissingPath | event.MissingFile)
 		return true
 	}
-	d.site.call.read(d)
-	if d.site.call.program {
-		d.t.programs.remember(d.task.Addr(), c.File)
+	d.parameters()
+	if f := special[d.call.Name]; f != nil {
+		f(d)
+	}
+	if d.t.cfg.Process {
+		d.process()
+	}
+	if isExec(d.call.Name) {
+		d.t.programs.remember(d.task.Addr(), &d.event)
 	}
 	return true
 }
+
+func isExec(name string) bool { return name == "execve" || name == "execveat" }
 
 func (d *decoder) findTask() bool {
 	space, err := d.cpu.AddressSpace()
@@ -97,18 +86,162 @@ func (d *decoder) findTask() bool {
 	return err == nil
 }
 
-// path reads the path in argument n and finds what it means.
-func (d *decoder) path(dir int32, n int, follow bool) {
+// arguments reads the call's number and the words of its arguments.
+func (d *decoder) arguments() bool {
 	c := &d.event.Call
+	regs := d.cpu.Arg(0)
+	d.abi = d.site.abi
+	if d.abi == syscalls.ARM64 {
+		// 32-bit programs come in by the same handlers.
+		narrow, err := d.task.Is32Bit(regs)
+		if err != nil {
+			return false
+		}
+		if narrow {
+			d.abi = syscalls.ARM
+		}
+	}
+	from := introspect.Native
+	if d.abi.Compat() {
+		from = introspect.Compat
+	}
 	var err error
-	if c.Path, err = d.task.String(c.Args[n]); err != nil {
+	if c.Number, c.Args, err = d.task.SystemCall(regs, from); err != nil {
+		return false
+	}
+	d.call = d.site.call
+	// Some handlers serve calls of several names.
+	if by := syscalls.ByNumber(d.abi, int(c.Number)); by != nil && slices.Contains(by.Handlers, d.site.handler) {
+		d.call = by
+	}
+	c.Name, c.ABI = d.call.Name, d.abi.String()
+	return true
+}
+
+// value is parameter n of the call.
+func (d *decoder) value(n int) uint64 { return d.call.Value(d.abi, n, &d.event.Call.Args) }
+
+// flags is the parameter with a set of flags, 0 where the call has none.
+func (d *decoder) flags(set string) uint64 {
+	if i := d.call.Flags(set); i >= 0 {
+		return d.value(i)
+	}
+	return 0
+}
+
+// parameters reads what the call's parameters mean, each by its kind.
+func (d *decoder) parameters() {
+	c := &d.event.Call
+	c.Flags = uint32(d.flags("open"))
+	dir, dirAt, hasPath := introspect.CurrentDir, -1, false
+	for i, p := range d.call.Params {
+		switch p.Kind {
+		case syscalls.DirFD:
+			dir, dirAt = int32(d.value(i)), i
+			if c.FD == -1 {
+				c.FD = dir
+			}
+		case syscalls.Path:
+			// Only the first of two is followed. That of a dirfd is behind it.
+			if hasPath {
+				d.string(i)
+				continue
+			}
+			hasPath = true
+			if dirAt != i-1 {
+				dir = introspect.CurrentDir
+			}
+			d.path(dir, i)
+		case syscalls.FD:
+			if c.FD == -1 && !hasPath {
+				c.FD = int32(d.value(i))
+				d.descriptor()
+			}
+		case syscalls.OpenHow:
+			if d.data(i, p); c.Read&(1<<i) != 0 && len(c.Data[i]) >= 8 {
+				c.Flags = uint32(le.Uint64([]byte(c.Data[i][:8])))
+			}
+		case syscalls.Argv:
+			if d.t.cfg.Process || d.t.cfg.Arguments {
+				d.strings(i)
+			}
+		case syscalls.SockAddr:
+			d.data(i, p)
+		default:
+			if d.t.cfg.Arguments && p.Kind.Points() && !p.Kind.After() {
+				d.data(i, p)
+			}
+		}
+	}
+}
+
+// string reads the string in parameter n.
+func (d *decoder) string(n int) bool {
+	c := &d.event.Call
+	s, err := d.task.String(d.value(n))
+	if err != nil {
+		return false
+	}
+	c.Data[n], c.Read = s, c.Read|1<<n
+	return true
+}
+
+// Flags of the calls that take a path (include/uapi/linux/fcntl.h, mount.h).
+const (
+	atSymlinkNoFollow = 0x100
+	atSymlinkFollow   = 0x400
+	atEmptyPath       = 0x1000
+	umountNoFollow    = 8
+	openCreate        = 0x40
+	openExclusive     = 0x80
+)
+
+// keepsLink are the calls that act on a symbolic link itself.
+var keepsLink = map[string]bool{
+	"lstat": true, "oldlstat": true, "lstat64": true, "lchown": true, "lchown32": true, "readlink": true, "readlinkat": true,
+	"unlink": true, "unlinkat": true, "rmdir": true, "mkdir": true, "mkdirat": true, "mknod": true, "mknodat": true,
+	"symlink": true, "symlinkat": true, "link": true, "rename": true, "renameat": true, "renameat2": true,
+	"lgetxattr": true, "lsetxattr": true, "llistxattr": true, "lremovexattr": true,
+}
+
+// follows says whether the call follows a symbolic link at the end of its path.
+func (d *decoder) follows() bool {
+	c := &d.event.Call
+	switch name := d.call.Name; {
+	case keepsLink[name]:
+		return false
+	case name == "linkat" || name == "name_to_handle_at":
+		return d.flags("at")&atSymlinkFollow != 0
+	case name == "umount2":
+		return d.flags("umount")&umountNoFollow == 0
+	}
+	noFollow := uint64(0x20000) // O_NOFOLLOW
+	if d.guest.Arch() == "arm64" {
+		noFollow = 0x8000
+	}
+	flags := uint64(c.Flags)
+	return d.flags("at")&atSymlinkNoFollow == 0 && flags&noFollow == 0 && flags&(openCreate|openExclusive) != openCreate|openExclusive
+}
+
+// path reads the path in parameter n and finds what it means.
+func (d *decoder) path(dir int32, n int) {
+	c := &d.event.Call
+	if d.value(n) == 0 {
+		return // as some calls allow, and others will say
+	}
+	if !d.string(n) {
 		d.missing(event.MissingPath | event.MissingFile)
 		return
 	}
-	loc, err := d.task.Resolve(dir, c.Path, d.shares(), follow)
+	c.Path = c.Data[n]
+	if c.Path == "" && dir != introspect.CurrentDir && d.flags("at")&atEmptyPath != 0 {
+		d.descriptor()
+		return
+	}
+	loc, err := d.task.Resolve(dir, c.Path, d.shares(), d.follows())
 	switch {
 	case err == nil:
-		if c.File = d.file(loc); d.site.call.program {
+		if c.File = d.file(loc); isExec(d.call.Name) {
 			d.content(loc)
 		}
 	case errors.Is(err, unix.ENOENT):
@@ -148,190 +281,20 @@ func (d *decoder) content(loc introspect.Location) {
 	}
 }
 
-// descriptor finds what the descriptor in argument 0 refers to.
-func (d *decoder) descriptor() (introspect.File, bool) {
+// descriptor finds what the call's descriptor refers to.
+func (d *decoder) descriptor() {
 	c := &d.event.Call
-	c.FD = int32(c.Args[0])
 	f, err := d.task.File(c.FD)
 	switch {
 	case err == nil:
-		if c.File, c.Flags = d.file(f.Location), f.Flags; d.site.call.program {
+		c.File, c.Flags = d.file(f.Location), f.Flags
+		if isExec(d.call.Name) {
 			d.content(f.Location)
 		}
-		return f, true
+		d.open = &f
 	case errors.Is(err, introspect.ErrNotOpen):
 		// The call will say so.
 	default:
 		d.missing(event.MissingFile)
 	}
-	return introspect.File{}, false
-}
-
-func (d *decoder) openat() {
-	d.event.Call.FD = int32(d.event.Call.Args[0])
-	d.event.Call.Flags = uint32(d.event.Call.Args[2])
-	d.path(d.event.Call.FD, 1, d.event.Call.Flags&unix.O_NOFOLLOW == 0)
-}
-
-func (d *decoder) execveat() {
-	c := &d.event.Call
-	flags := c.Args[4]
-	if flags&unix.AT_EMPTY_PATH != 0 {
-		if path, err := d.task.String(c.Args[1]); err == nil && path == "" {
-			d.descriptor()
-			return
-		}
-	}
-	c.FD = int32(c.Args[0])
-	d.path(c.FD, 1, flags&unix.AT_SYMLINK_NOFOLLOW == 0)
-}
-
-// A vector is where a write takes its bytes from.
-type vector struct {
-	base, size uint64
-}
-
-func (d *decoder) write() {
-	c := &d.event.Call
-	f, ok := d.descriptor()
-	if ok {
-		d.offset(f)
-	}
-	d.payload([]vector{{c.Args[1], c.Args[2]}})
-}
-
-func (d *decoder) pwrite() {
-	c := &d.event.Call
-	if f, ok := d.descriptor(); ok {
-		// Linux appends even so (pwrite(2), BUGS).
-		d.offset(f)
-		if !c.Append {
-			c.Offset = d.wide(3)
-		}
-	}
-	d.payload([]vector{{c.Args[1], c.Args[2]}})
-}
-
-// wide is a 64-bit argument, which 32-bit programs pass in two halves: on arm
-// in a pair of registers of which the first is even.
-func (d *decoder) wide(n int) int64 {
-	args := &d.event.Call.Args
-	if d.site.abi == introspect.Native {
-		return int64(args[n])
-	}
-	if d.guest.Arch() == "arm64" {
-		n += n % 2
-	}
-	return int64(args[n] | args[n+1]<<32)
-}
-
-// maxVectors is how many pieces of a writev are read; Linux takes 1024.
-const maxVectors = 1024
-
-func (d *decoder) writev() {
-	if f, ok := d.descriptor(); ok {
-		d.offset(f)
-	}
-	d.vectors()
-}
-
-func (d *decoder) pwritev() {
-	const appends = 0x10 // RWF_APPEND
-	c := &d.event.Call
-	// The offset comes in two halves, of which a 64-bit kernel needs one.
-	at, flags := int64(c.Args[3]), uint64(0)
-	if d.site.abi == introspect.Compat {
-		at |= int64(c.Args[4]) << 32
-	}
-	if c.Name == "pwritev2" {
-		flags = c.Args[5]
-	}
-	if f, ok := d.descriptor(); ok {
-		if flags&appends != 0 {
-			f.Flags |= unix.O_APPEND
-		}
-		// -1 is the file's own offset.
-		if d.offset(f); !c.Append && (c.Name == "pwritev" || at != -1) {
-			c.Offset = at
-		}
-	}
-	d.vectors()
-}
-
-// vectors reads where a call takes its bytes from, and the bytes.
-func (d *decoder) vectors() {
-	c := &d.event.Call
-	n, size := min(c.Args[2], maxVectors), uint64(16)
-	if d.site.abi == introspect.Compat {
-		size = 8
-	}
-	raw := make([]byte, n*size)
-	if err := d.task.Read(raw, c.Args[1]); err != nil {
-		d.missing(event.MissingPayload)
-		return
-	}
-	vectors := make([]vector, n)
-	for i := range vectors {
-		p := raw[uint64(i)*size:]
-		if size == 16 {
-			vectors[i] = vector{le.Uint64(p), le.Uint64(p[8:])}
-		} else {
-			vectors[i] = vector{uint64(le.Uint32(p)), uint64(le.Uint32(p[4:]))}
-		}
-	}
-	d.payload(vectors)
-}
-
-// offset says where in the file a write goes.
-func (d *decoder) offset(f introspect.File) {
-	c := &d.event.Call
-	if c.Append = f.Flags&unix.O_APPEND != 0; !c.Append {
-		c.Offset = f.Pos
-		return
-	}
-	// The guest's idea of a share's file can be out of date, the host's is not.
-	if c.Offset = f.Size; c.File.Share != "" && c.File.Size >= 0 {
-		c.Offset = c.File.Size
-	}
-}
-
-// maxWrite is the most that Linux writes in one call (MAX_RW_COUNT).
-const maxWrite = 0x7ffff000
-
-// payload adds up what is written and reads the start of it, if it goes to a
-// share.
-func (d *decoder) payload(from []vector) {
-	c := &d.event.Call
-	for _, v := range from {
-		c.Size += min(v.size, maxWrite-c.Size)
-	}
-	if c.File.Share == "" {
-		return
-	}
-	want := min(c.Size, uint64(max(d.t.cfg.Payload, 0)))
-	for _, v := range from {
-		n := min(v.size, want-uint64(len(c.Payload)))
-		if !d.append(v.base, n) {
-			d.missing(event.MissingPayload)
-			return
-		}
-	}
-}
-
-// append reads n bytes of the payload, page by page, and says whether all were
-// there.
-func (d *decoder) append(base, n uint64) bool {
-	const page = 4096
-	c := &d.event.Call
-	for n > 0 {
-		part := min(n, page-base%page)
-		at := len(c.Payload)
-		c.Payload = append(c.Payload, make([]byte, part)...)
-		if err := d.task.Read(c.Payload[at:], base); err != nil {
-			c.Payload = c.Payload[:at]
-			return false
-		}
-		base, n = base+part, n-part
-	}
-	return true
 }

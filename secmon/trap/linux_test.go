@@ -77,6 +77,15 @@ func (r *recorder) take(prefix string) []event.Event {
 	return found
 }
 
+// all gives every event so far, and forgets them.
+func (r *recorder) all() []event.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.events
+	r.events = nil
+	return all
+}
+
 // pause lets the host's half act between two of the guest's: the guest waits
 // for a file on the share.
 func pause(g *testguest.Guest, name string) {

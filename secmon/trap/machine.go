@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/devices/guestmem"
+	"warder/secmon/introspect"
 	"warder/vmm"
 	"warder/vmm/pagetable"
 )
@@ -86,3 +87,14 @@ type view struct {
 }
 
 func (v view) ReadAt(p []byte, va uint64) error { return v.space.Read(v.mem, va, p) }
+
+// Physical implements introspect.Spaces.
+func (v view) Physical(va uint64) (guestmem.Addr, error) {
+	m, err := v.space.Translate(v.mem, va)
+	return m.Addr, err
+}
+
+// Of implements introspect.Spaces.
+func (v view) Of(tables guestmem.Addr) introspect.Spaces {
+	return view{v.space.WithUser(tables), v.mem}
+}

@@ -15,9 +15,6 @@ import (
 // not what the entry was seen to name: another file, or an interpreter.
 const programCheck = "security_bprm_check"
 
-// program is the call that is reported from there, whichever of its kind led to it.
-var program = call{name: "execve"}
-
 // maxPrograms bounds how many tasks are remembered between entry and check. A
 // task that has been forgotten is reported twice.
 const maxPrograms = 4096
@@ -25,26 +22,30 @@ const maxPrograms = 4096
 // programs remembers by task what the latest execve was seen to name.
 type programs struct {
 	mu    sync.Mutex
-	named map[uint64]fileID
+	named map[uint64]named
 }
 
-type fileID struct {
+// named is what an execve asked for.
+type named struct {
 	device, inode uint64 // inode 0 for none
+	process       event.Process
 }
 
-func (p *programs) remember(task uint64, f event.File) {
+func (p *programs) remember(task uint64, e *event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.named == nil || len(p.named) >= maxPrograms {
-		p.named = make(map[uint64]fileID)
+		p.named = make(map[uint64]named)
 	}
-	p.named[task] = fileID{f.Device, f.Inode}
+	p.named[task] = named{e.Call.File.Device, e.Call.File.Inode, e.Process}
 }
 
-func (p *programs) isNamed(task uint64, f event.File) bool {
+// recall gives what the task's latest execve asked for.
+func (p *programs) recall(task uint64) (named, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return f.Inode != 0 && p.named[task] == fileID{f.Device, f.Inode}
+	n, ok := p.named[task]
+	return n, ok
 }
 
 // program reads the file that the kernel is about to execute. It gives false
@@ -59,5 +60,13 @@ func (d *decoder) program() bool {
 	}
 	c.Path, c.File = name, d.file(loc)
 	d.content(loc)
-	return c.File.Share != "" && !d.t.programs.isNamed(d.task.Addr(), c.File)
+	asked, ok := d.t.programs.recall(d.task.Addr())
+	if ok && d.t.cfg.Process {
+		// The task has not become another yet: what it was called with is what
+		// the program gets.
+		d.event.Process = asked.process
+		d.event.Process.Exe = c.File.Path
+	}
+	same := ok && c.File.Inode != 0 && asked.inode == c.File.Inode && asked.device == c.File.Device
+	return c.File.Share != "" && !same
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"warder/secmon/introspect"
+	"warder/secmon/syscalls"
 	"warder/vmm/disasm"
 )
 
@@ -16,12 +17,13 @@ var ErrNotPatchable = errors.New("no NOP to put a hook on")
 
 // site is a place in the guest's kernel that is hooked.
 type site struct {
-	call  *call
-	abi   introspect.ABI
-	check bool   // programCheck, not the call's handler
-	name  string // of the function
-	at    uint64 // address of the NOP
-	old   []byte // the NOP
+	call    *syscalls.Call
+	abi     syscalls.ABI
+	handler string // the function's name as package syscalls has it
+	check   bool   // programCheck, not the call's handler
+	name    string // of the function
+	at      uint64 // address of the NOP
+	old     []byte // the NOP
 }
 
 // patch is how an architecture's functions begin and what a hook is.

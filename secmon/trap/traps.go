@@ -29,8 +29,15 @@ type Config struct {
 	Calls []string
 	// Payload is how many bytes of what is written to a share are reported.
 	Payload int
-	Shares  *Shares // nil when the machine has none
-	Sink    Sink
+	// Process has each event say which program the process runs, with which
+	// arguments; of an execve also where, and the parent's.
+	Process bool
+	// Arguments has each event carry what all parameters of the call point to, and
+	// Data how many bytes of a buffer.
+	Arguments bool
+	Data      int
+	Shares    *Shares // nil when the machine has none
+	Sink      Sink
 }
 
 // Stats count what the traps did.
@@ -50,7 +57,8 @@ type Traps struct {
 	armed bool
 	found atomic.Pointer[found]
 
-	programs programs
+	programs  programs
+	processes processes
 
 	seq, hits, denied, strays, undecoded atomic.Uint64
 }
@@ -151,53 +159,6 @@ func (t *Traps) locate() (view, *introspect.Guest, error) {
 		err = e
 	}
 	return view{}, nil, err
-}
-
-// findSites finds the handlers of the calls: one for each way in that the
-// kernel has.
-func findSites(v view, g *introspect.Guest, calls []string) (map[uint64]*site, error) {
-	sites := make(map[uint64]*site)
-	for _, name := range calls {
-		i := slices.IndexFunc(known, func(c call) bool { return c.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("the system call %q cannot be trapped", name)
-		}
-		found := false
-		for _, h := range handlers[g.Arch()] {
-			if _, ok := g.Symbols().Lookup(h.prefix + name); !ok {
-				continue
-			}
-			s, err := newSite(v, g, h.prefix+name)
-			if err != nil {
-				return nil, err
-			}
-			s.call, s.abi = &known[i], h.abi
-			sites[s.at], found = s, true
-		}
-		if !found {
-			return nil, fmt.Errorf("the kernel has no handler of the system call %q", name)
-		}
-		if _, ok := g.Symbols().Lookup(programCheck); ok && known[i].program {
-			s, err := newSite(v, g, programCheck)
-			if err != nil {
-				return nil, err
-			}
-			s.call, s.check = &program, true
-			sites[s.at] = s
-		}
-	}
-	return sites, nil
-}
-
-// handlers are the names of the functions that system calls enter, by ABI:
-// arch/x86/include/asm/syscall_wrapper.h and its namesake of arm64, where 32-bit
-// programs come in by the native ones too.
-var handlers = map[string][]struct {
-	prefix string
-	abi    introspect.ABI
-}{
-	"amd64": {{"__x64_sys_", introspect.Native}, {"__ia32_sys_", introspect.Compat}, {"__ia32_compat_sys_", introspect.Compat}},
-	"arm64": {{"__arm64_sys_", introspect.Native}, {"__arm64_compat_sys_", introspect.Compat}, {"__arm64_compat_sys_aarch32_", introspect.Compat}},
 }
 
 // writeCode replaces instructions and sees to it that CPUs fetch the new ones.

@@ -122,7 +122,7 @@ func (w *Watch) arm(ctx context.Context, m *machine, t Target, kernel *introspec
 		return err
 	}
 	traps, err := trap.Arm(ctx, trap.Of(t.Machine), trap.Config{
-		VM: t.Name, Kernel: kernel, Calls: w.calls, Payload: w.needs.Payload, Shares: shares, Sink: w.observe,
+		VM: t.Name, Kernel: kernel, Calls: w.calls, Payload: w.needs.Payload, Process: w.needs.Process, Shares: shares, Sink: w.observe,
 	})
 	if err != nil {
 		return errors.Join(err, shares.Close())

@@ -1,0 +1,224 @@
+package trap_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"warder/internal/testguest"
+	"warder/internal/testkvm"
+	"warder/secmon/event"
+	"warder/secmon/syscalls"
+	"warder/secmon/trap"
+	"warder/vmm"
+)
+
+// many makes calls of every kind of parameter, and says for each what strace
+// would have written.
+var many = testguest.Register("many", func(g *testguest.Guest) {
+	runtime.LockOSThread()
+	g.Check(os.MkdirAll("/mnt/share", 0o755))
+	g.Check(unix.Mount("files", "/mnt/share", "virtiofs", 0, ""))
+	g.Check(os.MkdirAll("/tmp/m", 0o755))
+	g.Check(os.Chdir("/tmp/m"))
+	loopback(g)
+	pause(g, "armed")
+
+	dir, err := unix.Open("/tmp/m", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	g.Check(err)
+	g.Check(unix.Mkdirat(dir, "sub", 0o750))
+	g.Check(unix.Renameat2(dir, "sub", unix.AT_FDCWD, "other", unix.RENAME_NOREPLACE))
+	g.Check(unix.Symlinkat("target text", dir, "link"))
+	g.Check(unix.Unlinkat(dir, "link", 0))
+	g.Check(unix.Fchmodat(unix.AT_FDCWD, "other", 0o711, 0))
+	_, err = unix.Mmap(-1, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	g.Check(err)
+	server, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	g.Check(err)
+	g.Check(unix.Bind(server, &unix.SockaddrInet4{Port: 7777, Addr: [4]byte{127, 0, 0, 1}}))
+	g.Check(unix.Listen(server, 5))
+	client, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	g.Check(err)
+	g.Check(unix.Connect(client, &unix.SockaddrInet4{Port: 7777, Addr: [4]byte{127, 0, 0, 1}}))
+	conn, _, err := unix.Accept4(server, unix.SOCK_CLOEXEC)
+	g.Check(err)
+	_, err = unix.Writev(client, [][]byte{[]byte("in "), []byte("pieces")})
+	g.Check(err)
+	buf := make([]byte, 100)
+	_, err = unix.Read(conn, buf)
+	g.Check(err)
+	udp, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
+	g.Check(err)
+	g.Check(unix.Sendto(udp, []byte("datagram"), unix.MSG_NOSIGNAL, &unix.SockaddrInet6{Port: 53, Addr: [16]byte{15: 1}}))
+	local, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	g.Check(err)
+	_ = unix.Connect(local, &unix.SockaddrUnix{Name: "/run/nobody"})
+	g.Check(unix.Kill(os.Getpid(), 0))
+	out, err := exec.Command("/proc/self/exe", "-test.run=^$", "an argument").CombinedOutput()
+	g.Report("ran", [2]string{fmt.Sprint(err), string(out)})
+	pause(g, "done")
+})
+
+// loopback takes the interface lo up.
+func loopback(g *testguest.Guest) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	g.Check(err)
+	ifr, err := unix.NewIfreq("lo")
+	g.Check(err)
+	ifr.SetUint16(unix.IFF_UP)
+	g.Check(unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr))
+	g.Check(unix.Close(fd))
+	_, err = net.InterfaceByName("lo")
+	g.Check(err)
+}
+
+// TestCallsAreDecoded holds calls of every kind of parameter against what strace
+// writes of them, and the program that a child runs against what it was.
+func TestCallsAreDecoded(t *testing.T) {
+	testkvm.Need(t)
+	dir := t.TempDir()
+	k := kernel(t)
+	r := many.Start(t, vmm.Config{CPUs: min(2, runtime.NumCPU()), Shares: []vmm.Share{{Tag: "files", Dir: dir}}})
+	pid := testguest.Get[uint32](r, "armed")
+	rec := &recorder{}
+	tr, err := trap.Arm(t.Context(), trap.Of(r.Machine), trap.Config{
+		VM: "vm", Kernel: k, Process: true, Arguments: true, Data: 32, Sink: rec.sink,
+		Calls: []string{
+			"openat", "mkdirat", "renameat2", "symlinkat", "unlinkat", "fchmodat", "mmap", "socket", "bind", "listen", "connect", "accept4",
+			"writev", "read", "sendto", "kill", "execve",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/armed", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := testguest.Get[[2]string](r, "ran"); got[0] != "<nil>" {
+		t.Errorf("the child: %v, %s", got[0], got[1])
+	}
+	testguest.Get[uint32](r, "done")
+	events := rec.all()
+	if err := tr.Disarm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/done", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.Finish()
+
+	want := []string{
+		`openat(AT_FDCWD, "/tmp/m", O_RDONLY|O_CLOEXEC|O_DIRECTORY)`,
+		`mkdirat(D, "sub", 0750)`,
+		`renameat2(D, "sub", AT_FDCWD, "other", RENAME_NOREPLACE)`,
+		`symlinkat("target text", D, "link")`,
+		`unlinkat(D, "link", 0)`,
+		`fchmodat(AT_FDCWD, "other", 0711)`,
+		`mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)`,
+		`socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_IP)`,
+		`bind(S, {sa_family=AF_INET, sin_port=htons(7777), sin_addr=inet_addr("127.0.0.1")}, 16)`,
+		`listen(S, 5)`,
+		`socket(AF_INET, SOCK_STREAM, IPPROTO_IP)`,
+		`connect(C, {sa_family=AF_INET, sin_port=htons(7777), sin_addr=inet_addr("127.0.0.1")}, 16)`,
+		`writev(C, [{iov_base="in ", iov_len=3}, {iov_base="pieces", iov_len=6}], 2)`,
+		`socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDP)`,
+		`sendto(U, "datagram", 8, MSG_NOSIGNAL, {sa_family=AF_INET6, sin6_port=htons(53), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "::1", &sin6_addr), sin6_scope_id=0}, 28)`,
+		`socket(AF_UNIX, SOCK_STREAM, 0)`,
+		fmt.Sprintf(`kill(%d, 0)`, pid),
+	}
+	var got []string
+	for _, e := range events {
+		s := syscalls.Format(&e.Call, 32)
+		if e.Process.PID == pid {
+			got = append(got, s)
+		}
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(got, func(s string) bool { return sameCall(s, w) }) {
+			t.Errorf("no %s", w)
+		}
+	}
+	if t.Failed() {
+		t.Logf("seen:\n%s", strings.Join(got, "\n"))
+	}
+	checkFlows(t, events)
+	checkChild(t, events, pid)
+}
+
+// sameCall compares two lines, where a capital letter alone stands for any
+// number.
+func sameCall(got, want string) bool {
+	for _, word := range []string{"D", "S", "C", "U"} {
+		want = strings.Replace(want, "("+word+",", "(#,", 1)
+		want = strings.Replace(want, ", "+word+",", ", #,", 1)
+	}
+	a, b := strings.Split(got, ", "), strings.Split(want, ", ")
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if strings.HasSuffix(b[i], "#") {
+			continue
+		}
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func checkFlows(t *testing.T, events []event.Event) {
+	t.Helper()
+	var flows []string
+	for _, e := range events {
+		if n := e.Net; n != nil {
+			source := "-"
+			if n.Source.IsValid() {
+				source = "set"
+			}
+			flows = append(flows, fmt.Sprintf("%s %s to %v from %s, initiated %v", e.Call.Name, n.Transport, n.Destination, source, n.Initiated))
+		}
+	}
+	want := []string{
+		"bind tcp to 127.0.0.1:7777 from -, initiated false",
+		"listen tcp to 127.0.0.1:7777 from -, initiated false",
+		"connect tcp to 127.0.0.1:7777 from -, initiated true",
+		"accept4 tcp to 127.0.0.1:7777 from -, initiated false",
+		"sendto udp to [::1]:53 from -, initiated true",
+	}
+	if d := cmp.Diff(want, flows); d != "" {
+		t.Errorf("flows (-want +got):\n%s", d)
+	}
+}
+
+// checkChild looks at the process that the guest started.
+func checkChild(t *testing.T, events []event.Event, parent uint32) {
+	t.Helper()
+	i := slices.IndexFunc(events, func(e event.Event) bool { return e.Call.Name == "execve" })
+	if i < 0 {
+		t.Fatal("no execve")
+	}
+	p := events[i].Process
+	if p.Exe != "/init" || p.Args != "/proc/self/exe\x00-test.run=^$\x00an argument\x00" || p.Dir != "/tmp/m" || p.Parent != parent ||
+		p.ParentExe != "/init" || p.ParentArgs != "/init\x00" || p.PID == parent {
+		t.Errorf("a program was started: %+v", p)
+	}
+	if events[i].Call.Missing != 0 {
+		t.Errorf("missing of it: %v", events[i].Call.Missing.Names())
+	}
+	j := slices.IndexFunc(events, func(e event.Event) bool { return e.Process.PID == p.PID && e.Call.Name == "openat" })
+	if j < 0 {
+		t.Fatal("the child opened nothing")
+	}
+	if c := events[j].Process; c.Exe != p.Exe || c.Args != p.Args {
+		t.Errorf("the child runs %q with %q", c.Exe, c.Args)
+	}
+}
