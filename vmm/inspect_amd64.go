@@ -116,6 +116,47 @@ func (v *VCPU) passTrap() error {
 // to the registers counts for nothing without setRegs.
 func (v *VCPU) declineTrap() error { return nil }
 
+// resumeTrap goes on elsewhere.
+func (v *VCPU) resumeTrap(pc uint64) error {
+	v.regs().RIP = pc
+	v.setRegs()
+	return nil
+}
+
+// callTrap does what a CALL in place of the hook would do.
+func (v *VCPU) callTrap(pc uint64) error {
+	r := v.regs()
+	r.RSP -= 8
+	if err := v.SetReturnAddress(r.RIP + hookLength); err != nil {
+		return err
+	}
+	return v.resumeTrap(pc)
+}
+
+// StackPointer is the address of what was pushed last.
+func (v *VCPU) StackPointer() (uint64, error) { return v.regs().RSP, nil }
+
+// ReturnAddress is where the function will return to at whose first instruction
+// the vCPU stands.
+func (v *VCPU) ReturnAddress() (uint64, error) {
+	var ret [8]byte
+	err := v.ReadVirtual(v.regs().RSP, ret[:])
+	return binary.LittleEndian.Uint64(ret[:]), err
+}
+
+// SetReturnAddress has that function return elsewhere.
+func (v *VCPU) SetReturnAddress(pc uint64) error {
+	s, err := v.AddressSpace()
+	if err != nil {
+		return err
+	}
+	return s.Write(v.m.mem, v.regs().RSP, binary.LittleEndian.AppendUint64(nil, pc))
+}
+
+// Result is what a function returns that has just returned (System V ABI, AMD64
+// supplement, section 3.2.3).
+func (v *VCPU) Result() (uint64, error) { return v.regs().RAX, nil }
+
 // returnFromTrap does what the function's RET would do.
 func (v *VCPU) returnFromTrap(value uint64) error {
 	r := v.regs()

@@ -75,6 +75,31 @@ func (v *VCPU) declineTrap() error {
 	return v.giveBack(classBRK<<classShift | lengthBit | trapImmediate)
 }
 
+// resumeTrap goes on elsewhere.
+func (v *VCPU) resumeTrap(pc uint64) error { return v.fd.SetOneReg(kvm.RegPC, pc) }
+
+// callTrap does what a BL in place of the hook would do.
+func (v *VCPU) callTrap(pc uint64) error {
+	if err := v.SetReturnAddress(v.PC() + 4); err != nil {
+		return err
+	}
+	return v.resumeTrap(pc)
+}
+
+// StackPointer is the stack's, of the kernel.
+func (v *VCPU) StackPointer() (uint64, error) { return v.fd.GetOneReg(kvm.RegSPEL1) }
+
+// ReturnAddress is where the function will return to at whose first instruction
+// the vCPU stands.
+func (v *VCPU) ReturnAddress() (uint64, error) { return v.fd.GetOneReg(kvm.RegX(30)) }
+
+// SetReturnAddress has that function return elsewhere.
+func (v *VCPU) SetReturnAddress(pc uint64) error { return v.fd.SetOneReg(kvm.RegX(30), pc) }
+
+// Result is what a function returns that has just returned (AAPCS64, section
+// 6.9).
+func (v *VCPU) Result() (uint64, error) { return v.fd.GetOneReg(kvm.RegX(0)) }
+
 // returnFromTrap does what the function's RET would do: before its prologue
 // the return address is in the link register.
 func (v *VCPU) returnFromTrap(value uint64) error {

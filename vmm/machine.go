@@ -34,6 +34,10 @@ type Machine struct {
 
 	trap     atomic.Pointer[TrapFunc]
 	observer atomic.Pointer[ExitFunc]
+	owner    struct {
+		once  sync.Once
+		value any
+	}
 
 	pausing sync.Mutex // held while somebody stops the vCPUs or lets them go; taken before life
 	resume  func()     // lets paused vCPUs go; nil while running

@@ -7,10 +7,13 @@ package vmm
 // It must not wait for another vCPU: see [Machine.WithVCPUsStopped].
 type TrapFunc func(*VCPU) TrapAction
 
-// TrapAction is what becomes of a trapped call: [Pass], [Return] or [Decline].
+// TrapAction is what becomes of a vCPU at a hook: [Pass], [Return], [Decline],
+// [Resume], [Call] or [Stand].
 type TrapAction struct {
 	kind  trapKind
 	value uint64
+	until <-chan struct{}
+	then  func() TrapAction
 }
 
 type trapKind int
@@ -19,9 +22,12 @@ const (
 	pass trapKind = iota
 	skip
 	decline
+	resume
+	call
+	stand
 )
 
-// Pass lets the trapped function run.
+// Pass lets the trapped function run: the hook stands in place of a NOP.
 var Pass = TrapAction{}
 
 // Decline says that there is no hook at this address: a guest may write to the
@@ -32,6 +38,28 @@ var Decline = TrapAction{kind: decline}
 // Return has the trapped function return v to its caller at once. Linux'
 // system-call handlers return an error as its negated number.
 func Return(v int64) TrapAction { return TrapAction{kind: skip, value: uint64(v)} }
+
+// Resume has the vCPU go on at an address: the hook stands in place of something
+// shorter than it is, or of a jump.
+func Resume(pc uint64) TrapAction { return TrapAction{kind: resume, value: pc} }
+
+// Call has the vCPU call a function at an address, which returns behind the hook:
+// the hook stands in place of a call.
+func Call(pc uint64) TrapAction { return TrapAction{kind: call, value: pc} }
+
+// Stand has the vCPU stand still until a channel is closed, and then do what
+// then, called on the vCPU's thread, gives. Meanwhile it does what others ask of it,
+// as [Machine.WithVCPUsStopped]; when the machine ends it leaves.
+func Stand(until <-chan struct{}, then func() TrapAction) TrapAction {
+	return TrapAction{kind: stand, until: until, then: then}
+}
+
+// TrapOwner gives what whoever sets the machine's trap function keeps with the
+// machine: what make gave when it was first asked for.
+func (m *Machine) TrapOwner(make func() any) any {
+	m.owner.once.Do(func() { m.owner.value = make() })
+	return m.owner.value
+}
 
 // SetTrap sets the function that hooks run into, or with nil takes it away:
 // first the hooks, then the function.
@@ -58,7 +86,18 @@ func (v *VCPU) trapped() error {
 		v.stats.traps.Add(1)
 		action = (*f)(v)
 	}
+	for action.kind == stand {
+		v.stand(action.until)
+		if v.m.hasEnded() {
+			return nil
+		}
+		action = action.then()
+	}
 	switch action.kind {
+	case resume:
+		return v.resumeTrap(action.value)
+	case call:
+		return v.callTrap(action.value)
 	case skip:
 		return v.returnFromTrap(action.value)
 	case decline:

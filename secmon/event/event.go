@@ -142,6 +142,8 @@ type Call struct {
 	// caller: an error as its negated number.
 	Returned bool
 	Result   int64
+	// Took is how long the call took, in nanoseconds.
+	Took int64
 }
 
 // File identifies a file. On a share, Share and Inner together name the file

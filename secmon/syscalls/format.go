@@ -95,6 +95,9 @@ func (f *formatter) arg(i int, p Param) string {
 	case Mode:
 		return fmt.Sprintf("%#o", v&0o7777)
 	case Flags:
+		if p.set == "proto" && !f.overIP() {
+			return strconv.FormatUint(uint64(uint32(v)), 10)
+		}
 		return FlagNames(f.abi, p.set, f.trim(p.set, v))
 	case Ptr:
 		return pointer(v)
@@ -102,6 +105,12 @@ func (f *formatter) arg(i int, p Param) string {
 		return strconv.FormatUint(v, 10)
 	}
 	return f.memory(i, p, v)
+}
+
+// overIP says whether a socket is made whose protocol is one of IP's.
+func (f *formatter) overIP() bool {
+	family := f.value(0)
+	return family == familyInet || family == familyInet6
 }
 
 // trim drops what is above 32 bits where the kernel does not look at it.

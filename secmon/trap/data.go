@@ -35,7 +35,7 @@ func (d *decoder) data(n int, p syscalls.Param) {
 	case syscalls.SockAddr:
 		d.bytes(n, at, min(length, maxAddress))
 	case syscalls.Buf:
-		d.bytes(n, at, min(length, uint64(max(d.t.cfg.Data, 0))))
+		d.bytes(n, at, min(length, uint64(max(d.armed.wants.data, 0))))
 	case syscalls.IOV:
 		if buf, ok := d.pieces(nil, at, length); ok {
 			d.set(n, buf)
@@ -152,6 +152,12 @@ func (d *decoder) strings(n int) {
 // pieces appends what a vector of buffers at an address holds to what Data says
 // of it.
 func (d *decoder) pieces(data []byte, at, count uint64) ([]byte, bool) {
+	return d.filled(data, at, count, 1<<63)
+}
+
+// filled is pieces of which only the first bytes, all pieces together, hold
+// something.
+func (d *decoder) filled(data []byte, at, count, size uint64) ([]byte, bool) {
 	if count > maxPieces {
 		count = maxPieces
 		d.missing(event.MissingData)
@@ -161,9 +167,11 @@ func (d *decoder) pieces(data []byte, at, count uint64) ([]byte, bool) {
 		d.missing(event.MissingData)
 		return nil, false
 	}
-	left := uint64(max(d.t.cfg.Data, 0))
+	left := uint64(max(d.armed.wants.data, 0))
 	for _, v := range vectors {
-		buf, whole := d.read(nil, v.base, min(v.size, left))
+		held := min(v.size, size)
+		size -= held
+		buf, whole := d.read(nil, v.base, min(held, left))
 		if !whole {
 			d.missing(event.MissingData)
 		}
@@ -175,7 +183,10 @@ func (d *decoder) pieces(data []byte, at, count uint64) ([]byte, bool) {
 
 // message reads a struct msghdr: include/linux/socket.h. Its members are words
 // but for the length of the name.
-func (d *decoder) message(n int, at uint64) {
+func (d *decoder) message(n int, at uint64) { d.received(n, at, 1<<63) }
+
+// received is message of which only so many bytes hold something.
+func (d *decoder) received(n int, at, held uint64) {
 	h := d.words(at, 4)
 	if len(h) < 4 {
 		d.missing(event.MissingData)
@@ -189,7 +200,7 @@ func (d *decoder) message(n int, at uint64) {
 			d.missing(event.MissingData)
 		}
 	}
-	if buf, ok := d.pieces(syscalls.AppendMessage(nil, address), vector, count); ok {
+	if buf, ok := d.filled(syscalls.AppendMessage(nil, address), vector, count, held); ok {
 		d.set(n, buf)
 	}
 }

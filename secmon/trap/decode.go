@@ -21,7 +21,8 @@ func Known(name string) bool { return syscalls.Known(name) }
 // decoder makes the event of one hit. What cannot be read is left out and
 // marked in Call.Missing.
 type decoder struct {
-	t     *Traps
+	h     *hooks
+	armed *armed
 	guest *introspect.Guest
 	cpu   CPU
 	site  *site
@@ -39,7 +40,7 @@ func (d *decoder) missing(what event.Missing) { d.event.Call.Missing |= what }
 func (d *decoder) decode() bool {
 	d.event = event.Event{
 		Time: time.Now().UnixNano(), Kind: event.Syscall,
-		VM: d.t.cfg.VM, VCPU: int32(d.cpu.ID()),
+		VCPU: int32(d.cpu.ID()),
 		Call: event.Call{Name: d.site.call.Name, FD: -1, Offset: -1},
 	}
 	if !d.findTask() {
@@ -62,11 +63,11 @@ func (d *decoder) decode() bool {
 	if f := special[d.call.Name]; f != nil {
 		f(d)
 	}
-	if d.t.cfg.Process {
+	if d.armed.wants.process {
 		d.process()
 	}
 	if isExec(d.call.Name) {
-		d.t.programs.remember(d.task.Addr(), &d.event)
+		d.h.programs.remember(d.task.Addr(), &d.event)
 	}
 	return true
 }
@@ -82,7 +83,7 @@ func (d *decoder) findTask() bool {
 	if err != nil {
 		return false
 	}
-	d.task, err = d.guest.Current(view{space, d.t.m.Memory()}, base)
+	d.task, err = d.guest.Current(view{space, d.h.m.Memory()}, base)
 	return err == nil
 }
 
@@ -162,13 +163,13 @@ func (d *decoder) parameters() {
 				c.Flags = uint32(le.Uint64([]byte(c.Data[i][:8])))
 			}
 		case syscalls.Argv:
-			if d.t.cfg.Process || d.t.cfg.Arguments {
+			if d.armed.wants.process || d.armed.wants.arguments {
 				d.strings(i)
 			}
 		case syscalls.SockAddr:
 			d.data(i, p)
 		default:
-			if d.t.cfg.Arguments && p.Kind.Points() && !p.Kind.After() {
+			if d.armed.wants.arguments && p.Kind.Points() && !p.Kind.After() {
 				d.data(i, p)
 			}
 		}
@@ -176,9 +177,11 @@ func (d *decoder) parameters() {
 }
 
 // string reads the string in parameter n.
-func (d *decoder) string(n int) bool {
+func (d *decoder) string(n int) bool { return d.stringAt(n, d.value(n)) }
+
+func (d *decoder) stringAt(n int, at uint64) bool {
 	c := &d.event.Call
-	s, err := d.task.String(d.value(n))
+	s, err := d.task.String(at)
 	if err != nil {
 		return false
 	}
@@ -253,21 +256,21 @@ func (d *decoder) path(dir int32, n int) {
 
 // shares is what package introspect may ask, nil when there is none.
 func (d *decoder) shares() introspect.Shares {
-	if d.t.cfg.Shares == nil {
+	if d.armed.shares == nil {
 		return nil
 	}
-	return d.t.cfg.Shares
+	return d.armed.shares
 }
 
 // file names a file as events do: on a share by the host's directory.
 func (d *decoder) file(loc introspect.Location) event.File {
 	f := event.File{Path: loc.Path, FS: loc.FS, Inner: loc.Inner, Inode: loc.Inode, Absent: !loc.Exists}
-	if d.t.cfg.Shares == nil || loc.FS != introspect.ShareFS {
+	if d.armed.shares == nil || loc.FS != introspect.ShareFS {
 		return f
 	}
-	if sh := d.t.cfg.Shares.byTag[loc.Source]; sh != nil {
+	if sh := d.armed.shares.byTag[loc.Source]; sh != nil {
 		f.Share, f.Device, f.Size = sh.dir, sh.device, -1
-		if e, err := d.t.cfg.Shares.Lstat(loc.Source, loc.Inner); err == nil && e.Inode == loc.Inode {
+		if e, err := d.armed.shares.Lstat(loc.Source, loc.Inner); err == nil && e.Inode == loc.Inode {
 			f.Size = e.Size
 		}
 	}
@@ -277,7 +280,7 @@ func (d *decoder) file(loc introspect.Location) event.File {
 // content reads what a program on a share begins with.
 func (d *decoder) content(loc introspect.Location) {
 	if c := &d.event.Call; c.File.Share != "" && loc.Exists {
-		c.Payload = d.t.cfg.Shares.head(loc.Source, loc.Inner, loc.Inode, d.t.cfg.Payload)
+		c.Payload = d.armed.shares.head(loc.Source, loc.Inner, loc.Inode, d.armed.wants.payload)
 	}
 }
 

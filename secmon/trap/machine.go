@@ -1,8 +1,6 @@
 package trap
 
 import (
-	"golang.org/x/sys/unix"
-
 	"warder/devices/guestmem"
 	"warder/secmon/introspect"
 	"warder/vmm"
@@ -17,6 +15,12 @@ type CPU interface {
 	// Arg is an argument, from 0, of the function that it stands at the start of.
 	Arg(n int) uint64
 	AddressSpace() (pagetable.Space, error)
+	// StackPointer, ReturnAddress and SetReturnAddress are of that function.
+	StackPointer() (uint64, error)
+	ReturnAddress() (uint64, error)
+	SetReturnAddress(pc uint64) error
+	// Result is what a function returns that has just returned.
+	Result() (uint64, error)
 	// KernelBase is where the running task is found: see introspect.Guest.Current.
 	KernelBase() (uint64, error)
 	// SyscallEntry is an address in the kernel: see introspect.Kernel.Locate.
@@ -38,12 +42,12 @@ type Machine interface {
 	WithVCPUsStopped(f func() error) error
 	// SetHook sets what a vCPU does at a hook, nil for nothing.
 	SetHook(f HookFunc) error
+	// Owner gives what make gave when it was first asked for.
+	Owner(make func() any) any
 }
 
-// A HookFunc decides at a hook: with an error number the hooked function fails
-// with it at once, with 0 it runs. What looks like a hook but is not ours does
-// what the guest means by it.
-type HookFunc func(CPU) (errno unix.Errno, ours bool)
+// A HookFunc says what becomes of a vCPU at a hook.
+type HookFunc func(CPU) vmm.TrapAction
 
 // Of makes traps work on a machine of package vmm.
 func Of(m *vmm.Machine) Machine { return machine{m} }
@@ -69,16 +73,10 @@ func (m machine) SetHook(f HookFunc) error {
 	if f == nil {
 		return m.m.SetTrap(nil)
 	}
-	return m.m.SetTrap(func(v *vmm.VCPU) vmm.TrapAction {
-		switch errno, ours := f(v); {
-		case !ours:
-			return vmm.Decline
-		case errno != 0:
-			return vmm.Return(-int64(errno))
-		}
-		return vmm.Pass
-	})
+	return m.m.SetTrap(func(v *vmm.VCPU) vmm.TrapAction { return f(v) })
 }
+
+func (m machine) Owner(make func() any) any { return m.m.TrapOwner(make) }
 
 // view reads a guest's memory through one address space.
 type view struct {

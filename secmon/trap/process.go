@@ -58,7 +58,7 @@ func (d *decoder) process() {
 	p := &d.event.Process
 	p.Login, p.LoggedIn = d.task.Login()
 	if !isExec(d.call.Name) {
-		self, ok := d.t.processes.of(d.task)
+		self, ok := d.h.processes.of(d.task)
 		if p.Exe, p.Args = self.exe, self.args; !ok {
 			d.missing(event.MissingProgram)
 		}
@@ -80,7 +80,7 @@ func (d *decoder) process() {
 		d.missing(event.MissingProgram)
 		return
 	}
-	up, ok := d.t.processes.of(parent)
+	up, ok := d.h.processes.of(parent)
 	if p.ParentExe, p.ParentArgs = up.exe, up.args; !ok && p.Parent > 2 {
 		// Those that the kernel starts itself have a parent without a program.
 		d.missing(event.MissingProgram)

@@ -11,8 +11,9 @@ import (
 // that the program can change, or may not be in memory at all, and where it
 // leads is ours to find out. Here the kernel itself has found it.
 //
-// The file is reported, as a call of its own, only when it is on a share and
-// not what the entry was seen to name: another file, or an interpreter.
+// The file is reported, as a call of its own, only when the entry did not tell
+// which it is, or when it is on a share and not what the entry was seen to name:
+// another file, or an interpreter.
 const programCheck = "security_bprm_check"
 
 // maxPrograms bounds how many tasks are remembered between entry and check. A
@@ -60,12 +61,15 @@ func (d *decoder) program() bool {
 	}
 	c.Path, c.File = name, d.file(loc)
 	d.content(loc)
-	asked, ok := d.t.programs.recall(d.task.Addr())
-	if ok && d.t.cfg.Process {
+	asked, ok := d.h.programs.recall(d.task.Addr())
+	if ok && d.armed.wants.process {
 		// The task has not become another yet: what it was called with is what
 		// the program gets.
 		d.event.Process = asked.process
 		d.event.Process.Exe = c.File.Path
+	}
+	if ok && asked.inode == 0 && d.armed.wants.process {
+		return true // the entry did not tell which program it is
 	}
 	same := ok && c.File.Inode != 0 && asked.inode == c.File.Inode && asked.device == c.File.Device
 	return c.File.Share != "" && !same

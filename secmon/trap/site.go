@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"warder/secmon/introspect"
 	"warder/secmon/syscalls"
+	"warder/vmm"
 	"warder/vmm/disasm"
 )
 
@@ -15,15 +17,55 @@ import (
 // itself at the moment.
 var ErrNotPatchable = errors.New("no NOP to put a hook on")
 
+// errNotReady says that the kernel has not got its functions ready for its own
+// tracer yet, which it does before it runs its first program.
+var errNotReady = errors.New("the kernel has not put its NOPs there yet")
+
 // site is a place in the guest's kernel that is hooked.
 type site struct {
-	call    *syscalls.Call
+	call    *syscalls.Call // nil for the pad
 	abi     syscalls.ABI
 	handler string // the function's name as package syscalls has it
 	check   bool   // programCheck, not the call's handler
 	name    string // of the function
 	at      uint64 // address of the NOP
 	old     []byte // the NOP
+	hook    []byte // what is in its place
+	clients []*Traps
+}
+
+// again is the site without its clients, nil for none.
+func (s *site) again() *site {
+	if s == nil {
+		return nil
+	}
+	c := *s
+	c.call, c.clients = nil, nil
+	return &c
+}
+
+func (s *site) add(t *Traps) {
+	if !slices.Contains(s.clients, t) {
+		s.clients = append(s.clients, t)
+	}
+}
+
+// through is what lets the function run: it does what was in the hook's place.
+func (s *site) through(CPU) (vmm.TrapAction, error) {
+	return vmm.Resume(s.at + uint64(len(s.old))), nil
+}
+
+// giveBack takes the hook off, unless somebody else has put something in its
+// place.
+func (s *site) giveBack(v view) error {
+	now := make([]byte, len(s.hook))
+	if err := v.ReadAt(now, s.at); err != nil {
+		return err
+	}
+	if !bytes.Equal(now, s.hook) {
+		return fmt.Errorf("%s was changed to % x while it was hooked", s.name, now)
+	}
+	return writeCode(v, s.at, s.old)
 }
 
 // patch is how an architecture's functions begin and what a hook is.
@@ -31,6 +73,9 @@ type patch struct {
 	nop, hook []byte
 	// before lists what may stand before the NOP, in order; each may be absent.
 	before [][][]byte
+	// early says whether the code is what the kernel's image has there, which the
+	// kernel is still to change.
+	early func(g *introspect.Guest, code []byte, at uint64) bool
 }
 
 // The hook of amd64 is "out %al, $0xea", a port that no device has, padded to
@@ -45,9 +90,10 @@ var patches = map[string]patch{
 			{0x66, 0x0f, 0x1f, 0x00}, // endbr64 that the kernel has sealed: nopw (%rax)
 			{0x0f, 0x1f, 0x40, 0x00}, // the same as older kernels seal it: nopl 0(%rax)
 		}},
+		early: callsTracer,
 	},
 	"arm64": {
-		nop:  []byte{0x1f, 0x20, 0x03, 0xd5},
+		nop:  nopARM64,
 		hook: []byte{0x80, 0xe8, 0x2a, 0xd4},
 		before: [][][]byte{
 			{
@@ -59,8 +105,23 @@ var patches = map[string]patch{
 			// NOPs when it gets ready to trace (arch/arm64/kernel/ftrace.c).
 			{{0xe9, 0x03, 0x1e, 0xaa}},
 		},
+		early: twoNOPs,
 	},
 }
+
+// callsTracer says whether a call of __fentry__ stands at an address.
+func callsTracer(g *introspect.Guest, code []byte, at uint64) bool {
+	const call, length = 0xe8, 5
+	tracer, err := g.Addr("__fentry__")
+	return err == nil && code[0] == call && at+length+uint64(int64(int32(le.Uint32(code[1:])))) == tracer
+}
+
+// twoNOPs says whether there are the two of which the kernel will take the first.
+func twoNOPs(_ *introspect.Guest, code []byte, _ uint64) bool {
+	return bytes.HasPrefix(code, nopARM64) && bytes.HasPrefix(code[len(nopARM64):], nopARM64)
+}
+
+var nopARM64 = []byte{0x1f, 0x20, 0x03, 0xd5}
 
 // maxEntry is how many bytes of a function are looked at.
 const maxEntry = 20
@@ -91,10 +152,13 @@ func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, erro
 	}
 	p := patches[g.Arch()]
 	off, ok := p.nopOffset(code)
+	if p.early != nil && p.early(g, code[off:], at+uint64(off)) {
+		return nil, fmt.Errorf("%s: %w", symbol, errNotReady)
+	}
 	if !ok {
 		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
 	}
-	return &site{name: symbol, at: at + uint64(off), old: p.nop}, nil
+	return &site{name: symbol, at: at + uint64(off), old: p.nop, hook: p.hook}, nil
 }
 
 // describe disassembles the instruction that stands where the NOP should.

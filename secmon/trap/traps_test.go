@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/introspect"
 	"warder/secmon/syscalls"
+	"warder/vmm"
 	"warder/vmm/pagetable"
 )
 
@@ -33,22 +35,33 @@ type fake struct {
 	anchor uint64
 	pc     uint64
 	hook   HookFunc
+	owner  any
 	hooks  []bool // each call of SetHook: with a function or without
 }
 
 func (f *fake) Memory() Memory                         { return f.mem }
 func (f *fake) CPUs() []CPU                            { return []CPU{f} }
 func (f *fake) WithVCPUsStopped(do func() error) error { return do() }
+func (f *fake) Owner(make func() any) any {
+	if f.owner == nil {
+		f.owner = make()
+	}
+	return f.owner
+}
 func (f *fake) SetHook(h HookFunc) error {
 	f.hook, f.hooks = h, append(f.hooks, h != nil)
 	return nil
 }
 
-func (f *fake) ID() int                       { return 3 }
-func (f *fake) PC() uint64                    { return f.pc }
-func (f *fake) Arg(int) uint64                { return 0 }
-func (f *fake) KernelBase() (uint64, error)   { return 0, nil }
-func (f *fake) SyscallEntry() (uint64, error) { return f.anchor, nil }
+func (f *fake) ID() int                        { return 3 }
+func (f *fake) PC() uint64                     { return f.pc }
+func (f *fake) Arg(int) uint64                 { return 0 }
+func (f *fake) StackPointer() (uint64, error)  { return 0, nil }
+func (f *fake) ReturnAddress() (uint64, error) { return 0, nil }
+func (f *fake) SetReturnAddress(uint64) error  { return nil }
+func (f *fake) Result() (uint64, error)        { return 0, nil }
+func (f *fake) KernelBase() (uint64, error)    { return 0, nil }
+func (f *fake) SyscallEntry() (uint64, error)  { return f.anchor, nil }
 
 // AddressSpace maps each address to itself.
 func (f *fake) AddressSpace() (pagetable.Space, error) { return pagetable.AMD64{}.Space(), nil }
@@ -177,7 +190,7 @@ func TestArmAndDisarm(t *testing.T) {
 		}
 		hooked := bytes.Clone(before)
 		p := patches[f.kernel.Arch()]
-		for at := range tr.found.Load().sites {
+		for at := range tr.h.now.Load().sites {
 			if !bytes.HasPrefix(before[at-f.base:], p.nop) {
 				t.Errorf("%#x was no NOP", at)
 			}
@@ -201,20 +214,24 @@ func TestArmAndDisarm(t *testing.T) {
 	})
 }
 
-// A kernel that has not yet put NOPs there is left alone, and the error says
+// A function that does not begin with a NOP is left alone, and the error says
 // what was found.
 func TestArmRefuses(t *testing.T) {
 	eachKernel(t, func(t *testing.T, f *fake) {
+		f.trace(t)
+		at, err := f.kernel.Symbols().Addr(handlers[f.kernel.Arch()][0].prefix + "write")
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := bytes.Clone(f.image)
 		if f.kernel.Arch() == "arm64" {
-			// These have their NOPs in the image: take one away.
-			at, err := f.kernel.Symbols().Addr("__arm64_sys_write")
-			if err != nil {
-				t.Fatal(err)
-			}
-			copy(f.image[at:], []byte{0, 0, 0, 0x94}) // bl
+			copy(f.image[at+4:], []byte{0, 0, 0, 0x94}) // bl
+		} else {
+			code := f.image[at-f.base:]
+			copy(code[bytes.Index(code, patches["amd64"].nop):], []byte{0xe8, 0, 0, 0, 0}) // call
 		}
 		before := bytes.Clone(f.image)
-		_, err := f.arm(t, pass)
+		_, err = f.arm(t, pass)
 		if !errors.Is(err, ErrNotPatchable) || !strings.Contains(err.Error(), "(call") && !strings.Contains(err.Error(), "(bl") {
 			t.Errorf("error %v", err)
 		}
@@ -224,7 +241,7 @@ func TestArmRefuses(t *testing.T) {
 		if f.hook != nil {
 			t.Error("a hook function was left")
 		}
-		f.trace(t)
+		copy(f.image, old)
 		for _, c := range []struct {
 			cfg  Config
 			says string
@@ -242,9 +259,13 @@ func TestArmRefuses(t *testing.T) {
 
 func TestArmWaitsForTheKernel(t *testing.T) {
 	eachKernel(t, func(t *testing.T, f *fake) {
-		f.trace(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*locateEvery)
 		defer cancel()
+		// As it is before the kernel's tracer has got ready.
+		if _, err := Arm(ctx, f, Config{VM: "vm", Kernel: f.kernel, Calls: calls, Sink: pass}); !errors.Is(err, errNotReady) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		f.trace(t)
 		anchor := f.anchor
 		f.anchor = 0x1234567
 		_, err := Arm(ctx, f, Config{VM: "vm", Kernel: f.kernel, Calls: calls, Sink: pass})
@@ -268,7 +289,7 @@ func TestDisarmLeavesOthersCode(t *testing.T) {
 			t.Fatal(err)
 		}
 		var at uint64
-		for a := range tr.found.Load().sites {
+		for a := range tr.h.now.Load().sites {
 			at = a
 		}
 		copy(f.image[at-f.base:], "MINE")
@@ -292,13 +313,13 @@ func TestHitWithoutATask(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at, s := range tr.found.Load().sites {
+		for at, s := range tr.h.now.Load().sites {
 			if s.call.Name == "execve" && !s.check {
 				f.pc = at
 			}
 		}
-		if errno, ours := f.hook(f); errno != unix.EACCES || !ours {
-			t.Errorf("the hook gave %v", errno)
+		if got, want := fmt.Sprint(f.hook(f)), fmt.Sprint(vmm.Return(-int64(unix.EACCES))); got != want {
+			t.Errorf("the hook gave %v, want %v", got, want)
 		}
 		if len(got) != 1 {
 			t.Fatalf("%d events", len(got))
@@ -309,8 +330,8 @@ func TestHitWithoutATask(t *testing.T) {
 			t.Errorf("event %+v", e)
 		}
 		f.pc++
-		if errno, ours := f.hook(f); errno != 0 || ours {
-			t.Errorf("a stray hit gave %v", errno)
+		if got, want := fmt.Sprint(f.hook(f)), fmt.Sprint(vmm.Decline); got != want {
+			t.Errorf("a stray hit gave %v, want %v", got, want)
 		}
 		if s := tr.Stats(); s != (Stats{Hits: 1, Denied: 1, Strays: 1, Undecoded: 1}) {
 			t.Errorf("stats %+v", s)

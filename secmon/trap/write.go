@@ -110,7 +110,7 @@ func (d *decoder) payload(from []vector) {
 	if c.File.Share == "" {
 		return
 	}
-	want := min(c.Size, uint64(max(d.t.cfg.Payload, 0)))
+	want := min(c.Size, uint64(max(d.armed.wants.payload, 0)))
 	for _, v := range from {
 		whole := false
 		c.Payload, whole = d.read(c.Payload, v.base, min(v.size, want-uint64(len(c.Payload))))

@@ -1,0 +1,264 @@
+package trap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"warder/secmon/introspect"
+	"warder/vmm"
+)
+
+// hooks are those of one machine. Everybody who traps calls in it shares them: a
+// function can be hooked once.
+type hooks struct {
+	m Machine
+
+	mu      sync.Mutex // held while hooks are put on or taken off
+	clients []*Traps
+	set     bool // the machine calls us
+
+	now atomic.Pointer[armed]
+
+	programs  programs
+	processes processes
+	returns   returns
+}
+
+// armed is the kernel of the machine and the sites in it. It is not changed
+// once it is there.
+type armed struct {
+	guest   *introspect.Guest
+	sites   map[uint64]*site // by the address of the hook
+	names   map[string]*site
+	clients []*Traps
+	pad     *site   // where hooked returns go, nil for none
+	shares  *Shares // of the first client that has some
+	wants   wants   // of all clients together
+}
+
+// wants is what clients want to know of a call.
+type wants struct {
+	process, arguments, result bool
+	payload, data              int
+}
+
+func (w *wants) add(c *Config) {
+	w.process = w.process || c.Process
+	w.arguments = w.arguments || c.Arguments
+	w.result = w.result || c.Result != nil
+	w.payload, w.data = max(w.payload, c.Payload), max(w.data, c.Data)
+}
+
+// of gives the hooks of a machine.
+func of(m Machine) *hooks {
+	return m.Owner(func() any { return &hooks{m: m} }).(*hooks)
+}
+
+// locateEvery is how often a machine is looked at whose vCPUs all hide the
+// kernel, because they are in user mode or have not yet set it up.
+const locateEvery = 10 * time.Millisecond
+
+// join adds a client and puts its hooks on. When one of them cannot be put on,
+// none is.
+func (h *hooks) join(ctx context.Context, t *Traps) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.set {
+		if err := h.m.SetHook(h.hook); err != nil {
+			return err
+		}
+		h.set = true
+	}
+	clients := append(slices.Clone(h.clients), t)
+	if err := h.whenLocated(ctx, func() error { return h.change(clients) }); err != nil {
+		return errors.Join(err, h.unset())
+	}
+	return nil
+}
+
+// leave takes a client's hooks off, but for those that others want as well.
+func (h *hooks) leave(ctx context.Context, t *Traps) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !slices.Contains(h.clients, t) {
+		return nil
+	}
+	clients := slices.DeleteFunc(slices.Clone(h.clients), func(c *Traps) bool { return c == t })
+	if err := h.whenLocated(ctx, func() error { return h.change(clients) }); err != nil {
+		return err
+	}
+	return h.unset()
+}
+
+// unset has the machine forget us, when nobody is left and every hooked return
+// has come back.
+func (h *hooks) unset() error {
+	if !h.set || len(h.clients) > 0 || h.returns.pending() > 0 {
+		return nil
+	}
+	h.set = false
+	return h.m.SetHook(nil)
+}
+
+// whenLocated does something to the stopped machine, as soon as that can find
+// the kernel and the kernel is ready for it.
+func (h *hooks) whenLocated(ctx context.Context, do func() error) error {
+	for {
+		err := h.m.WithVCPUsStopped(do)
+		if !errors.Is(err, introspect.ErrNotLocated) && !errors.Is(err, errNotReady) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
+		case <-time.After(locateEvery):
+		}
+	}
+}
+
+// change makes the hooks those that the clients want. The machine stands still.
+// An error that a site could not be given back is that of a change that has
+// been made.
+func (h *hooks) change(clients []*Traps) error {
+	v, guest, err := h.locate(clients)
+	if err != nil {
+		return err
+	}
+	before := h.now.Load()
+	if before == nil {
+		before = &armed{}
+	}
+	after, err := h.plan(v, guest, before, clients)
+	if err != nil {
+		return err
+	}
+	var done []*site
+	for at, s := range after.sites {
+		if before.sites[at] != nil {
+			continue
+		}
+		if err := writeCode(v, s.at, s.hook); err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			for _, s := range done {
+				err = errors.Join(err, writeCode(v, s.at, s.old))
+			}
+			return err
+		}
+		done = append(done, s)
+	}
+	var errs []error
+	for at, s := range before.sites {
+		if after.sites[at] == nil {
+			errs = append(errs, s.giveBack(v))
+		}
+	}
+	if after.pad == nil && before.pad != nil {
+		errs = append(errs, h.returns.restore(v, before.pad.at))
+	}
+	h.clients = clients
+	h.now.Store(after)
+	return errors.Join(errs...)
+}
+
+// plan finds the sites that clients want.
+func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*Traps) (*armed, error) {
+	a := &armed{guest: guest, clients: clients, sites: make(map[uint64]*site), names: make(map[string]*site)}
+	p := planner{view: v, guest: guest, before: before, plan: a}
+	for _, t := range clients {
+		a.wants.add(&t.cfg)
+		if a.shares == nil {
+			a.shares = t.cfg.Shares
+		}
+		if err := p.calls(t); err != nil {
+			return nil, err
+		}
+	}
+	// Of calls that are under way, the return can be given back only where it is
+	// known where it is kept.
+	if a.wants.result || guest.Arch() == "arm64" && h.returns.pending() > 0 {
+		pad, err := p.site(returnPad)
+		if err != nil {
+			return nil, fmt.Errorf("results of calls: %w", err)
+		}
+		a.pad = pad
+	}
+	return a, nil
+}
+
+// locate finds the kernel through the first vCPU that shows it.
+func (h *hooks) locate(clients []*Traps) (view, *introspect.Guest, error) {
+	kernel := (*introspect.Kernel)(nil)
+	if a := h.now.Load(); a != nil {
+		kernel = a.guest.Kernel
+	}
+	if kernel == nil {
+		kernel = clients[0].cfg.Kernel
+	}
+	err := introspect.ErrNotLocated
+	for _, cpu := range h.m.CPUs() {
+		space, e := cpu.AddressSpace()
+		if e != nil {
+			return view{}, nil, e
+		}
+		anchor, e := cpu.SyscallEntry()
+		if e != nil {
+			return view{}, nil, e
+		}
+		v := view{space, h.m.Memory()}
+		guest, e := kernel.Locate(v, anchor)
+		if e == nil {
+			return v, guest, nil
+		}
+		err = e
+	}
+	return view{}, nil, err
+}
+
+// writeCode replaces instructions and sees to it that CPUs fetch the new ones.
+func writeCode(v view, at uint64, code []byte) error {
+	m, err := v.space.Translate(v.mem, at)
+	if err != nil {
+		return err
+	}
+	if left := m.PageSize - at%m.PageSize; left < uint64(len(code)) {
+		return fmt.Errorf("a hook at %#x would cross a page", at)
+	}
+	p, err := v.mem.Slice(m.Addr, uint64(len(code)))
+	if err != nil {
+		return err
+	}
+	copy(p, code)
+	syncCode(p)
+	return nil
+}
+
+// hook is what a vCPU does when it runs into one.
+func (h *hooks) hook(cpu CPU) vmm.TrapAction {
+	a := h.now.Load()
+	if a == nil {
+		return vmm.Decline
+	}
+	s := a.sites[cpu.PC()]
+	if s == nil {
+		for _, t := range a.clients {
+			t.strays.Add(1)
+		}
+		return vmm.Decline
+	}
+	through, err := s.through(cpu)
+	if err != nil {
+		return vmm.Decline
+	}
+	if s == a.pad {
+		if back, ok := h.returned(a, cpu); ok {
+			return vmm.Resume(back)
+		}
+		return through
+	}
+	return h.hit(a, s, cpu, through)
+}

@@ -1,0 +1,221 @@
+package trap
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+	"warder/secmon/syscalls"
+)
+
+// returnPad is the function at whose hook calls come back whose result somebody
+// wants: a machine runs it once, when it stops for good. The return address of the call's
+// handler is made to be there, as the kernel's own tracer of returns does it.
+const returnPad = "kernel_halt"
+
+// maxReturns bounds the calls that are under way and whose result is wanted.
+// Linux has at most 32,768 tasks unless it is told otherwise.
+const maxReturns = 32768
+
+// returns are the calls that are under way, by task: each makes one at a time.
+type returns struct {
+	mu    sync.Mutex
+	calls map[uint64]*underway
+}
+
+// underway is a call that has not returned yet.
+type underway struct {
+	back  uint64 // where its handler returns to
+	stack uint64 // the stack's address when it began
+	event event.Event
+	call  *syscalls.Call
+	abi   syscalls.ABI
+	to    []*Traps
+}
+
+func (r *returns) pending() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.calls)
+}
+
+// put remembers a call of a task, in place of one that never came back. It gives
+// false when there are too many.
+func (r *returns) put(task uint64, u *underway) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls == nil {
+		r.calls = make(map[uint64]*underway)
+	}
+	if len(r.calls) >= maxReturns && r.calls[task] == nil {
+		return false
+	}
+	r.calls[task] = u
+	return true
+}
+
+// take gives a task's call, and forgets it.
+func (r *returns) take(task uint64) *underway {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u := r.calls[task]
+	delete(r.calls, task)
+	return u
+}
+
+// restore gives the calls that are under way their own return addresses back,
+// which on amd64 are on their stacks, and forgets them. The machine stands still.
+func (r *returns) restore(v view, pad uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for task, u := range r.calls {
+		delete(r.calls, task)
+		var now [8]byte
+		if v.ReadAt(now[:], u.stack) != nil || le.Uint64(now[:]) != pad {
+			continue // the task has ended in its call
+		}
+		if err := v.space.Write(v.mem, u.stack, binary.LittleEndian.AppendUint64(nil, u.back)); err != nil {
+			errs = append(errs, fmt.Errorf("return address of task %#x: %w", task, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// neverReturn are the calls that end their task.
+var neverReturn = map[string]bool{"exit": true, "exit_group": true}
+
+// follow has the call that is about to run come back to us, if somebody wants its
+// result.
+func (h *hooks) follow(d *decoder) {
+	if d.armed.pad == nil || d.task == nil || d.call == nil {
+		return
+	}
+	// Whatever the task called before has ended without coming back.
+	h.returns.take(d.task.Addr())
+	if !d.armed.wants.result || d.site.check || neverReturn[d.call.Name] {
+		return
+	}
+	u := &underway{event: d.event, call: d.call, abi: d.abi}
+	for _, t := range d.site.clients {
+		if t.cfg.Result != nil {
+			u.to = append(u.to, t)
+		}
+	}
+	if len(u.to) == 0 {
+		return
+	}
+	back, err := d.cpu.ReturnAddress()
+	stack, err2 := d.cpu.StackPointer()
+	u.back, u.stack = back, stack
+	if err != nil || err2 != nil || !h.returns.put(d.task.Addr(), u) {
+		for _, t := range u.to {
+			t.unfollowed.Add(1)
+		}
+		return
+	}
+	if err := d.cpu.SetReturnAddress(d.armed.pad.at); err != nil {
+		h.returns.take(d.task.Addr())
+	}
+}
+
+// refused reports the result of a call that does not run.
+func (h *hooks) refused(d *decoder, errno unix.Errno) {
+	if !d.armed.wants.result || d.site.check || d.call == nil {
+		return
+	}
+	e := d.event
+	e.Call.Denied = uint16(errno)
+	e.Call.Returned, e.Call.Result = true, -int64(errno)
+	for _, t := range d.site.clients {
+		if t.cfg.Result != nil {
+			e.VM = t.cfg.VM
+			t.cfg.Result(e)
+		}
+	}
+}
+
+// returned reports a call that has come back, and says where it goes on. It gives
+// false for whoever comes to the pad of its own accord.
+func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
+	d := decoder{h: h, armed: a, guest: a.guest, cpu: cpu}
+	if !d.findTask() {
+		return 0, false
+	}
+	u := h.returns.take(d.task.Addr())
+	if u == nil {
+		return 0, false
+	}
+	stack, err := cpu.StackPointer()
+	// On amd64 the return has taken its address off the stack.
+	if err != nil || stack != u.stack && stack != u.stack+8 {
+		return 0, false
+	}
+	result, err := cpu.Result()
+	if err != nil {
+		return u.back, true
+	}
+	d.event, d.call, d.abi = u.event, u.call, u.abi
+	c := &d.event.Call
+	c.Returned, c.Result = true, int64(result)
+	if d.abi.Compat() {
+		c.Result = int64(int32(result))
+	}
+	c.Took = time.Now().UnixNano() - d.event.Time
+	if a.wants.arguments {
+		d.results()
+	}
+	for _, t := range u.to {
+		e := d.event
+		e.VM, e.VCPU = t.cfg.VM, int32(cpu.ID())
+		t.cfg.Result(e)
+	}
+	return u.back, true
+}
+
+// results reads what the call has written to its caller's memory.
+func (d *decoder) results() {
+	c := &d.event.Call
+	for i, p := range d.call.Params {
+		if at := d.value(i); p.Kind.After() && at != 0 && c.Result >= 0 {
+			d.result(i, p, at, uint64(c.Result))
+		}
+	}
+}
+
+func (d *decoder) result(n int, p syscalls.Param, at, count uint64) {
+	limit := uint64(max(d.armed.wants.data, 0))
+	switch p.Kind {
+	case syscalls.OutBuf, syscalls.OutData:
+		d.bytes(n, at, min(count, limit))
+	case syscalls.OutStr:
+		if !d.stringAt(n, at) {
+			d.missing(event.MissingData)
+		}
+	case syscalls.OutIOV:
+		if buf, ok := d.filled(nil, at, d.value(p.Length), count); ok {
+			d.set(n, buf)
+		}
+	case syscalls.OutMsg:
+		d.received(n, at, count)
+	case syscalls.OutAddr:
+		// Its length is behind a pointer, and can be more than was asked for.
+		if length := d.value(p.Length); length != 0 {
+			if w, whole := d.read(nil, length, 4); whole {
+				d.bytes(n, at, min(uint64(le.Uint32(w)), maxAddress))
+			}
+		}
+	case syscalls.OutFDs:
+		const size = 8
+		d.bytes(n, at, size)
+	case syscalls.OutInt:
+		if count > 0 {
+			d.bytes(n, at, 4)
+		}
+	}
+}
