@@ -33,6 +33,9 @@ func (m *Machine) archCreate() error {
 			return err
 		}
 	}
+	if err := m.watchMSRs(); err != nil {
+		return err
+	}
 	if err := m.vm.SetIdentityMapAddr(identityMapBase); err != nil {
 		return fmt.Errorf("identity map: %w", err)
 	}
@@ -208,6 +211,11 @@ func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
 	switch e.Reason {
 	case kvm.ExitIO:
 		return v.handleIO(e.IO())
+	case kvm.ExitX86WRMSR:
+		if err := v.writeMSR(e.MSR()); err != nil {
+			return &Exit{Reason: Failed, Err: fmt.Errorf("write of a register: %w", err)}
+		}
+		return nil
 	case kvm.ExitHlt:
 		// Only without an in-kernel interrupt controller: nothing could ever
 		// wake the vCPU.
@@ -225,14 +233,21 @@ func (v *VCPU) handleIO(io kvm.IO) *Exit {
 		}
 		return nil
 	}
+	if io.Port == hypercallPort && io.Direction == kvm.IOOut && io.Size == 4 {
+		v.callWarder()
+		return nil
+	}
 	for data := io.Data; len(data) > 0; data = data[io.Size:] {
 		p := data[:io.Size]
 		if io.Direction == kvm.IOOut {
-			v.m.arch.ports.Write(uint64(io.Port), p)
+			if !v.m.arch.ports.Write(uint64(io.Port), p) {
+				v.stray(uint64(io.Port), true, true, p)
+			}
 		} else if !v.m.arch.ports.Read(uint64(io.Port), p) {
 			for i := range p {
 				p[i] = 0xff
 			}
+			v.stray(uint64(io.Port), true, false, p)
 		}
 	}
 	return nil

@@ -34,6 +34,9 @@ type archMachine struct {
 // instruction that the CPU does not take apart. Without it KVM_RUN fails, and
 // does not say for which address.
 func (m *Machine) archCreate() error {
+	if err := m.watchCalls(); err != nil {
+		return err
+	}
 	if ok, err := m.vm.Check(kvm.CapARMNISVToUser); err == nil && ok > 0 {
 		return m.vm.EnableCap(kvm.CapARMNISVToUser, 0)
 	}
@@ -197,6 +200,11 @@ func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
 	case kvm.ExitDebug:
 		if err := v.handleDebug(e.Debug()); err != nil {
 			return &Exit{Reason: Failed, Err: fmt.Errorf("breakpoint: %w", err)}
+		}
+		return nil
+	case kvm.ExitHypercall:
+		if err := v.firmwareCall(e.Hypercall()); err != nil {
+			return &Exit{Reason: Failed, Err: fmt.Errorf("firmware call: %w", err)}
 		}
 		return nil
 	case kvm.ExitArmNISV:

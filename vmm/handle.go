@@ -38,12 +38,19 @@ func (v *VCPU) handle() *Exit {
 // there is no device reads give zeros, as an open bus gives a fixed pattern,
 // and writes go nowhere.
 func (v *VCPU) handleMMIO(a kvm.MMIO) {
-	if a.IsWrite {
-		v.m.mmio.Write(a.Addr, a.Data)
+	if v.callByStore(a) {
 		return
 	}
-	clear(a.Data)
-	v.m.mmio.Read(a.Addr, a.Data)
+	found := false
+	if a.IsWrite {
+		found = v.m.mmio.Write(a.Addr, a.Data)
+	} else {
+		clear(a.Data)
+		found = v.m.mmio.Read(a.Addr, a.Data)
+	}
+	if !found {
+		v.stray(a.Addr, false, a.IsWrite, a.Data)
+	}
 }
 
 func (v *VCPU) handleSystemEvent(s kvm.SystemEvent) *Exit {
@@ -58,6 +65,7 @@ func (v *VCPU) handleSystemEvent(s kvm.SystemEvent) *Exit {
 
 // crash is the end of a machine at vCPU v, with what is known of v.
 func (v *VCPU) crash(err error) *Exit {
+	v.act(Act{Kind: Crash, Message: err.Error()})
 	return &Exit{Reason: Crashed, Err: err, Report: v.Report()}
 }
 

@@ -42,6 +42,8 @@ const (
 	// trapPort is written by the instruction that a system-call hook puts in
 	// place of a kernel function's NOP: out %al, $trapPort.
 	trapPort = 0xea
+	// hypercallPort takes calls to warder: docs/hypercalls.md.
+	hypercallPort = 0xeb
 )
 
 // virtioGSIs are the interrupts of the virtio devices, in the order in which

@@ -21,7 +21,10 @@ const (
 	rtcBase          = 0x0901_0000
 	watchdogBase     = 0x0902_0000
 	gpioBase         = 0x0903_0000
-	virtioBase       = 0x0a00_0000
+	// hypercallBase takes calls to warder on hosts that cannot forward HVCs:
+	// docs/hypercalls.md.
+	hypercallBase = 0x0904_0000
+	virtioBase    = 0x0a00_0000
 
 	redistributorSize = 128 * kib
 	maxCPUs           = (uartBase - gicRedistributor) / redistributorSize

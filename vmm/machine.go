@@ -34,6 +34,7 @@ type Machine struct {
 
 	trap     atomic.Pointer[TrapFunc]
 	observer atomic.Pointer[ExitFunc]
+	acts     atomic.Pointer[ActFunc]
 	owner    struct {
 		once  sync.Once
 		value any

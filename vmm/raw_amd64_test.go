@@ -116,3 +116,50 @@ func TestTripleFault(t *testing.T) {
 		t.Errorf("ended by %v", e)
 	}
 }
+
+// codeActs asks for the version of hypercalls, makes one of its own, touches a
+// port and an address where nothing is and writes registers. It powers off if the
+// results are right, else it resets.
+var codeActs = func() []byte {
+	var c []byte
+	emit := func(b ...byte) { c = append(c, b...) }
+	var fails []int
+	failUnless := func() { // jne 9f
+		emit(0x0f, 0x85, 0, 0, 0, 0)
+		fails = append(fails, len(c))
+	}
+	emit(0x31, 0xc0)             // xor %eax, %eax
+	emit(0xe7, 0xeb)             // out %eax, $0xeb: the version
+	emit(0x48, 0x83, 0xf8, 0x01) // cmp $1, %rax
+	failUnless()
+	emit(0xb8, 0x01, 0x00, 0x00, 0x00)       // mov $1, %eax
+	emit(0xbf, 0x77, 0x00, 0x00, 0x00)       // mov $0x77, %edi
+	emit(0x31, 0xf6, 0x31, 0xd2, 0x31, 0xc9) // xor %esi, %esi; %edx; %ecx
+	emit(0xe7, 0xeb)                         // out %eax, $0xeb
+	emit(0x48, 0x83, 0xf8, 0x78)             // cmp $0x78, %rax
+	failUnless()
+	emit(0xb0, 0x5a, 0xe6, 0x99)                               // mov $0x5a, %al; out %al, $0x99
+	emit(0xbb, 0x00, 0x00, 0x90, 0xd0)                         // mov $0xd0900000, %ebx
+	emit(0x8b, 0x03)                                           // mov (%rbx), %eax
+	emit(0xb9, 0x82, 0x00, 0x00, 0xc0)                         // mov $0xc0000082, %ecx
+	emit(0xb8, 0x78, 0x56, 0x34, 0x12, 0x31, 0xd2, 0x0f, 0x30) // mov $0x12345678, %eax; xor %edx, %edx; wrmsr
+	emit(0x31, 0xc0, 0x0f, 0x32)                               // xor %eax, %eax; rdmsr
+	emit(0x3d, 0x78, 0x56, 0x34, 0x12)                         // cmp $0x12345678, %eax
+	failUnless()
+	c = append(c, codePowerOff...)
+	for _, at := range fails {
+		binary.LittleEndian.PutUint32(c[at-4:], uint32(len(c)-at))
+	}
+	emit(0x66, 0xba, 0x02, 0x06, 0xb0, 0x42, 0xee, 0xeb, 0xfe) // 9: mov $0x602, %dx; mov $0x42, %al; out %al, (%dx); jmp .
+	return c
+}()
+
+func wantActs(t *testing.T) []vmm.Act {
+	t.Helper()
+	return []vmm.Act{
+		{Kind: vmm.Hypercall, Value: vmm.HypercallMark, Args: [4]uint64{0x77}},
+		{Kind: vmm.Stray, Addr: 0x99, Port: true, Write: true, Size: 1, Value: 0x5a},
+		{Kind: vmm.Stray, Addr: 0xd090_0000, Size: 4},
+		{Kind: vmm.RegisterWrite, Name: "LSTAR", Value: 0x1234_5678},
+	}
+}

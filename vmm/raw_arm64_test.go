@@ -2,6 +2,7 @@ package vmm_test
 
 import (
 	"encoding/binary"
+	"testing"
 
 	"warder/vmm"
 )
@@ -93,4 +94,50 @@ func withVectors(words ...uint32) []byte {
 	code := make([]byte, vectors+synchronous-header)
 	copy(code, a64(words...))
 	return append(code, a64(movW0Reset, movkW0PSCI, hvc, spin)...)
+}
+
+// codeActs makes hypercalls by HVC and by a store, an SMC that nobody answers, and
+// touches an address where nothing is. It powers off if the results are right, else
+// it resets.
+var codeActs = withVectors(
+	0x1000_3e01, // adr x1, vectors
+	0xd518_c001, // msr vbar_el1, x1
+	0xd28a_e000, // mov x0, #0x5700
+	0xf2b8_c000, // movk x0, #0xc600, lsl #16
+	hvc,         // the version
+	0xf100_041f, // cmp x0, #1
+	0x5400_0341, // b.ne 9f
+	0xd28a_e020, // mov x0, #0x5701
+	0xf2b8_c000, // movk x0, #0xc600, lsl #16
+	0xd280_0ee1, // mov x1, #0x77
+	0xaa1f_03e2, // mov x2, xzr
+	0xaa1f_03e3, // mov x3, xzr
+	0xaa1f_03e4, // mov x4, xzr
+	hvc,
+	0xf101_e01f, // cmp x0, #0x78
+	0x5400_0221, // b.ne 9f
+	0xd2a1_2085, // mov x5, #0x9040000
+	0x5280_0020, // mov w0, #1
+	0xb900_00a0, // str w0, [x5]
+	0xf101_e01f, // cmp x0, #0x78
+	0x5400_0181, // b.ne 9f
+	0xd280_00a0, // mov x0, #5
+	0xd400_0003, // smc #0
+	0xb100_041f, // cmn x0, #1
+	0x5400_0101, // b.ne 9f
+	0xd2a2_0005, // mov x5, #0x10000000
+	0xb940_00a6, // ldr w6, [x5]
+	movW0Off, movkW0PSCI, hvc, spin,
+	0xd503_201f,                       // nop
+	movW0Reset, movkW0PSCI, hvc, spin, // 9:
+)
+
+func wantActs(t *testing.T) []vmm.Act {
+	t.Helper()
+	mark := vmm.Act{Kind: vmm.Hypercall, Value: vmm.HypercallMark, Args: [4]uint64{0x77}}
+	return []vmm.Act{
+		mark, mark,
+		{Kind: vmm.FirmwareCall, Name: "smc", Value: 5, Args: [4]uint64{0x77}},
+		{Kind: vmm.Stray, Addr: 0x1000_0000, Size: 4},
+	}
 }

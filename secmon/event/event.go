@@ -41,6 +41,9 @@ const (
 	Introspection
 	// LogLine is a line of a guest's log: Log.
 	LogLine
+	// Privileged is something that a guest did to its machine, and that it seldom
+	// has a reason for once it has booted: Action, Message, Access.
+	Privileged
 )
 
 // Actions of tasks, files and flows. Other kinds have words of their channels.
@@ -70,6 +73,7 @@ type Event struct {
 	Call    Call
 	Net     *Net
 	Log     *Log
+	Access  *Access
 	Message string
 	Lost    uint64
 	Finding *Finding

@@ -23,6 +23,14 @@ func samples() []Event {
 	return []Event{
 		write,
 		{Time: 1, Seq: 1, Kind: Syscall, VM: "b", Call: Call{Name: "execve", FD: -1, Path: "./x", Missing: MissingProcess | MissingFile}},
+		{Time: 2, Seq: 2, Kind: Syscall, VM: "b", Call: Call{
+			Name: "connect", Number: 42, ABI: "amd64", FD: 3, Args: [6]uint64{3, 4096, 16}, Data: [6]string{1: "\x02\x00\x00\x50"}, Read: 2, Offset: -1,
+			Missing: MissingData | MissingProgram, Returned: true, Result: -111, Took: 5000,
+		}},
+		{Time: 13, Seq: 1, Kind: Privileged, Action: "syscall-entry-moved", VM: "a", Message: "m", Access: &Access{
+			Name: "LSTAR", Addr: 1, Port: true, Size: 4, Write: true, Old: 1 << 63, Value: 0, Refused: true, OldSymbol: "entry", Symbol: "x+0x1",
+			Args: [4]uint64{1, 2, 3, 1<<64 - 1}, Data: []byte{0, 255}, PC: 9, PCSymbol: "p", Count: 7,
+		}},
 		{Time: 2, Kind: Lifecycle, VM: "c", Message: "started"},
 		{Time: 3, Kind: Loss, VM: "c", Lost: 12},
 		{Time: 5, Kind: Task, Action: Ran, VM: "a", Process: Process{

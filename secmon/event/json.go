@@ -73,6 +73,7 @@ type ecsEvent struct {
 	Type     []string `json:"type,omitempty"`
 	Action   string   `json:"action"`
 	Sequence uint64   `json:"sequence,omitempty"`
+	Duration int64    `json:"duration,omitempty"` // nanoseconds
 }
 
 type ecsHost struct {
@@ -125,24 +126,25 @@ type ecsRule struct {
 
 // warderPart is what the schema has no names for.
 type warderPart struct {
-	VCPU      int32      `json:"vcpu"`
-	Login     *uint32    `json:"login_id,omitempty"`
-	Syscall   *callPart  `json:"syscall,omitempty"`
-	Lost      uint64     `json:"lost,omitempty"`
-	Level     string     `json:"level,omitempty"`
-	VMs       []string   `json:"vms,omitempty"`
-	Acts      []Event    `json:"acts,omitempty"`
-	Matched   []string   `json:"matched,omitempty"`
-	Response  string     `json:"response,omitempty"`
-	Count     uint64     `json:"count,omitempty"`
-	Excepted  uint64     `json:"excepted,omitempty"`
-	Share     *sharePart `json:"share,omitempty"`
-	FS        string     `json:"filesystem,omitempty"`
-	Inner     string     `json:"inner_path,omitempty"`
-	Absent    bool       `json:"absent,omitempty"`
-	Flow      uint64     `json:"flow,omitempty"`
-	Initiated bool       `json:"initiated,omitempty"`
-	Payload   []byte     `json:"payload,omitempty"`
+	VCPU      int32       `json:"vcpu"`
+	Login     *uint32     `json:"login_id,omitempty"`
+	Syscall   *callPart   `json:"syscall,omitempty"`
+	Access    *accessPart `json:"access,omitempty"`
+	Lost      uint64      `json:"lost,omitempty"`
+	Level     string      `json:"level,omitempty"`
+	VMs       []string    `json:"vms,omitempty"`
+	Acts      []Event     `json:"acts,omitempty"`
+	Matched   []string    `json:"matched,omitempty"`
+	Response  string      `json:"response,omitempty"`
+	Count     uint64      `json:"count,omitempty"`
+	Excepted  uint64      `json:"excepted,omitempty"`
+	Share     *sharePart  `json:"share,omitempty"`
+	FS        string      `json:"filesystem,omitempty"`
+	Inner     string      `json:"inner_path,omitempty"`
+	Absent    bool        `json:"absent,omitempty"`
+	Flow      uint64      `json:"flow,omitempty"`
+	Initiated bool        `json:"initiated,omitempty"`
+	Payload   []byte      `json:"payload,omitempty"`
 }
 
 type sharePart struct {
@@ -188,6 +190,7 @@ var kinds = map[Kind]ecsEvent{
 	Guard:         {Kind: "event", Dataset: "guard", Category: []string{"malware"}, Type: []string{"info"}},
 	Host:          {Kind: "event", Dataset: "host", Category: []string{"configuration"}, Type: []string{"change"}},
 	Introspection: {Kind: "event", Dataset: "introspection", Category: []string{"intrusion_detection"}, Type: []string{"info"}},
+	Privileged:    {Kind: "event", Dataset: "privileged", Category: []string{"host"}, Type: []string{"info"}},
 	LogLine:       {Kind: "event", Dataset: "log", Type: []string{"info"}, Action: "log"},
 }
 
@@ -228,6 +231,9 @@ func toLine(e Event) (line, error) {
 	}
 	if e.Net != nil {
 		l.addNet(e.Net)
+	}
+	if e.Access != nil {
+		l.Warder.Access = toAccess(e.Access)
 	}
 	if g := e.Log; g != nil {
 		l.Log = &ecsLog{Syslog: ecsSyslog{g.Program, ecsFacility{g.Facility}, ecsSeverity{g.Severity}}, Original: g.Text}
@@ -306,7 +312,7 @@ func (l *line) addCall(c *Call) {
 		}
 	}
 	if c.Returned {
-		part.Result = &c.Result
+		part.Result, l.Event.Duration = &c.Result, c.Took
 	}
 	l.Warder.Syscall = part
 }

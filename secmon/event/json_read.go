@@ -42,6 +42,11 @@ func (l *line) event() (Event, error) {
 	if e.Net, err = l.net(); err != nil {
 		return Event{}, err
 	}
+	if p := l.Warder.Access; p != nil {
+		if e.Access, err = p.access(); err != nil {
+			return Event{}, err
+		}
+	}
 	if g := l.Log; g != nil {
 		e.Log = &Log{g.Syslog.Program, g.Syslog.Facility.Name, g.Syslog.Severity.Code, g.Original}
 	}
@@ -132,7 +137,7 @@ func (l *line) call(e *Event) error {
 		e.Call.Data[d.Param], e.Call.Read = string(d.Bytes), e.Call.Read|1<<d.Param
 	}
 	if s.Result != nil {
-		e.Call.Returned, e.Call.Result = true, *s.Result
+		e.Call.Returned, e.Call.Result, e.Call.Took = true, *s.Result, l.Event.Duration
 	}
 	for _, name := range s.Missing {
 		i := slices.Index(missingNames[:], name)

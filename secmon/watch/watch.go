@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/boot"
+	"warder/secmon/act"
 	"warder/secmon/event"
 	"warder/secmon/introspect"
 	"warder/secmon/pattern"
@@ -52,6 +53,7 @@ type Watch struct {
 type machine struct {
 	traps  atomic.Pointer[trap.Traps] // nil until armed
 	shares *trap.Shares
+	vm     *vmm.Machine
 }
 
 // New makes a watch that evaluates a library of rules.
@@ -127,8 +129,10 @@ func (w *Watch) arm(ctx context.Context, m *machine, t Target, kernel *introspec
 	if err != nil {
 		return errors.Join(err, shares.Close())
 	}
-	m.shares = shares
+	m.shares, m.vm = shares, t.Machine
 	m.traps.Store(traps)
+	acts := act.Watch(t.Machine, act.Config{VM: t.Name, Kernel: kernel, Sink: func(e event.Event) { w.observe(e) }})
+	acts.Located(traps.Guest())
 	return nil
 }
 
@@ -138,6 +142,7 @@ func (w *Watch) Detach(ctx context.Context, name string) error {
 	if m == nil {
 		return fmt.Errorf("watch: no machine %s", name)
 	}
+	m.vm.OnAct(nil)
 	return errors.Join(m.traps.Load().Disarm(ctx), m.shares.Close())
 }
 
