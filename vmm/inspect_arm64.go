@@ -80,7 +80,7 @@ func (v *VCPU) resumeTrap(pc uint64) error { return v.fd.SetOneReg(kvm.RegPC, pc
 
 // callTrap does what a BL in place of the hook would do.
 func (v *VCPU) callTrap(pc uint64) error {
-	if err := v.SetReturnAddress(v.PC() + 4); err != nil {
+	if err := v.fd.SetOneReg(kvm.RegX(30), v.PC()+4); err != nil {
 		return err
 	}
 	return v.resumeTrap(pc)
@@ -93,8 +93,15 @@ func (v *VCPU) StackPointer() (uint64, error) { return v.fd.GetOneReg(kvm.RegSPE
 // the vCPU stands.
 func (v *VCPU) ReturnAddress() (uint64, error) { return v.fd.GetOneReg(kvm.RegX(30)) }
 
-// SetReturnAddress has that function return elsewhere.
-func (v *VCPU) SetReturnAddress(pc uint64) error { return v.fd.SetOneReg(kvm.RegX(30), pc) }
+// SetReturnAddress has that function return elsewhere. X9, which no function has
+// a claim on at its start, is where Linux keeps the address if its tracer is to be
+// called next (arch/arm64/kernel/entry-ftrace.S).
+func (v *VCPU) SetReturnAddress(pc uint64) error {
+	if err := v.fd.SetOneReg(kvm.RegX(9), pc); err != nil {
+		return err
+	}
+	return v.fd.SetOneReg(kvm.RegX(30), pc)
+}
 
 // Result is what a function returns that has just returned (AAPCS64, section
 // 6.9).

@@ -23,8 +23,11 @@ func Format(c *event.Call, limit int) string {
 // Args writes a call's arguments as strace does. Memory that was not resident
 // when it was looked at is an address that says so.
 func Args(c *event.Call, limit int) []string {
-	abi, _ := ParseABI(c.ABI)
-	call := Lookup(abi, c.Name)
+	abi, known := ParseABI(c.ABI)
+	var call *Call
+	if known {
+		call = Lookup(abi, c.Name)
+	}
 	if call == nil {
 		var words []string
 		for _, w := range c.Args {

@@ -63,6 +63,7 @@ func TestFormat(t *testing.T) {
 			`nanosleep({tv_sec=1, tv_nsec=2}, NULL) = ? ERESTART_RESTARTBLOCK (Interrupted by signal)`},
 		{event.Call{Name: "pread64", ABI: "i386", Args: words(3, 0x1000, 4, 5, 1)}, `pread64(3, 0x1000, 4, 4294967301)`},
 		{event.Call{Name: "pread64", ABI: "arm", Args: words(3, 0x1000, 4, 99, 5, 1)}, `pread64(3, 0x1000, 4, 4294967301)`},
+		{event.Call{Name: "execve"}, `execve(0, 0, 0, 0, 0, 0)`},
 		{event.Call{Name: "no_such_call", ABI: "amd64", Args: words(1)}, `no_such_call(0x1, 0, 0, 0, 0, 0)`},
 	} {
 		if got := Format(&c.call, 32); got != c.want {

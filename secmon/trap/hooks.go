@@ -21,6 +21,7 @@ type hooks struct {
 	mu      sync.Mutex // held while hooks are put on or taken off
 	clients []*Traps
 	set     bool // the machine calls us
+	away    bool // the hooks are off, for the guest's own tracer
 
 	now atomic.Pointer[armed]
 
@@ -36,9 +37,12 @@ type armed struct {
 	sites   map[uint64]*site // by the address of the hook
 	names   map[string]*site
 	clients []*Traps
-	pad     *site   // where hooked returns go, nil for none
-	shares  *Shares // of the first client that has some
-	wants   wants   // of all clients together
+	// begins and ends are where the guest's own tracer does, nil where it has none.
+	// Hooked returns go to begins.
+	begins, ends *site
+	trouble      string  // why there are none of them
+	shares       *Shares // of the first client that has some
+	wants        wants   // of all clients together
 }
 
 // wants is what clients want to know of a call.
@@ -139,8 +143,8 @@ func (h *hooks) change(clients []*Traps) error {
 	}
 	var done []*site
 	for at, s := range after.sites {
-		if before.sites[at] != nil {
-			continue
+		if before.sites[at] != nil || h.away {
+			continue // away, they are put on when the guest's tracer is done
 		}
 		if err := writeCode(v, s.at, s.hook); err != nil {
 			err = fmt.Errorf("%s: %w", s.name, err)
@@ -153,15 +157,19 @@ func (h *hooks) change(clients []*Traps) error {
 	}
 	var errs []error
 	for at, s := range before.sites {
-		if after.sites[at] == nil {
+		if after.sites[at] == nil && (!h.away || s == before.begins || s == before.ends) {
 			errs = append(errs, s.giveBack(v))
 		}
 	}
-	if after.pad == nil && before.pad != nil {
-		errs = append(errs, h.returns.restore(v, before.pad.at))
+	if before.begins != nil && after.begins == nil {
+		errs = append(errs, h.returns.restore(v, before.begins.at))
 	}
+	h.away = h.away && after.ends != nil
 	h.clients = clients
 	h.now.Store(after)
+	if after.trouble != "" && after.trouble != before.trouble {
+		h.notice(after.trouble)
+	}
 	return errors.Join(errs...)
 }
 
@@ -178,14 +186,18 @@ func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*
 			return nil, err
 		}
 	}
-	// Of calls that are under way, the return can be given back only where it is
-	// known where it is kept.
-	if a.wants.result || guest.Arch() == "arm64" && h.returns.pending() > 0 {
-		pad, err := p.site(returnPad)
-		if err != nil {
-			return nil, fmt.Errorf("results of calls: %w", err)
-		}
-		a.pad = pad
+	// Calls that are under way can be given their return address back only where it
+	// is known where they keep it.
+	back := guest.Arch() == "arm64" && h.returns.pending() > 0
+	if len(clients) == 0 && !back {
+		return a, nil
+	}
+	switch err := p.tracer(); {
+	case err == nil:
+	case a.wants.result || errors.Is(err, errNotReady):
+		return nil, err
+	default:
+		a.trouble = fmt.Sprintf("the guest's own tracer will find hooks in its way: %v", err)
 	}
 	return a, nil
 }
@@ -254,11 +266,14 @@ func (h *hooks) hook(cpu CPU) vmm.TrapAction {
 	if err != nil {
 		return vmm.Decline
 	}
-	if s == a.pad {
+	switch s {
+	case a.begins:
 		if back, ok := h.returned(a, cpu); ok {
 			return vmm.Resume(back)
 		}
-		return through
+		return h.aside(h.stepAside, through)
+	case a.ends:
+		return h.aside(h.stepBack, through)
 	}
 	return h.hit(a, s, cpu, through)
 }

@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"errors"
 	"fmt"
 
 	"warder/secmon/introspect"
@@ -37,6 +38,27 @@ func (p *planner) site(symbol string) (*site, error) {
 		if s, err = newSite(p.view, p.guest, symbol); err != nil {
 			return nil, err
 		}
+	}
+	p.plan.names[symbol], p.plan.sites[s.at] = s, s
+	return s, nil
+}
+
+// entry is a site of the function's first instruction.
+func (p *planner) entry(symbol string) (*site, error) {
+	if s := p.before.names[symbol].again(); s != nil {
+		p.plan.names[symbol], p.plan.sites[s.at] = s, s
+		return s, nil
+	}
+	// The kernel may still change how functions begin.
+	if at, err := p.guest.Addr("alternatives_patched"); err == nil {
+		var done [4]byte
+		if err := p.view.ReadAt(done[:], at); err != nil || le.Uint32(done[:]) == 0 {
+			return nil, errors.Join(fmt.Errorf("%s: %w", symbol, errNotReady), err)
+		}
+	}
+	s, err := newEntry(p.view, p.guest, symbol)
+	if err != nil {
+		return nil, err
 	}
 	p.plan.names[symbol], p.plan.sites[s.at] = s, s
 	return s, nil

@@ -13,16 +13,15 @@ import (
 	"warder/secmon/syscalls"
 )
 
-// returnPad is the function at whose hook calls come back whose result somebody
-// wants: a machine runs it once, when it stops for good. The return address of the call's
-// handler is made to be there, as the kernel's own tracer of returns does it.
-const returnPad = "kernel_halt"
-
 // maxReturns bounds the calls that are under way and whose result is wanted.
 // Linux has at most 32,768 tasks unless it is told otherwise.
 const maxReturns = 32768
 
-// returns are the calls that are under way, by task: each makes one at a time.
+// returns are the calls that are under way and whose result somebody wants, by
+// task: each makes one at a time. The return address of the call's handler is made to
+// be a hook of ours, as the kernel's own tracer of returns does it. That hook is one at
+// which a task that makes a call cannot be with the stack as it was when its call
+// began: tracerBegins is called further down.
 type returns struct {
 	mu    sync.Mutex
 	calls map[uint64]*underway
@@ -32,10 +31,12 @@ type returns struct {
 type underway struct {
 	back  uint64 // where its handler returns to
 	stack uint64 // the stack's address when it began
-	event event.Event
-	call  *syscalls.Call
-	abi   syscalls.ABI
-	to    []*Traps
+	// popped is what the return takes off the stack: on amd64 its address.
+	popped uint64
+	event  event.Event
+	call   *syscalls.Call
+	abi    syscalls.ABI
+	to     []*Traps
 }
 
 func (r *returns) pending() int {
@@ -59,11 +60,21 @@ func (r *returns) put(task uint64, u *underway) bool {
 	return true
 }
 
-// take gives a task's call, and forgets it.
-func (r *returns) take(task uint64) *underway {
+// forget drops a task's call.
+func (r *returns) forget(task uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.calls, task)
+}
+
+// take gives the call of a task that is back with this stack, and forgets it.
+func (r *returns) take(task, stack uint64) *underway {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := r.calls[task]
+	if u == nil || stack != u.stack+u.popped {
+		return nil
+	}
 	delete(r.calls, task)
 	return u
 }
@@ -93,11 +104,11 @@ var neverReturn = map[string]bool{"exit": true, "exit_group": true}
 // follow has the call that is about to run come back to us, if somebody wants its
 // result.
 func (h *hooks) follow(d *decoder) {
-	if d.armed.pad == nil || d.task == nil || d.call == nil {
+	if d.armed.begins == nil || d.task == nil || d.call == nil {
 		return
 	}
 	// Whatever the task called before has ended without coming back.
-	h.returns.take(d.task.Addr())
+	h.returns.forget(d.task.Addr())
 	if !d.armed.wants.result || d.site.check || neverReturn[d.call.Name] {
 		return
 	}
@@ -112,15 +123,17 @@ func (h *hooks) follow(d *decoder) {
 	}
 	back, err := d.cpu.ReturnAddress()
 	stack, err2 := d.cpu.StackPointer()
-	u.back, u.stack = back, stack
+	if u.back, u.stack = back, stack; d.guest.Arch() == "amd64" {
+		u.popped = 8
+	}
 	if err != nil || err2 != nil || !h.returns.put(d.task.Addr(), u) {
 		for _, t := range u.to {
 			t.unfollowed.Add(1)
 		}
 		return
 	}
-	if err := d.cpu.SetReturnAddress(d.armed.pad.at); err != nil {
-		h.returns.take(d.task.Addr())
+	if err := d.cpu.SetReturnAddress(d.armed.begins.at); err != nil {
+		h.returns.forget(d.task.Addr())
 	}
 }
 
@@ -141,19 +154,18 @@ func (h *hooks) refused(d *decoder, errno unix.Errno) {
 }
 
 // returned reports a call that has come back, and says where it goes on. It gives
-// false for whoever comes to the pad of its own accord.
+// false for whoever comes there otherwise.
 func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
 	d := decoder{h: h, armed: a, guest: a.guest, cpu: cpu}
 	if !d.findTask() {
 		return 0, false
 	}
-	u := h.returns.take(d.task.Addr())
-	if u == nil {
+	stack, err := cpu.StackPointer()
+	if err != nil {
 		return 0, false
 	}
-	stack, err := cpu.StackPointer()
-	// On amd64 the return has taken its address off the stack.
-	if err != nil || stack != u.stack && stack != u.stack+8 {
+	u := h.returns.take(d.task.Addr(), stack)
+	if u == nil {
 		return 0, false
 	}
 	result, err := cpu.Result()

@@ -8,7 +8,6 @@ import (
 
 	"warder/secmon/introspect"
 	"warder/secmon/syscalls"
-	"warder/vmm"
 	"warder/vmm/disasm"
 )
 
@@ -29,7 +28,8 @@ type site struct {
 	check   bool   // programCheck, not the call's handler
 	name    string // of the function
 	at      uint64 // address of the NOP
-	old     []byte // the NOP
+	old     []byte // what was there: the NOP, or what the guest's tracer has put there
+	does    instruction
 	hook    []byte // what is in its place
 	clients []*Traps
 }
@@ -48,11 +48,6 @@ func (s *site) add(t *Traps) {
 	if !slices.Contains(s.clients, t) {
 		s.clients = append(s.clients, t)
 	}
-}
-
-// through is what lets the function run: it does what was in the hook's place.
-func (s *site) through(CPU) (vmm.TrapAction, error) {
-	return vmm.Resume(s.at + uint64(len(s.old))), nil
 }
 
 // giveBack takes the hook off, unless somebody else has put something in its
@@ -158,8 +153,33 @@ func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, erro
 	if !ok {
 		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
 	}
-	return &site{name: symbol, at: at + uint64(off), old: p.nop, hook: p.hook}, nil
+	return &site{name: symbol, at: at + uint64(off), old: p.nop, hook: p.hook, does: instruction{length: len(p.nop)}}, nil
 }
+
+// newEntry makes a site of a function's very first instruction, if that is
+// one that can be done for it.
+func newEntry(v introspect.View, g *introspect.Guest, symbol string) (*site, error) {
+	at, err := g.Addr(symbol)
+	if err != nil {
+		return nil, err
+	}
+	code := make([]byte, maxEntry)
+	if err := v.ReadAt(code, at); err != nil {
+		return nil, fmt.Errorf("%s: %w", symbol, err)
+	}
+	does, ok := understood(g.Arch(), code, at)
+	if !ok {
+		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, 0))
+	}
+	hook := patches[g.Arch()].hook
+	if does.length < len(hook) {
+		hook = shortHook
+	}
+	return &site{name: symbol, at: at, old: code[:does.length:does.length], hook: hook, does: does}, nil
+}
+
+// shortHook is that of amd64 over four bytes: out %al, $0xea; xchg %ax, %ax.
+var shortHook = []byte{0xe6, 0xea, 0x66, 0x90}
 
 // describe disassembles the instruction that stands where the NOP should.
 func describe(arch string, code []byte, at uint64, off int) string {

@@ -35,6 +35,9 @@ type Config struct {
 	Data      int
 	Shares    *Shares // nil when the machine has none
 	Sink      Sink
+	// Notice, unless it is nil, takes what is to be known of the hooks themselves. It must
+	// be quick.
+	Notice func(message string)
 	// Hold, unless it is nil, is asked of a call that the sink has let pass whether
 	// it has to wait. While it does, the vCPU stands still.
 	Hold func(event.Event) *Hold

@@ -1,0 +1,3 @@
+package trap_test
+
+const archPrefix = "x64"
