@@ -150,10 +150,17 @@ func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, erro
 	if p.early != nil && p.early(g, code[off:], at+uint64(off)) {
 		return nil, fmt.Errorf("%s: %w", symbol, errNotReady)
 	}
-	if !ok {
-		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
+	if ok {
+		return &site{name: symbol, at: at + uint64(off), old: p.nop, hook: p.hook, does: instruction{length: len(p.nop)}}, nil
 	}
-	return &site{name: symbol, at: at + uint64(off), old: p.nop, hook: p.hook, does: instruction{length: len(p.nop)}}, nil
+	// The guest traces it, or the kernel is built without a tracer.
+	if does, ok := understood(g.Arch(), code[off:], at+uint64(off)); ok && does.length == len(p.hook) {
+		return &site{name: symbol, at: at + uint64(off), old: code[off : off+does.length : off+does.length], hook: p.hook, does: does}, nil
+	}
+	if s, err := newEntry(v, g, symbol); err == nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
 }
 
 // newEntry makes a site of a function's very first instruction, if that is

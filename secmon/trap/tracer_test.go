@@ -150,3 +150,33 @@ func TestSharedHooks(t *testing.T) {
 		}
 	})
 }
+
+// TestArmsWhatIsTraced hooks a function that the guest traces already.
+func TestArmsWhatIsTraced(t *testing.T) {
+	eachKernel(t, func(t *testing.T, f *fake) {
+		f.trace(t)
+		name := handlers[f.kernel.Arch()][0].prefix + "write"
+		at, err := f.kernel.Symbols().Addr(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := f.image[at+f.slide-f.base:]
+		if f.kernel.Arch() == "arm64" {
+			copy(code[4:], []byte{0x00, 0x04, 0x00, 0x94}) // bl .+0x1000
+		} else {
+			copy(code[bytes.Index(code, patches["amd64"].nop):], []byte{0xe8, 0xfb, 0x0f, 0x00, 0x00}) // call .+0x1000
+		}
+		before := bytes.Clone(f.image)
+		tr, err := f.arm(t, pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := tr.h.now.Load().names[name]
+		if got, err := s.through(f); err != nil || fmt.Sprint(got) != fmt.Sprint(vmm.Call(s.at+0x1000)) {
+			t.Errorf("through the hook: %v, %v", got, err)
+		}
+		if err := tr.Disarm(t.Context()); err != nil || !bytes.Equal(before, f.image) {
+			t.Errorf("the kernel's code is not as it was, or %v", err)
+		}
+	})
+}

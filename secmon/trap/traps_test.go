@@ -235,14 +235,13 @@ func TestArmRefuses(t *testing.T) {
 		}
 		old := bytes.Clone(f.image)
 		if f.kernel.Arch() == "arm64" {
-			copy(f.image[at+4:], []byte{0, 0, 0, 0x94}) // bl
+			copy(f.image[at:], []byte{0xfd, 0x7b, 0xbf, 0xa9}) // stp
 		} else {
-			code := f.image[at-f.base:]
-			copy(code[bytes.Index(code, patches["amd64"].nop):], []byte{0xe8, 0, 0, 0, 0}) // call
+			copy(f.image[at-f.base:], []byte{0x55, 0x48, 0x89, 0xe5}) // push; mov
 		}
 		before := bytes.Clone(f.image)
 		_, err = f.arm(t, pass)
-		if !errors.Is(err, ErrNotPatchable) || !strings.Contains(err.Error(), "(call") && !strings.Contains(err.Error(), "(bl") {
+		if !errors.Is(err, ErrNotPatchable) || !strings.Contains(err.Error(), "(push") && !strings.Contains(err.Error(), "(stp") {
 			t.Errorf("error %v", err)
 		}
 		if !bytes.Equal(before, f.image) {
