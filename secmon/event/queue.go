@@ -6,28 +6,40 @@ import (
 	"time"
 )
 
-// Queue is a bounded first-in first-out queue of events. Put never waits.
-// Events that find it full are counted for the VM that they came from and
-// reported as one [Loss] event a VM, in the place where they are missing.
+// Queue is a first-in first-out queue of events with a bounded ring for each VM: what
+// one VM does without end pushes out nothing of another's. Put never waits and
+// allocates nothing but a VM's ring, once. Events that find their ring full are counted
+// and reported as one [Loss] event, in the place where they are missing.
 type Queue struct {
 	mu    sync.Mutex
-	ring  []Event
-	first int
-	n     int
-	lost  map[string]uint64 // since the last report, by VM
-	order []string          // keys of lost, in order of the first loss
-	total uint64
-	ready chan struct{} // holds a token when there may be something to take
-	taken chan struct{} // closed when all has been taken, if somebody waits for it
+	size  int
+	rings map[string]*ring // by VM
+	order uint64           // of the next event
+	total uint64           // lost
+	ready chan struct{}    // holds a token when there may be something to take
+	taken chan struct{}    // closed when all has been taken, if somebody waits for it
 }
 
-// NewQueue makes a queue for up to size events.
+// ring holds the events of one VM that wait, and behind them those that did not
+// fit.
+type ring struct {
+	slots     []slot
+	first, n  int
+	lost      uint64 // since the last report
+	lostOrder uint64 // of the first of them
+}
+
+type slot struct {
+	order uint64
+	event Event
+}
+
+// maxIdle is how many rings with nothing in them are kept.
+const maxIdle = 64
+
+// NewQueue makes a queue for up to size events of each VM.
 func NewQueue(size int) *Queue {
-	return &Queue{
-		ring:  make([]Event, max(size, 1)),
-		lost:  make(map[string]uint64),
-		ready: make(chan struct{}, 1),
-	}
+	return &Queue{size: max(size, 1), rings: make(map[string]*ring), ready: make(chan struct{}, 1)}
 }
 
 // Put appends an event and says whether there was room.
@@ -35,19 +47,58 @@ func (q *Queue) Put(e Event) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.signal()
+	r := q.rings[e.VM]
+	if r == nil {
+		q.forgetIdle()
+		r = &ring{slots: make([]slot, q.size)}
+		q.rings[e.VM] = r
+	}
+	order := q.order
+	q.order++
 	// After a loss nothing goes in until the loss has been reported, so that
 	// its report stands where the gap is.
-	if q.n == len(q.ring) || len(q.order) > 0 {
-		if q.lost[e.VM] == 0 {
-			q.order = append(q.order, e.VM)
+	if r.n == len(r.slots) || r.lost > 0 {
+		if r.lost == 0 {
+			r.lostOrder = order
 		}
-		q.lost[e.VM]++
+		r.lost++
 		q.total++
 		return false
 	}
-	q.ring[(q.first+q.n)%len(q.ring)] = e
-	q.n++
+	r.slots[(r.first+r.n)%len(r.slots)] = slot{order, e}
+	r.n++
 	return true
+}
+
+// forgetIdle drops the rings of VMs that have been silent, if there are many.
+func (q *Queue) forgetIdle() {
+	if len(q.rings) < maxIdle {
+		return
+	}
+	for vm, r := range q.rings {
+		if _, waits := r.head(); !waits {
+			delete(q.rings, vm)
+		}
+	}
+}
+
+// head is the order of what is next in the ring.
+func (r *ring) head() (order uint64, ok bool) {
+	if r.n > 0 {
+		return r.slots[r.first].order, true
+	}
+	return r.lostOrder, r.lost > 0
+}
+
+// next is the VM whose turn it is, nil when nothing waits.
+func (q *Queue) next() (vm string, r *ring) {
+	lowest := uint64(0)
+	for name, candidate := range q.rings {
+		if order, ok := candidate.head(); ok && (r == nil || order < lowest) {
+			vm, r, lowest = name, candidate, order
+		}
+	}
+	return vm, r
 }
 
 func (q *Queue) signal() {
@@ -74,35 +125,32 @@ func (q *Queue) Next(ctx context.Context) (Event, error) {
 func (q *Queue) take() (Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	defer func() {
-		if q.taken != nil && q.n == 0 && len(q.order) == 0 {
-			close(q.taken)
-			q.taken = nil
-		}
-	}()
-	if q.n > 0 {
-		e := q.ring[q.first]
-		q.ring[q.first] = Event{}
-		q.first = (q.first + 1) % len(q.ring)
-		q.n--
-		return e, true
+	vm, r := q.next()
+	if r == nil {
+		return Event{}, false
 	}
-	if len(q.order) > 0 {
-		vm := q.order[0]
-		e := Event{Time: time.Now().UnixNano(), Kind: Loss, VM: vm, Lost: q.lost[vm]}
-		delete(q.lost, vm)
-		q.order = q.order[1:]
-		return e, true
+	var e Event
+	if r.n > 0 {
+		s := &r.slots[r.first]
+		e, *s = s.event, slot{}
+		r.first = (r.first + 1) % len(r.slots)
+		r.n--
+	} else {
+		e = Event{Time: time.Now().UnixNano(), Kind: Loss, VM: vm, Lost: r.lost}
+		r.lost = 0
 	}
-	return Event{}, false
+	if _, left := q.next(); left == nil && q.taken != nil {
+		close(q.taken)
+		q.taken = nil
+	}
+	return e, true
 }
 
 // Drained waits until everything has been taken, or ctx ends.
 func (q *Queue) Drained(ctx context.Context) error {
 	for {
 		q.mu.Lock()
-		empty := q.n == 0 && len(q.order) == 0
-		if empty {
+		if _, waits := q.next(); waits == nil {
 			q.mu.Unlock()
 			return nil
 		}

@@ -25,10 +25,10 @@ import (
 	"warder/vmm"
 )
 
-// How many events and alerts may wait for a reader. Alerts have a queue of
-// their own, so that no flood of events pushes one out.
+// How many events of each VM, and alerts, may wait for a reader. Alerts have a
+// queue of their own, so that no flood of events pushes one out.
 const (
-	eventQueue = 8192
+	eventQueue = 2048
 	alertQueue = 1024
 	// maxQueued is how much of a payload goes into the queue. The engine has
 	// seen all of it by then.
