@@ -94,5 +94,5 @@ func (v view) Physical(va uint64) (guestmem.Addr, error) {
 
 // Of implements introspect.Spaces.
 func (v view) Of(tables guestmem.Addr) introspect.Spaces {
-	return view{v.space.WithUser(tables), v.mem}
+	return view{v.space.User(tables), v.mem}
 }

@@ -192,17 +192,3 @@ func bits(v uint64, hi, lo uint) uint64 { return v >> lo & (1<<(hi-lo+1) - 1) }
 
 // mask returns bits hi to lo of v, where they are.
 func mask(v uint64, hi, lo uint) uint64 { return bits(v, hi, lo) << lo }
-
-// WithUser is the space as another process has it, whose user half is translated
-// from the table at physical address root. The kernel's half is the same.
-func (s Space) WithUser(root guestmem.Addr) Space {
-	switch w := s.walk.(type) {
-	case amd64Walk:
-		w.root = mask(uint64(root), 51, 12)
-		return Space{w}
-	case arm64Walk:
-		w.low.base, w.low.disabled = uint64(root), false
-		return Space{w}
-	}
-	return s
-}
