@@ -1,5 +1,0 @@
-//go:build !soak
-
-package trap_test
-
-const soak = false
