@@ -216,6 +216,11 @@ func (v *VCPU) handleArch(e *kvm.Exit) *Exit {
 			return &Exit{Reason: Failed, Err: fmt.Errorf("write of a register: %w", err)}
 		}
 		return nil
+	case kvm.ExitDebug:
+		if err := v.handleDebug(e.Debug()); err != nil {
+			return &Exit{Reason: Failed, Err: fmt.Errorf("breakpoint: %w", err)}
+		}
+		return nil
 	case kvm.ExitHlt:
 		// Only without an in-kernel interrupt controller: nothing could ever
 		// wake the vCPU.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"warder/internal/testkernel"
 	"warder/internal/testkvm"
 	"warder/vmm"
 	"warder/vmm/cgroup"
@@ -26,7 +27,7 @@ type counter struct {
 func count(t *testing.T, name string, weight int, most float64) counter {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, rawKernel(codeCount), 0o644); err != nil {
+	if err := os.WriteFile(path, testkernel.Raw(codeCount), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	m, err := vmm.New(vmm.Config{

@@ -9,6 +9,7 @@ const (
 	pstateEL1t   = 0x4
 	pstateEL1h   = 0x5
 	pstateDAIF   = 0xf << 6
+	pstateI      = 1 << 7
 	pstateSSBS   = 1 << 12
 	pstatePAN    = 1 << 22
 	pstateDIT    = 1 << 24

@@ -3,6 +3,8 @@ package vmm_test
 import (
 	"encoding/binary"
 	"math/rand/v2"
+
+	"warder/internal/testkernel"
 )
 
 // attackRAM is where RAM starts.
@@ -73,7 +75,7 @@ func attacker(n uint32) []byte {
 }
 
 // attackerStart is where attacker starts over.
-const attackerStart = rawBase + 31
+const attackerStart = testkernel.RawBase + 31
 
 // secondAttacker is what the second vCPU begins with, and where that is: it enters
 // the first's address space and goes on where attacker starts over.

@@ -10,9 +10,6 @@ import (
 	"warder/vmm/pagetable"
 )
 
-// armTraps has nothing to do: a port that no device has always exits.
-func (v *VCPU) armTraps(bool) error { return nil }
-
 // regs are the general registers as of the latest exit: KVM leaves them in
 // the run page at each, so reading them costs nothing.
 func (v *VCPU) regs() *kvm.Regs { return &v.fd.SyncRegs().Regs }
@@ -56,6 +53,12 @@ func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 
 func space(s *kvm.Sregs) pagetable.Space {
 	return pagetable.AMD64{CR0: s.CR0, CR3: s.CR3, CR4: s.CR4, EFER: s.EFER}.Space()
+}
+
+// InKernel says whether the vCPU runs the guest's kernel, and not a program.
+func (v *VCPU) InKernel() (bool, error) {
+	s, err := v.fd.GetSregs()
+	return s.SS.DPL == 0, err
 }
 
 // KernelBase is the base of GS, which in Linux' kernel mode is the address of

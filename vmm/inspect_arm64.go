@@ -8,15 +8,6 @@ import (
 	"warder/vmm/pagetable"
 )
 
-// armTraps has every BRK of the vCPU exit, or none.
-func (v *VCPU) armTraps(on bool) error {
-	var d kvm.GuestDebug
-	if on {
-		d.Control = kvm.DebugEnable | kvm.DebugSoftware
-	}
-	return v.fd.SetGuestDebug(&d)
-}
-
 // reg is a register by its KVM id, 0 if KVM does not give it.
 func (v *VCPU) reg(id kvm.Reg) uint64 {
 	x, err := v.fd.GetOneReg(id)
@@ -54,6 +45,12 @@ func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 		}
 	}
 	return a.Space(), nil
+}
+
+// InKernel says whether the vCPU runs the guest's kernel, and not a program.
+func (v *VCPU) InKernel() (bool, error) {
+	pstate, err := v.fd.GetOneReg(kvm.RegPState)
+	return pstate&pstateMode != pstateEL0t, err
 }
 
 // KernelBase is SP_EL0, which in Linux' kernel mode is the address of the
@@ -118,47 +115,6 @@ func (v *VCPU) returnFromTrap(value uint64) error {
 		return err
 	}
 	return v.fd.SetOneReg(kvm.RegPC, lr)
-}
-
-// Exception classes and the immediate of a syndrome (Arm ARM, ESR_ELx).
-const (
-	classShift   = 26
-	classBRK     = 0x3c
-	lengthBit    = 1 << 25 // a 32-bit instruction
-	brkImmediate = 0xffff
-)
-
-// handleDebug tells our own BRKs from the guest's.
-func (v *VCPU) handleDebug(d kvm.Debug) error {
-	if d.HSR>>classShift&0x3f != classBRK {
-		return fmt.Errorf("unexpected debug exception, syndrome %#x", d.HSR)
-	}
-	if d.HSR&brkImmediate == trapImmediate {
-		return v.trapped()
-	}
-	return v.giveBack(d.HSR)
-}
-
-// giveBack takes the exception of a BRK that is the guest's own (BUG, WARN, a
-// kprobe, a debugger's) as the CPU would have, had it not come to us.
-func (v *VCPU) giveBack(syndrome uint64) error {
-	pstate := v.reg(kvm.RegPState)
-	handler, vector := exceptionEntry(pstate, v.reg(kvm.RegSCTLREL1))
-	for _, r := range []struct {
-		id    kvm.Reg
-		value uint64
-	}{
-		{kvm.RegELREL1, v.PC()},
-		{kvm.RegSPSREL1, pstate},
-		{kvm.RegESREL1, syndrome & 0xffff_ffff},
-		{kvm.RegPState, handler},
-		{kvm.RegPC, v.reg(kvm.RegVBAREL1) + vector},
-	} {
-		if err := v.fd.SetOneReg(r.id, r.value); err != nil {
-			return fmt.Errorf("give a BRK back to the guest: %w", err)
-		}
-	}
-	return nil
 }
 
 // reported are the registers of a report besides X0 to X30.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"warder/devices/virtio/net"
+	"warder/internal/testkernel"
 	"warder/internal/testkvm"
 	"warder/internal/testleak"
 	"warder/vmm"
@@ -23,7 +24,7 @@ func everything(t *testing.T, dir string, code []byte) vmm.Config {
 	kernel, vsocks := filepath.Join(dir, "kernel"), filepath.Join(dir, "vsock")
 	disk, other := filepath.Join(dir, "disk"), filepath.Join(dir, "other")
 	for _, err := range []error{
-		os.WriteFile(kernel, rawKernel(code), 0o644), os.MkdirAll(vsocks, 0o755),
+		os.WriteFile(kernel, testkernel.Raw(code), 0o644), os.MkdirAll(vsocks, 0o755),
 		os.WriteFile(disk, make([]byte, 64<<10), 0o644), os.WriteFile(other, make([]byte, 64<<10), 0o644),
 	} {
 		if err != nil {

@@ -39,6 +39,7 @@ type Machine struct {
 		once  sync.Once
 		value any
 	}
+	debugger atomic.Pointer[Debugger]
 
 	pausing sync.Mutex // held while somebody stops the vCPUs or lets them go; taken before life
 	resume  func()     // lets paused vCPUs go; nil while running
@@ -226,6 +227,7 @@ func (m *Machine) Close() error {
 	m.Kill()
 	<-m.ended
 	err := m.endWatch()
+	m.endDebug()
 	m.life.Lock()
 	defer m.life.Unlock()
 	return errors.Join(err, m.release())

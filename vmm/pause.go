@@ -136,9 +136,7 @@ func (m *Machine) suspendDevices() {
 	for _, p := range m.pins {
 		p.hold()
 	}
-	if m.watchdog != nil {
-		m.watchdog.Freeze()
-	}
+	m.stopWatchdog(m)
 }
 
 func (m *Machine) resumeDevices() error {
@@ -149,9 +147,7 @@ func (m *Machine) resumeDevices() error {
 	for _, t := range m.virtio {
 		t.Resume()
 	}
-	if m.watchdog != nil {
-		m.watchdog.Thaw()
-	}
+	m.startWatchdog(m)
 	return errors.Join(errs...)
 }
 

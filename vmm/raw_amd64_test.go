@@ -1,39 +1,12 @@
 package vmm_test
 
 import (
-	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"strings"
 	"testing"
 
 	"warder/vmm"
 )
-
-// rawBase is where a raw kernel's code is loaded, as Linux' is.
-const rawBase = 0x100_0000
-
-// rawKernel is code as an ELF kernel that is entered in long mode at its first
-// byte.
-func rawKernel(code []byte) []byte {
-	const headers = 64 + 56
-	var b bytes.Buffer
-	for _, part := range []any{
-		elf.Header64{
-			Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
-			Type:  uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
-			Entry: rawBase, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
-		},
-		elf.Prog64{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: headers,
-			Vaddr: rawBase, Paddr: rawBase, Filesz: uint64(len(code)), Memsz: uint64(len(code)), Align: 1,
-		},
-		code,
-	} {
-		binary.Write(&b, binary.LittleEndian, part)
-	}
-	return b.Bytes()
-}
 
 var (
 	// outb(0x600, S5<<2 | SLP_EN)

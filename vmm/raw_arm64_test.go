@@ -7,16 +7,6 @@ import (
 	"warder/vmm"
 )
 
-// rawKernel is code as an arm64 Image (Documentation/arch/arm64/booting.rst).
-func rawKernel(code []byte) []byte {
-	b := make([]byte, 64, 64+len(code))
-	binary.LittleEndian.PutUint32(b[0:], 0x1400_0010)           // b code
-	binary.LittleEndian.PutUint64(b[16:], uint64(64+len(code))) // image_size
-	binary.LittleEndian.PutUint64(b[24:], 1<<1|1<<3)            // 4K pages, anywhere in RAM
-	copy(b[56:], "ARM\x64")
-	return append(b, code...)
-}
-
 // a64 is a sequence of instructions.
 func a64(words ...uint32) (code []byte) {
 	for _, w := range words {

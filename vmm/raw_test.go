@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"warder/internal/testkernel"
 	"warder/internal/testkvm"
 	"warder/vmm"
 )
@@ -45,7 +46,7 @@ func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
 func rawKernelFile(t testing.TB, code []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, rawKernel(code), 0o644); err != nil {
+	if err := os.WriteFile(path, testkernel.Raw(code), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -73,11 +73,23 @@ func (m *Machine) SetTrap(f TrapFunc) error {
 	} else {
 		m.trap.Store(&f)
 	}
-	return m.eachVCPU(func(v *VCPU) error { return v.armTraps(f != nil) })
+	return m.eachVCPU((*VCPU).applyDebug)
 }
 
-// trapped runs the trap function on v and carries out what it says.
+// trapped runs the trap function on v and carries out what it says. For who
+// steps through the guest, that is one instruction.
 func (v *VCPU) trapped() error {
+	v.debug.trapping = true
+	err := v.runTrap()
+	v.debug.trapping = false
+	if err != nil {
+		return err
+	}
+	v.steps()
+	return nil
+}
+
+func (v *VCPU) runTrap() error {
 	if err := v.atHook(); err != nil {
 		return err
 	}

@@ -37,6 +37,8 @@ type VCPU struct {
 		spent time.Duration // CPU time, when it was last asked for
 	}
 
+	debug debugged
+
 	stats vcpuStats
 }
 

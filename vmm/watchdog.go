@@ -3,6 +3,7 @@ package vmm
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,8 @@ func (a WatchdogAction) check() error {
 // watchdogState is a machine's watchdog.
 type watchdogState struct {
 	watchdog *watchdog.SP805 // nil without one
+	stopping sync.Mutex
+	stoppers map[any]bool // who has it stand still
 	expiries atomic.Uint64
 	logged   atomic.Int64 // when the latest line was, in Unix nanoseconds
 }
@@ -50,6 +53,33 @@ func (m *Machine) addWatchdog() error {
 	m.watchdog = watchdog.New(m.watchdogExpired)
 	m.onClose(m.watchdog.Close)
 	return m.mmio.Add(watchdogBase, watchdog.Size, m.watchdog)
+}
+
+// stopWatchdog has the watchdog stand still as long as one of those who have
+// called it does not have it go on.
+func (m *Machine) stopWatchdog(who any) {
+	m.stopping.Lock()
+	defer m.stopping.Unlock()
+	if m.watchdog == nil || m.stoppers[who] {
+		return
+	}
+	if len(m.stoppers) == 0 {
+		m.watchdog.Freeze()
+		m.stoppers = map[any]bool{}
+	}
+	m.stoppers[who] = true
+}
+
+func (m *Machine) startWatchdog(who any) {
+	m.stopping.Lock()
+	defer m.stopping.Unlock()
+	if !m.stoppers[who] {
+		return
+	}
+	delete(m.stoppers, who)
+	if len(m.stoppers) == 0 {
+		m.watchdog.Thaw()
+	}
 }
 
 func (m *Machine) watchdogExpired() {

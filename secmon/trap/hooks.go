@@ -11,6 +11,7 @@ import (
 
 	"warder/secmon/introspect"
 	"warder/vmm"
+	"warder/vmm/icache"
 )
 
 // hooks are those of one machine. Everybody who traps calls in it shares them: a
@@ -245,7 +246,7 @@ func writeCode(v view, at uint64, code []byte) error {
 		return err
 	}
 	copy(p, code)
-	syncCode(p)
+	icache.Sync(p)
 	return nil
 }
 

@@ -39,7 +39,7 @@ func kvmItems(path, release string) []Item {
 			optional = append(optional, i)
 		}
 	}
-	r, o := archItems(vm, release)
+	r, o := archItems(path, vm, release)
 	required, optional = append(required, r...), append(optional, o...)
 	return append(required, optional...)
 }

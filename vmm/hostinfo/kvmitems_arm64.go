@@ -4,7 +4,7 @@ import "warder/kvm"
 
 // archItems is what no capability tells: which interrupt controller the kernel
 // emulates, and whether calls of the guest can be forwarded.
-func archItems(vm *kvm.VM, release string) (required, optional []Item) {
+func archItems(_ string, vm *kvm.VM, release string) (required, optional []Item) {
 	var names string
 	for _, typ := range []kvm.DeviceType{kvm.DeviceVGICv3, kvm.DeviceVGICv2} {
 		if _, err := vm.CreateDevice(typ, kvm.CreateDeviceTest); err == nil {
