@@ -51,6 +51,7 @@ const engineReason = "an engine that imports no machine is tested and measured o
 
 var engines = []engine{
 	{"secmon/event", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
+	{"secmon/gdbstub", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"secmon/pattern", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"vmm/pagetable", []string{"kvm", "boot"}},
 	{"vmm/disasm", []string{"kvm", "boot", "devices"}},

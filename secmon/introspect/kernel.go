@@ -20,6 +20,7 @@ type Kernel struct {
 	fields  *fields
 	buildID string
 	banner  []byte // linux_banner as the image holds it
+	linked  uint64 // where an arm64 Image's first byte was linked, 0 if not known
 }
 
 // Load reads the symbols and types of a kernel from its image: the bytes of an
@@ -68,6 +69,9 @@ func load(im *image) (*Kernel, error) {
 	k.buildID = buildID(im, k.symbols)
 	if k.banner, err = readBanner(im, k.symbols); err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
+	}
+	if im.flat {
+		k.linked = linkAddress(im, k.symbols)
 	}
 	return k, nil
 }

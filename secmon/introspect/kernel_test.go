@@ -118,6 +118,26 @@ func TestRealKernel(t *testing.T) {
 	})
 }
 
+// Where a kernel was linked, which its Image of arm64 does not say anywhere.
+func TestLinked(t *testing.T) {
+	realKernels(t, func(t *testing.T, k *Kernel, _ *image) {
+		g, err := k.Linked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := g.Addr("_text")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// KIMAGE_VADDR is MODULES_END (arch/arm64/include/asm/memory.h), and
+		// START_KERNEL (arch/x86/include/asm/page_types.h) 16 MiB into its map.
+		want := map[string]uint64{"amd64": 0xffffffff81000000, "arm64": 0xffff800080000000}[k.Arch()]
+		if text != want {
+			t.Errorf("_text is at %#x, want %#x", text, want)
+		}
+	})
+}
+
 func TestNotAKernel(t *testing.T) {
 	for _, p := range [][]byte{nil, []byte("short"), make([]byte, 4096), []byte("\x7fELFgarbage")} {
 		if _, err := Load(p); err == nil {
