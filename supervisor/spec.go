@@ -57,8 +57,12 @@ type Spec struct {
 	VsockDir string
 
 	// BootTimeout is how long the guest has to come up. Default: 2 minutes,
-	// which is long enough where the host's KVM is itself emulated.
+	// which is long enough where the host's KVM is itself emulated. Negative: as
+	// long as it takes, for a guest that a debugger stops.
 	BootTimeout time.Duration
+
+	// BeforeStart, if set, is given the machine before its first instruction.
+	BeforeStart func(*vmm.Machine) error
 
 	// Console, if set, gets all that the guest's kernel says, which is then
 	// also told to say more.

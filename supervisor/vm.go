@@ -104,11 +104,20 @@ func (vm *ServiceVM) boot(ctx context.Context, spec Spec, setup proto.Setup) err
 	if err != nil {
 		return err
 	}
-	if err := vm.machine.Start(); err != nil {
+	if spec.BeforeStart != nil {
+		err = spec.BeforeStart(vm.machine)
+	}
+	if err == nil {
+		err = vm.machine.Start()
+	}
+	if err != nil {
 		listener.Close()
 		return err
 	}
-	booting, cancel := context.WithTimeout(ctx, spec.BootTimeout)
+	booting, cancel := context.WithCancel(ctx)
+	if spec.BootTimeout > 0 {
+		booting, cancel = context.WithTimeout(ctx, spec.BootTimeout)
+	}
 	defer cancel()
 	go func() { // the end of the machine is the end of the wait
 		select {

@@ -1,9 +1,6 @@
 package vmm
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "fmt"
 
 // A RegisterSet is registers that belong together.
 type RegisterSet struct {
@@ -79,16 +76,4 @@ func numbered(prefix string, n int) (names []string) {
 		names = append(names, fmt.Sprint(prefix, i))
 	}
 	return names
-}
-
-// registerBytes is x in size bytes, at most 8.
-func registerBytes(x uint64, size int) []byte {
-	return binary.LittleEndian.AppendUint64(nil, x)[:size:size]
-}
-
-// registerValue is the number in p, of at most 8 bytes.
-func registerValue(p []byte) uint64 {
-	var b [8]byte
-	copy(b[:], p)
-	return binary.LittleEndian.Uint64(b[:])
 }

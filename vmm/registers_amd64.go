@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"warder/kvm"
@@ -208,4 +209,16 @@ func shortTags(full uint64) (short byte) {
 		}
 	}
 	return short
+}
+
+// registerBytes is x in size bytes, at most 8.
+func registerBytes(x uint64, size int) []byte {
+	return binary.LittleEndian.AppendUint64(nil, x)[:size:size]
+}
+
+// registerValue is the number in p, of at most 8 bytes.
+func registerValue(p []byte) uint64 {
+	var b [8]byte
+	copy(b[:], p)
+	return binary.LittleEndian.Uint64(b[:])
 }

@@ -63,10 +63,10 @@ func (w Watchpoint) split() (parts []Watchpoint, err error) {
 	if w.Len == 0 || w.Len > maxWatched || w.Addr+w.Len-1 < w.Addr {
 		return nil, &LimitError{reason: fmt.Sprintf("no watchpoint can be of %d bytes", w.Len)}
 	}
-	for w.Len > 0 {
-		n := watchable(w.Addr, w.Len)
-		parts = append(parts, Watchpoint{w.Addr, n, w.Access})
-		w.Addr, w.Len = w.Addr+n, w.Len-n
+	for at, left := w.Addr, w.Len; left > 0; {
+		n := watchable(at, left)
+		parts = append(parts, Watchpoint{at, n, w.Access})
+		at, left = at+n, left-n
 	}
 	return parts, nil
 }

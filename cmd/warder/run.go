@@ -87,6 +87,8 @@ command line runs on an emulated machine, with copies of the files it names.`,
 	flags.BoolVar(&f.console, "console", false, "print what the guest's kernel says, on standard error")
 	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	flags.BoolVarP(&f.stdin, "interactive", "i", false, "give the command this standard input")
+	flags.StringVar(&f.gdb, "gdb", "", "let GDB debug the guest's kernel: PORT on this machine, HOST:PORT, unix:PATH, or stdio")
+	flags.BoolVar(&f.gdbWait, "gdb-wait", false, "wait for GDB before the first instruction (with --gdb)")
 	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
 	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
@@ -105,7 +107,7 @@ func runInLab(ctx context.Context, f runFlags) error {
 		return failed(err)
 	}
 	var stdin io.Reader
-	if f.stdin {
+	if f.stdin || f.gdb != "" {
 		stdin = os.Stdin
 	}
 	return rerunInLab(ctx, f.lab, args, files, stdin, f.tty)
@@ -118,6 +120,9 @@ func run(ctx context.Context, f runFlags) error {
 	}
 	if f.tty && f.stdin && !term.IsTerminal(int(os.Stdin.Fd())) {
 		return failed(errors.New("-t with -i: standard input is not a terminal, leave -t out"))
+	}
+	if err := f.checkGDB(); err != nil {
+		return failed(err)
 	}
 	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {
 		fmt.Fprintf(os.Stderr, "warder: this machine cannot run a VM: %s\n", k.Reason)

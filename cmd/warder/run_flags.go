@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,6 +31,8 @@ type runFlags struct {
 	tty      bool
 	stdin    bool
 	lab      string
+	gdb      string
+	gdbWait  bool
 	args     []string
 
 	cpuWeight int
@@ -176,6 +179,15 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	}
 	if f.console {
 		args = append(args, "--console")
+	}
+	if f.gdb != "" {
+		if f.gdb != gdbStdio {
+			return nil, nil, errors.New("--gdb with --lab: nobody can connect to the emulated machine: give --gdb stdio, for GDB's \"target remote | warder run --lab --gdb stdio\"")
+		}
+		add("gdb", f.gdb)
+	}
+	if f.gdbWait {
+		args = append(args, "--gdb-wait")
 	}
 	if f.tty {
 		args = append(args, "--tty")

@@ -101,6 +101,10 @@ func TestParsePort(t *testing.T) {
 	if _, _, err := f.inLab(); err == nil {
 		t.Error("a port was taken into the lab")
 	}
+	f = runFlags{name: "vm", gdb: "1234"}
+	if _, _, err := f.inLab(); err == nil {
+		t.Error("a debugger's port was taken into the lab")
+	}
 }
 
 // TestInLab parses what inLab makes by the command's own flags: the same VM
@@ -114,7 +118,7 @@ func TestInLab(t *testing.T) {
 		name: "n", cpus: 2, cpuWeight: 50, cpuMax: 0.25, cgroup: "/sys/fs/cgroup/g", memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
 		attached: attachments{Disks: []string{"d:ro", "e"}, Shares: []string{".:/x:ro"}, Nets: []string{"tap:t0,mtu=9000"}},
 		env:      []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
-		console: true, tty: true, stdin: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
+		console: true, tty: true, stdin: true, gdb: gdbStdio, gdbWait: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
 	}
 	args, files, err := f.inLab()
 	if err != nil {
@@ -139,7 +143,7 @@ func TestInLab(t *testing.T) {
 		"disk":  "[" + wantFiles[2] + ":ro," + wantFiles[3] + ":rw]",
 		"net":   `["tap:t0,mtu=9000"]`,
 		"share": "[" + dir + ":/x:ro]", "env": "[TERM=vt100,A=b c,PASSED=on]", "workdir": "/w", "user": "u:g",
-		"timeout": "1m0s", "console": "true", "tty": "true", "interactive": "true", "lab": "",
+		"timeout": "1m0s", "console": "true", "tty": "true", "interactive": "true", "gdb": "stdio", "gdb-wait": "true", "lab": "",
 	} {
 		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
 			t.Errorf("--%s %q, want %q", name, got, want)

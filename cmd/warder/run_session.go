@@ -98,6 +98,11 @@ func (s *session) signal(sig syscall.Signal) {
 
 // run starts the VM and the command, and stops the VM after it.
 func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, err error) {
+	gdb, err := openGDB(s.ctx, &spec, f)
+	if err != nil {
+		return status, err
+	}
+	defer gdb.close()
 	vm, err := supervisor.StartVM(s.ctx, spec)
 	if err != nil {
 		return status, err
@@ -105,6 +110,7 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 		defer cancel()
+		gdb.close()
 		if s.ctx.Err() != nil || err != nil {
 			vm.Close() // nobody waits for what it still does
 		} else if stopErr := vm.Stop(ctx, leftoverGrace); stopErr != nil {
@@ -120,6 +126,9 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 	}
 	cmd := f.command()
 	stdio := control.Stdio{Out: os.Stdout, Err: os.Stderr}
+	if f.gdb == gdbStdio {
+		stdio.Out = os.Stderr
+	}
 	if f.stdin {
 		stdio.In = os.Stdin
 	}

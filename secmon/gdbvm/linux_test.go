@@ -19,6 +19,7 @@ import (
 	"warder/internal/testguest"
 	"warder/secmon/event"
 	"warder/secmon/gdbvm"
+	"warder/secmon/introspect"
 	"warder/secmon/trap"
 	"warder/vmm"
 )
@@ -102,8 +103,7 @@ func TestLinux(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kernel := gdbvm.KernelOf(pkg.KernelPath)
-	known, err := kernel()
+	known, err := introspect.Open(pkg.KernelPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestLinux(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	d := debug(t, r.Machine, gdbvm.Config{Kernel: kernel})
+	d := debug(t, r.Machine, gdbvm.Config{Kernel: pkg.KernelPath})
 	if want := "m1,2"[:2*r.CPUs()]; d.Call("qfThreadInfo") != want {
 		t.Errorf("the vCPUs are not threads %s", want)
 	}

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"path/filepath"
-	"sync"
 
-	"warder/boot"
 	"warder/secmon/introspect"
 	"warder/secmon/introspect/symfile"
 	"warder/vmm"
@@ -17,28 +14,10 @@ import (
 // symbolFile is the path by which GDB knows the kernel's symbols.
 const symbolFile = "/warder/kernel-symbols"
 
-// A KernelFunc gives a kernel's symbols.
-type KernelFunc func() (*introspect.Kernel, error)
-
-// KernelOf reads a kernel's symbols from its image, once they are asked for.
-func KernelOf(path string) KernelFunc {
-	return sync.OnceValues(func() (*introspect.Kernel, error) {
-		cache, err := boot.CacheDir()
-		if err != nil {
-			return nil, err
-		}
-		k, err := boot.Open(path, filepath.Join(cache, "vmlinux"))
-		if err != nil {
-			return nil, err
-		}
-		return introspect.LoadBoot(k)
-	})
-}
-
 // Executable implements gdbstub.Target. There is none while it is not known where
 // the kernel runs; a debugger that attaches later finds it.
 func (t *target) Executable() string {
-	if t.cfg.Kernel == nil {
+	if t.cfg.Kernel == "" {
 		return ""
 	}
 	if _, err := t.File(symbolFile); err != nil {
@@ -50,13 +29,13 @@ func (t *target) Executable() string {
 
 // File implements gdbstub.Target.
 func (t *target) File(path string) ([]byte, error) {
-	if path != symbolFile || t.cfg.Kernel == nil {
+	if path != symbolFile || t.cfg.Kernel == "" {
 		return nil, fs.ErrNotExist
 	}
 	if t.file != nil {
 		return t.file, nil
 	}
-	k, err := t.cfg.Kernel()
+	k, err := introspect.Open(t.cfg.Kernel)
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,9 @@ import (
 
 // Config is what a target knows besides its machine.
 type Config struct {
-	// Kernel finds the symbols of the machine's kernel; nil for none.
-	Kernel KernelFunc
+	// Kernel is the path of the machine's kernel, whose symbols are read when they
+	// are asked for; "" for none.
+	Kernel string
 	// Linked says that the kernel runs where it was linked: its symbols are then
 	// known before it shows itself.
 	Linked bool

@@ -223,9 +223,14 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	return nil, answerError(resp)
+}
+
+// answerError is the error that an answer tells.
+func answerError(resp *http.Response) error {
 	e := &Error{}
 	if err := json.NewDecoder(resp.Body).Decode(e); err != nil || e.Message == "" {
-		return nil, fmt.Errorf("the VM's process answered %s", resp.Status)
+		return fmt.Errorf("the VM's process answered %s", resp.Status)
 	}
-	return nil, e
+	return e
 }

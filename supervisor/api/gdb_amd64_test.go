@@ -1,0 +1,3 @@
+package api
+
+var spin = []byte{0xeb, 0xfe}
