@@ -80,8 +80,8 @@ func (r *reader) matches(dentry, dir uint64, name string, hashLen uint64) (bool,
 	if err != nil || parent != dir {
 		return false, err
 	}
-	own, err := r.name(dentry)
-	return own == name, err
+	own, err := r.nameInto(r.text[:maxName], dentry)
+	return string(own) == name, err
 }
 
 // enter crosses to what is mounted on a place, as often as mounts are stacked.

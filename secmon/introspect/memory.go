@@ -21,10 +21,16 @@ const maxReads = 16384
 
 // reader reads guest memory for one question about it, and no more than
 // maxReads times.
+//
+// What it reads goes through buffers of its own: those of a caller would have to be
+// allocated for each read.
 type reader struct {
 	*Guest
 	v    View
 	left int
+	word [8]byte
+	text [maxPath]byte // of a string or name
+	path [maxPath]byte // filled from its end
 }
 
 func (g *Guest) reader(v View) *reader { return &reader{Guest: g, v: v, left: maxReads} }
@@ -41,11 +47,11 @@ func (r *reader) read(p []byte, va uint64) error {
 
 // uint reads a field of up to 8 bytes of the structure at base.
 func (r *reader) uint(base uint64, f field) (uint64, error) {
-	var p [8]byte
-	if err := r.read(p[:min(f.size, 8)], base+f.off); err != nil {
+	r.word = [8]byte{}
+	if err := r.read(r.word[:min(f.size, 8)], base+f.off); err != nil {
 		return 0, err
 	}
-	return le.Uint64(p[:]), nil
+	return le.Uint64(r.word[:]), nil
 }
 
 // pointer reads a pointer field, which may be nil.
@@ -77,19 +83,40 @@ const chunk = 256
 
 // cstring reads a NUL-terminated string of less than limit bytes.
 func (r *reader) cstring(va uint64, limit int) (string, error) {
-	var out []byte
-	var buf [chunk]byte
-	for len(out) < limit {
-		n := chunk - va%chunk
-		p := buf[:min(n, uint64(limit-len(out)))]
+	room := r.text[:]
+	if limit > len(room) {
+		room = make([]byte, limit)
+	}
+	for n := 0; n < limit; {
+		p := room[n : n+int(min(chunk-va%chunk, uint64(limit-n)))]
 		if err := r.read(p, va); err != nil {
 			return "", err
 		}
 		if end := bytes.IndexByte(p, 0); end >= 0 {
-			return string(append(out, p[:end]...)), nil
+			return interned(room[:n+end]), nil
 		}
-		out = append(out, p...)
+		n += len(p)
 		va += uint64(len(p))
 	}
 	return "", fmt.Errorf("%w: a string of %d bytes or more", ErrWalk, limit)
+}
+
+// words are strings that most questions meet.
+var words = func() map[string]string {
+	all := map[string]string{}
+	for _, w := range []string{
+		"", "/", "/init", "/dev/null", "/proc", "/sys", "/tmp", "none", "tmpfs", "ramfs", "rootfs", "devtmpfs", "proc", "sysfs", "cgroup2",
+		"virtiofs", "ext4", "erofs", "overlay", "xfs", "btrfs", "vfat", "sockfs", "pipefs", "anon_inodefs", "devpts", "mqueue", "tracefs",
+	} {
+		all[w] = w
+	}
+	return all
+}()
+
+// interned is the string of these bytes, without a copy of one that is in words.
+func interned(p []byte) string {
+	if w, ok := words[string(p)]; ok {
+		return w
+	}
+	return string(p)
 }

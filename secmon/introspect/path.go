@@ -57,23 +57,26 @@ func (r *reader) mountRoot(mount uint64) (uint64, error) {
 
 // name reads a dentry's own name.
 func (r *reader) name(dentry uint64) (string, error) {
+	p, err := r.nameInto(r.text[:maxName], dentry)
+	return string(p), err
+}
+
+// nameInto reads a dentry's own name to the end of room.
+func (r *reader) nameInto(room []byte, dentry uint64) ([]byte, error) {
 	hashLen, err := r.uint(dentry, r.layout.dentryNameHash)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	n := hashLen >> 32
-	if n > maxName {
-		return "", fmt.Errorf("%w: a name of %d bytes", ErrWalk, n)
+	if n > maxName || n > uint64(len(room)) {
+		return nil, fmt.Errorf("%w: a name of %d bytes", ErrWalk, n)
 	}
-	p, err := r.follow(dentry, r.layout.dentryName)
+	at, err := r.follow(dentry, r.layout.dentryName)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	buf := make([]byte, n)
-	if err := r.read(buf, p); err != nil {
-		return "", err
-	}
-	return string(buf), nil
+	p := room[uint64(len(room))-n:]
+	return p, r.read(p, at)
 }
 
 // leave goes from a mount's root to where it is mounted, as often as mounts
@@ -109,27 +112,22 @@ func (r *reader) up(at place) (place, error) {
 
 // absolute is the kernel's d_path: the names from the root of the mounts.
 func (r *reader) absolute(at place) (string, error) {
-	var names []string
-	total := 0
+	end := len(r.path)
 	for range maxDepth {
 		out, top, err := r.leave(at)
 		if err != nil {
 			return "", err
 		}
 		if top {
-			return joinUp(names), nil
+			return r.joined(end), nil
 		}
-		name, parent, err := r.step(out.dentry)
+		parent, err := r.prepend(&end, out.dentry)
 		if err != nil {
 			return "", err
 		}
-		names = append(names, name)
 		if parent == out.dentry {
 			// A tree that is mounted nowhere: of a pipe, a socket, a memfd.
-			return joinUp(names), nil
-		}
-		if total += len(name) + 1; total > maxPath {
-			break
+			return r.joined(end), nil
 		}
 		at = place{out.mount, parent}
 	}
@@ -138,31 +136,47 @@ func (r *reader) absolute(at place) (string, error) {
 
 // inner gives the names from the root of the dentry's own file system.
 func (r *reader) inner(dentry uint64) (string, error) {
-	var names []string
-	total := 0
+	end := len(r.path)
 	for range maxDepth {
-		name, parent, err := r.step(dentry)
+		parent, err := r.follow(dentry, r.layout.dentryParent)
 		if err != nil {
 			return "", err
 		}
 		if parent == dentry {
-			return joinUp(names), nil
+			return r.joined(end), nil
 		}
-		names = append(names, name)
-		if total += len(name) + 1; total > maxPath {
-			break
+		if dentry, err = r.prepend(&end, dentry); err != nil {
+			return "", err
 		}
-		dentry = parent
 	}
 	return "", fmt.Errorf("%w: a directory that does not end", ErrWalk)
 }
 
-func (r *reader) step(dentry uint64) (name string, parent uint64, err error) {
-	if name, err = r.name(dentry); err != nil {
-		return "", 0, err
+// prepend puts "/" and a dentry's name before what r.path has from end on, and
+// gives the directory that the dentry is in.
+func (r *reader) prepend(end *int, dentry uint64) (parent uint64, err error) {
+	if *end == 0 {
+		return 0, fmt.Errorf("%w: a path that does not end", ErrWalk)
 	}
-	parent, err = r.follow(dentry, r.layout.dentryParent)
-	return name, parent, err
+	p, err := r.nameInto(r.path[1:*end], dentry)
+	if err != nil {
+		return 0, err
+	}
+	*end -= len(p) + 1
+	r.path[*end] = '/'
+	return r.follow(dentry, r.layout.dentryParent)
+}
+
+// joined is the path that r.path has from end on.
+func (r *reader) joined(end int) string {
+	p := r.path[end:]
+	if len(p) > 1 && p[1] == '/' {
+		p = p[1:] // a tree that is mounted nowhere is itself called "/"
+	}
+	if len(p) == 0 {
+		return "/"
+	}
+	return interned(p)
 }
 
 func joinUp(names []string) string {

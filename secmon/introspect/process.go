@@ -59,7 +59,7 @@ type Identity struct {
 // Identity reads which process a task is of, and which program it runs: an
 // execve makes it another. It is an error for a task of the kernel's own.
 func (t *Task) Identity() (Identity, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	mm, err := r.follow(t.addr, l.process.taskMM)
 	if err != nil {
 		return Identity{}, fmt.Errorf("task %#x: no memory of its own: %w", t.addr, err)
@@ -85,7 +85,7 @@ func (t *Task) Identity() (Identity, error) {
 
 // Executable is the file that the task's process runs.
 func (t *Task) Executable() (Location, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	file, err := r.follow(t.addr, l.process.taskMM, l.process.mmExe)
 	if err != nil {
 		return Location{}, fmt.Errorf("program of task %#x: %w", t.addr, err)
@@ -101,7 +101,7 @@ func (t *Task) Executable() (Location, error) {
 // most limit bytes of them. They are as the process has them now: it can change
 // them. The error wraps [ErrNotResident] where they are not in memory.
 func (t *Task) Args(limit int) (string, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	mm, err := r.follow(t.addr, l.process.taskMM)
 	if err != nil {
 		return "", fmt.Errorf("arguments of task %#x: %w", t.addr, err)
@@ -126,7 +126,7 @@ func (t *Task) Args(limit int) (string, error) {
 
 // Dir is the task's working directory.
 func (t *Task) Dir() (string, error) {
-	r := t.guest.reader(t.view)
+	r := t.reader()
 	at, err := r.taskPlace(t.addr, r.layout.fsPwd)
 	if err != nil {
 		return "", fmt.Errorf("directory of task %#x: %w", t.addr, err)
@@ -137,7 +137,7 @@ func (t *Task) Dir() (string, error) {
 // Login is the user with whom the task's session began. It gives false where
 // nobody logged in or the kernel does not keep it.
 func (t *Task) Login() (uid uint32, ok bool) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	if l.process.taskLogin.size == 0 {
 		return 0, false
 	}
@@ -147,12 +147,12 @@ func (t *Task) Login() (uid uint32, ok bool) {
 
 // Parent is the task's parent, looked at in its own address space.
 func (t *Task) Parent() (*Task, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	addr, err := r.follow(t.addr, l.taskParent)
 	if err != nil {
 		return nil, fmt.Errorf("parent of task %#x: %w", t.addr, err)
 	}
-	parent := &Task{t.guest, t.view, addr}
+	parent := &Task{guest: t.guest, view: t.view, addr: addr}
 	spaces, ok := t.view.(Spaces)
 	if !ok {
 		return parent, nil

@@ -55,7 +55,7 @@ type cursor struct {
 // Names that neither knows, like those of files to be created, are kept as
 // they are; the Location then says that it does not exist.
 func (t *Task) Resolve(dir int32, name string, shares Shares, follow bool) (Location, error) {
-	r := t.guest.reader(t.view)
+	r := t.reader()
 	loc, err := r.resolve(t.addr, dir, name, shares, follow)
 	if err != nil {
 		return Location{}, fmt.Errorf("path %q: %w", name, err)

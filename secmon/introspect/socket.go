@@ -63,7 +63,7 @@ const (
 // Socket reads what one of the task's file descriptors is as a socket. The error
 // wraps [ErrNotOpen], [ErrNoSocket], [ErrNotResident] or [ErrWalk].
 func (t *Task) Socket(fd int32) (Socket, error) {
-	r := t.guest.reader(t.view)
+	r := t.reader()
 	s, err := r.socket(t.addr, fd)
 	if err != nil {
 		return Socket{}, fmt.Errorf("fd %d: %w", fd, err)

@@ -18,6 +18,13 @@ type Task struct {
 	guest *Guest
 	view  View
 	addr  uint64
+	r     reader
+}
+
+// reader starts a question about the task.
+func (t *Task) reader() *reader {
+	t.r.Guest, t.r.v, t.r.left = t.guest, t.view, maxReads
+	return &t.r
 }
 
 // Process is who a task is.
@@ -42,7 +49,7 @@ func (g *Guest) Current(v View, base uint64) (*Task, error) {
 	if addr == 0 {
 		return nil, fmt.Errorf("current task: %w: nil pointer", ErrWalk)
 	}
-	return &Task{g, v, addr}, nil
+	return &Task{guest: g, view: v, addr: addr}, nil
 }
 
 // Addr is the address of the task's structure, which is its own while it lives.
@@ -50,7 +57,7 @@ func (t *Task) Addr() uint64 { return t.addr }
 
 // Process reads who the task is.
 func (t *Task) Process() (Process, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	var p Process
 	var err error
 	get := func(base uint64, f field) uint32 {
@@ -76,32 +83,32 @@ func (t *Task) Process() (Process, error) {
 	if err != nil {
 		return Process{}, fmt.Errorf("task %#x: %w", t.addr, err)
 	}
-	comm := make([]byte, min(l.taskComm.size, 64))
+	comm := r.text[:min(l.taskComm.size, 64)]
 	if err := r.read(comm, t.addr+l.taskComm.off); err != nil {
 		return Process{}, fmt.Errorf("task %#x: %w", t.addr, err)
 	}
 	if end := bytes.IndexByte(comm, 0); end >= 0 {
 		comm = comm[:end]
 	}
-	p.Comm = string(comm)
+	p.Comm = interned(comm)
 	return p, nil
 }
 
 // String reads a path or another string of less than 4096 bytes from the
 // task's memory.
 func (t *Task) String(va uint64) (string, error) {
-	return t.guest.reader(t.view).cstring(va, maxPath)
+	return t.reader().cstring(va, maxPath)
 }
 
 // Read reads len(p) bytes from the task's memory.
 func (t *Task) Read(p []byte, va uint64) error {
-	return t.guest.reader(t.view).read(p, va)
+	return t.reader().read(p, va)
 }
 
 // SystemCall reads a system call's number and arguments from the struct
 // pt_regs that its handler was called with.
 func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, err error) {
-	r, l := t.guest.reader(t.view), &t.guest.layout.calls[abi]
+	r, l := t.reader(), &t.guest.layout.calls[abi]
 	for i, f := range l.arg {
 		if args[i], err = r.uint(regs, f); err != nil {
 			return 0, args, fmt.Errorf("pt_regs: %w", err)
@@ -120,7 +127,7 @@ func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, 
 // Is32Bit says whether a system call of an arm64 kernel comes from a 32-bit
 // program: both kinds come in by the same handlers (Arm ARM, SPSR_EL1.M[4]).
 func (t *Task) Is32Bit(regs uint64) (bool, error) {
-	r := t.guest.reader(t.view)
+	r := t.reader()
 	v, err := r.uint(regs, r.layout.pstate)
 	return v&(1<<4) != 0, err
 }
@@ -139,7 +146,7 @@ var ErrNotOpen = errors.New("not open")
 // File reads what one of the task's file descriptors refers to. The error
 // wraps [ErrNotOpen], [ErrNotResident] or [ErrWalk].
 func (t *Task) File(fd int32) (File, error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	addr, err := r.file(t.addr, fd)
 	if err != nil {
 		return File{}, fmt.Errorf("fd %d: %w", fd, err)
@@ -175,7 +182,7 @@ func (t *Task) File(fd int32) (File, error) {
 // Program reads which file the kernel has opened to execute it, and the path
 // that it did so by, from a struct linux_binprm.
 func (t *Task) Program(binprm uint64) (loc Location, name string, err error) {
-	r, l := t.guest.reader(t.view), t.guest.layout
+	r, l := t.reader(), t.guest.layout
 	file, err := r.follow(binprm, l.programFile)
 	if err != nil {
 		return Location{}, "", fmt.Errorf("program: %w", err)

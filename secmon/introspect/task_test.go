@@ -223,7 +223,7 @@ func TestResolveBelievesTheHost(t *testing.T) {
 // ask puts every question to a world and gives the errors.
 func ask(w *world) map[string]error {
 	errs := make(map[string]error)
-	task := &Task{w.Guest, w, w.task}
+	task := &Task{guest: w.Guest, view: w, addr: w.task}
 	count := func(name string, f func() error) {
 		w.reads = 0
 		errs[name] = f()
@@ -323,4 +323,25 @@ func FuzzGuestMemory(f *testing.F) {
 		}
 		ask(n.world)
 	})
+}
+
+// TestQuestionsAllocateLittle: what is asked at every system call allocates the
+// strings that it answers with, and nothing for how it looks them up.
+func TestQuestionsAllocateLittle(t *testing.T) {
+	w := newTown()
+	task := w.current(t)
+	for name, c := range map[string]struct {
+		ask  func() error
+		most float64
+	}{
+		"process": {func() error { _, err := task.Process(); return err }, 1},
+		"file":    {func() error { _, err := task.File(0); return err }, 4},
+	} {
+		if err := c.ask(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if n := testing.AllocsPerRun(100, func() { _ = c.ask() }); n > c.most {
+			t.Errorf("%s: %v allocations, want at most %v", name, n, c.most)
+		}
+	}
 }

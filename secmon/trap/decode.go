@@ -31,6 +31,15 @@ type decoder struct {
 	task  *introspect.Task
 	open  *introspect.File // what the descriptor refers to, nil for nothing
 	event event.Event
+	// results are the clients who want to know the call's.
+	results []wanted
+}
+
+// wanted is a client who wants to know the result of a call, which it knows by
+// this number.
+type wanted struct {
+	client *Traps
+	seq    uint64
 }
 
 func (d *decoder) missing(what event.Missing) { d.event.Call.Missing |= what }

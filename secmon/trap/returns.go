@@ -36,7 +36,7 @@ type underway struct {
 	event  event.Event
 	call   *syscalls.Call
 	abi    syscalls.ABI
-	to     []*Traps
+	to     []wanted
 }
 
 func (r *returns) pending() int {
@@ -112,23 +112,18 @@ func (h *hooks) follow(d *decoder) {
 	if !d.armed.wants.result || d.site.check || neverReturn[d.call.Name] {
 		return
 	}
-	u := &underway{event: d.event, call: d.call, abi: d.abi}
-	for _, t := range d.site.clients {
-		if t.cfg.Result != nil {
-			u.to = append(u.to, t)
-		}
-	}
-	if len(u.to) == 0 {
+	if len(d.results) == 0 {
 		return
 	}
+	u := &underway{event: d.event, call: d.call, abi: d.abi, to: d.results}
 	back, err := d.cpu.ReturnAddress()
 	stack, err2 := d.cpu.StackPointer()
 	if u.back, u.stack = back, stack; d.guest.Arch() == "amd64" {
 		u.popped = 8
 	}
 	if err != nil || err2 != nil || !h.returns.put(d.task.Addr(), u) {
-		for _, t := range u.to {
-			t.unfollowed.Add(1)
+		for _, w := range u.to {
+			w.client.unfollowed.Add(1)
 		}
 		return
 	}
@@ -145,11 +140,9 @@ func (h *hooks) refused(d *decoder, errno unix.Errno) {
 	e := d.event
 	e.Call.Denied = uint16(errno)
 	e.Call.Returned, e.Call.Result = true, -int64(errno)
-	for _, t := range d.site.clients {
-		if t.cfg.Result != nil {
-			e.VM = t.cfg.VM
-			t.cfg.Result(e)
-		}
+	for _, w := range d.results {
+		e.VM, e.Seq = w.client.cfg.VM, w.seq
+		w.client.cfg.Result(e)
 	}
 }
 
@@ -180,18 +173,18 @@ func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
 	}
 	c.Took = time.Now().UnixNano() - d.event.Time
 	if a.wants.arguments {
-		d.results()
+		d.written()
 	}
-	for _, t := range u.to {
+	for _, w := range u.to {
 		e := d.event
-		e.VM, e.VCPU = t.cfg.VM, int32(cpu.ID())
-		t.cfg.Result(e)
+		e.VM, e.Seq, e.VCPU = w.client.cfg.VM, w.seq, int32(cpu.ID())
+		w.client.cfg.Result(e)
 	}
 	return u.back, true
 }
 
-// results reads what the call has written to its caller's memory.
-func (d *decoder) results() {
+// written reads what the call has written to its caller's memory.
+func (d *decoder) written() {
 	c := &d.event.Call
 	for i, p := range d.call.Params {
 		if at := d.value(i); p.Kind.After() && at != 0 && c.Result >= 0 {

@@ -137,7 +137,22 @@ func (s Space) Translate(mem Reader, va uint64) (Mapping, error) {
 // Read fills p from virtual address va on. After an error p's content is
 // undefined.
 func (s Space) Read(mem Reader, va uint64, p []byte) error {
-	return s.pages(mem, va, p, mem.ReadAt)
+	// Not by pages: a function would be allocated for each read.
+	for len(p) > 0 {
+		m, err := s.Translate(mem, va)
+		if err != nil {
+			return err
+		}
+		n := min(m.PageSize-va%m.PageSize, uint64(len(p)))
+		if err := mem.ReadAt(p[:n], m.Addr); err != nil {
+			return fmt.Errorf("virtual address %#x: %w", va, err)
+		}
+		p, va = p[n:], va+n
+		if va < n && len(p) > 0 {
+			return &FaultError{VA: va, Err: ErrAddress}
+		}
+	}
+	return nil
 }
 
 // Write copies p to virtual address va on, whatever the protection. If any of

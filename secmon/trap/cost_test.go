@@ -1,0 +1,104 @@
+package trap_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/internal/testguest"
+	"warder/internal/testkvm"
+	"warder/secmon/event"
+	"warder/secmon/trap"
+	"warder/vmm"
+)
+
+const costCalls = 2000
+
+// phases are what is hooked while the guest makes its calls.
+var phases = []struct {
+	name string
+	cfg  *trap.Config // without what all have in common; nil for no hooks
+	want uint64       // exits of hooks for each of the guest's calls of getppid and openat
+}{
+	{"no hooks", nil, 0},
+	{"other calls hooked", &trap.Config{Calls: []string{"mkdirat", "connect"}}, 0},
+	{"entry", &trap.Config{Calls: []string{"getppid", "openat"}}, 1},
+	{"entry with program and arguments", &trap.Config{Calls: []string{"getppid", "openat"}, Process: true, Arguments: true, Data: 32}, 1},
+	{"entry and result", &trap.Config{Calls: []string{"getppid", "openat"}, Result: func(event.Event) {}}, 2},
+}
+
+var cost = testguest.Register("cost", func(g *testguest.Guest) {
+	runtime.LockOSThread()
+	g.Check(os.MkdirAll("/mnt/share", 0o755))
+	g.Check(unix.Mount("files", "/mnt/share", "virtiofs", 0, ""))
+	g.Check(os.WriteFile("/tmp/cost", nil, 0o600))
+	for _, p := range phases {
+		pause(g, p.name)
+		var took [2]time.Duration
+		start := time.Now()
+		for range costCalls {
+			unix.Getppid()
+		}
+		took[0] = time.Since(start) / costCalls
+		fds := make([]int, costCalls/10)
+		start = time.Now()
+		for i := range fds {
+			fd, err := unix.Open("/tmp/cost", unix.O_RDONLY, 0)
+			g.Check(err)
+			fds[i] = fd
+		}
+		took[1] = time.Since(start) / time.Duration(len(fds))
+		for _, fd := range fds {
+			g.Check(unix.Close(fd))
+		}
+		g.Report(p.name, took)
+	}
+	pause(g, "done")
+})
+
+// TestUnwatchedCallsCostNothing counts the exits that calls cost. Times go to the
+// log: they are of whatever machine this runs on.
+func TestUnwatchedCallsCostNothing(t *testing.T) {
+	testkvm.Need(t)
+	dir := t.TempDir()
+	k := kernel(t)
+	r := cost.Start(t, vmm.Config{Shares: []vmm.Share{{Tag: "files", Dir: dir}}})
+	for _, p := range phases {
+		testguest.Get[uint32](r, p.name)
+		var tr *trap.Traps
+		if p.cfg != nil {
+			cfg := *p.cfg
+			cfg.VM, cfg.Kernel, cfg.Sink = "vm", k, func(event.Event) unix.Errno { return 0 }
+			var err error
+			if tr, err = trap.Arm(t.Context(), trap.Of(r.Machine), cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := r.Stats().Traps
+		if err := os.WriteFile(filepath.Join(dir, p.name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		took := testguest.Get[[2]time.Duration](r, p.name)
+		exits := r.Stats().Traps - before
+		t.Logf("%s: getppid %v, openat %v, %d exits", p.name, took[0], took[1], exits)
+		const calls = costCalls + costCalls/10
+		// The guest's runtime opens nothing meanwhile, and does little else.
+		if low := p.want * calls; exits < low || exits > low+low/10 {
+			t.Errorf("%s: %d exits of hooks for %d calls, want %d a call", p.name, exits, calls, p.want)
+		}
+		if tr != nil {
+			if err := tr.Disarm(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	testguest.Get[uint32](r, "done")
+	if err := os.WriteFile(filepath.Join(dir, "done"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.Finish()
+}

@@ -1,0 +1,5 @@
+//go:build !soak
+
+package trap_test
+
+const soak = false
