@@ -16,7 +16,7 @@ import (
 	"warder/vmm"
 )
 
-const costCalls = 2000
+const costCalls = 500
 
 // phases are what is hooked while the guest makes its calls.
 var phases = []struct {
