@@ -18,7 +18,8 @@ const (
 	Syscall
 	// Alert is a pattern that matched: Finding.
 	Alert
-	// Loss stands for events of one VM that found the queue full: Lost.
+	// Loss stands for events of one VM that found the queue full: Lost; or, with an
+	// Action and a Message, for what the pattern engine could not keep.
 	Loss
 	// Task is a process that began, ran a program, or ended: Action, Process.
 	Task
@@ -195,6 +196,14 @@ func (m Missing) Names() []string {
 	return names
 }
 
+// Taken is a response as it was carried out on one VM.
+type Taken struct {
+	Response string
+	VM       string
+	Detail   string // what was done, where the response alone does not say
+	Failed   string // why it was not done, "" where it was
+}
+
 // Finding is what an alert says: the pattern that matched, the acts that it
 // matched on, and what was done.
 type Finding struct {
@@ -209,8 +218,10 @@ type Finding struct {
 	Acts []Event
 	// Matched is what the rule found in the joined parts, one line a pattern.
 	Matched []string
-	// Response is what the rule asks for: "alert", or "block".
+	// Response is what the rule asks for, as "block,snapshot".
 	Response string
+	// Taken is what was done of it besides the alert, and to whom.
+	Taken []Taken
 	// Count is how many matches this alert stands for, this one included; more
 	// than 1 where earlier ones were held back by the rule's throttle. Excepted
 	// is how many more of its matches an exception kept quiet. 0 is the same

@@ -52,7 +52,8 @@ func samples() []Event {
 		{Time: 12, Kind: LogLine, VM: "a", Log: &Log{"sshd", "auth", 6, "text"}},
 		{Time: 4, Kind: Alert, Finding: &Finding{
 			RuleID: "id", RuleTitle: "t", Level: "high", VMs: []string{"a", "b"},
-			Acts: []Event{write}, Matched: []string{`x: "y"`}, Response: "block", Count: 3, Excepted: 1,
+			Acts: []Event{write}, Matched: []string{`x: "y"`}, Response: "block,isolate", Count: 3, Excepted: 1,
+			Taken: []Taken{{"block", "b", "write failed with EPERM", ""}, {"isolate", "a", "", "it is gone"}},
 		}},
 	}
 }

@@ -119,6 +119,14 @@ type ecsFile struct {
 	Size  int64  `json:"size,omitempty"`
 }
 
+// takenPart is a response as it was carried out.
+type takenPart struct {
+	Response string `json:"response"`
+	VM       string `json:"vm"`
+	Detail   string `json:"detail,omitempty"`
+	Failed   string `json:"error,omitempty"`
+}
+
 type ecsRule struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
@@ -136,6 +144,7 @@ type warderPart struct {
 	Acts      []Event     `json:"acts,omitempty"`
 	Matched   []string    `json:"matched,omitempty"`
 	Response  string      `json:"response,omitempty"`
+	Taken     []takenPart `json:"taken,omitempty"`
 	Count     uint64      `json:"count,omitempty"`
 	Excepted  uint64      `json:"excepted,omitempty"`
 	Share     *sharePart  `json:"share,omitempty"`
@@ -243,6 +252,9 @@ func toLine(e Event) (line, error) {
 		w := &l.Warder
 		w.Level, w.VMs, w.Acts, w.Matched = f.Level, f.VMs, f.Acts, f.Matched
 		w.Response, w.Count, w.Excepted = f.Response, f.Count, f.Excepted
+		for _, t := range f.Taken {
+			w.Taken = append(w.Taken, takenPart(t))
+		}
 	}
 	return l, nil
 }
@@ -363,3 +375,6 @@ func KindOf(name string) (Kind, bool) {
 	}
 	return 0, false
 }
+
+// String is the name that KindOf knows a kind by.
+func (k Kind) String() string { return kinds[k].Dataset }

@@ -56,6 +56,9 @@ func (l *line) event() (Event, error) {
 			RuleID: l.Rule.ID, RuleTitle: l.Rule.Name, Level: w.Level, VMs: w.VMs, Acts: w.Acts, Matched: w.Matched,
 			Response: w.Response, Count: w.Count, Excepted: w.Excepted,
 		}
+		for _, t := range w.Taken {
+			e.Finding.Taken = append(e.Finding.Taken, Taken(t))
+		}
 	}
 	return e, nil
 }

@@ -361,5 +361,9 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Events, s.Splice, s.Correlate = e.events.Load(), e.splices.Stats(), e.inOrder.Stats()
+	urgent := e.atOnce.Stats()
+	s.Correlate.Groups += urgent.Groups
+	s.Correlate.Evicted += urgent.Evicted
+	s.Correlate.Dropped += urgent.Dropped
 	return s
 }

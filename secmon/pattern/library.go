@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"warder/secmon/event"
 	"warder/secmon/pattern/correlate"
 	"warder/secmon/pattern/detect"
 	"warder/secmon/pattern/sigma"
@@ -42,15 +43,20 @@ var Shipped = sync.OnceValues(func() (*Library, error) { return Load(shipped, si
 
 // ShippedFile gives the rules of one of the files that come with warder.
 func ShippedFile(name string) (*Library, error) {
-	src, err := shipped.ReadFile("rules/" + name)
-	if err != nil {
-		return nil, fmt.Errorf("rules: %w", err)
-	}
-	rules, err := sigma.Parse("rules/"+name, src, sigma.Options{})
+	rules, err := ShippedFileRules(name)
 	if err != nil {
 		return nil, err
 	}
 	return NewLibrary(rules)
+}
+
+// ShippedFileRules reads the rules of one of the files that come with warder.
+func ShippedFileRules(name string) ([]*sigma.Rule, error) {
+	src, err := shipped.ReadFile("rules/" + name)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	return sigma.Parse("rules/"+name, src, sigma.Options{})
 }
 
 // Load reads and compiles the rules of a tree, see [ReadRules].
@@ -69,8 +75,13 @@ func ShippedRules() ([]*sigma.Rule, error) { return ReadRules(shipped, sigma.Opt
 // names. One faulty rule fails the whole: half a library is none. The error is a
 // [*sigma.Error] where a file is at fault.
 func ReadRules(fsys fs.FS, opts sigma.Options) ([]*sigma.Rule, error) {
+	return ReadRulesIn(fsys, ".", opts)
+}
+
+// ReadRulesIn is ReadRules for a directory of a tree.
+func ReadRulesIn(fsys fs.FS, dir string, opts sigma.Options) ([]*sigma.Rule, error) {
 	var rules []*sigma.Rule
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(fsys, dir, func(name string, d fs.DirEntry, err error) error {
 		if ext := path.Ext(name); err != nil || d.IsDir() || ext != ".yaml" && ext != ".yml" {
 			return err
 		}
@@ -140,6 +151,15 @@ func NewLibrary(rules []*sigma.Rule) (*Library, error) {
 
 // byRule is the library's rule for one that was read, nil where it has none.
 func (l *Library) byRule(s *sigma.Rule) *Rule { return l.rules[s] }
+
+// Same says whether two libraries have the same rules.
+func (l *Library) Same(o *Library) bool {
+	return len(l.Rules) == len(o.Rules) && len(l.set.Same(o.set)) == len(l.Rules)
+}
+
+// Matches says whether an event matches any detection rule, a part of others
+// included.
+func (l *Library) Matches(e *event.Event) bool { return len(l.program.Match(e, nil)) > 0 }
 
 // Alerts says whether a rule alerts by itself, and is not only a part of others.
 func (l *Library) Alerts(r *Rule) bool { return l.set.Standalone[r.Rule] }

@@ -10,8 +10,10 @@ import (
 
 // Needs is what a library has to see.
 type Needs struct {
-	// Syscalls are the names of the system calls, sorted.
+	// Syscalls are the names of the system calls, sorted; By are the rules that
+	// need one.
 	Syscalls []string
+	By       map[string][]*Rule
 	// Payload is how many bytes of what a call writes to a share are looked at.
 	Payload int
 	// Process says that rules look at more of a process than its numbers and
@@ -37,7 +39,13 @@ var (
 // Needs tells what has to be reported for the rules to work.
 func (l *Library) Needs() Needs {
 	var n Needs
+	n.By = make(map[string][]*Rule)
 	n.Syscalls, n.Payload = splice.New(l.splices, splice.Limits{}).Needs()
+	for _, s := range l.splices {
+		for _, call := range slices.Concat(s.Splice.Parts, s.Splice.Triggers) {
+			n.add(l.rules[s.Rule], call)
+		}
+	}
 	for i, d := range l.detections {
 		if d.excepted {
 			continue
@@ -67,11 +75,21 @@ func (l *Library) Needs() Needs {
 				n.Process = true
 			}
 			n.Syscalls = append(n.Syscalls, calls...)
+			for _, call := range calls {
+				n.add(r, call)
+			}
 		}
 	}
 	slices.Sort(n.Syscalls)
 	n.Syscalls = slices.Compact(n.Syscalls)
 	return n
+}
+
+// add notes that a rule needs a call.
+func (n *Needs) add(r *Rule, call string) {
+	if !slices.Contains(n.By[call], r) {
+		n.By[call] = append(n.By[call], r)
+	}
 }
 
 // aboutSyscalls says whether a rule on events themselves is about system calls.

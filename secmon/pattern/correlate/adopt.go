@@ -12,6 +12,7 @@ func (c *Correlator) Adopt(old *Correlator, same map[int]int) {
 	for _, it := range old.pending.list {
 		if i, ok := here[it.order.rule]; ok && c.Uses(i) {
 			it.order.rule = i
+			c.waiting += it.bytes
 			c.pending.push(it)
 		}
 	}

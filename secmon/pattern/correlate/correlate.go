@@ -35,9 +35,11 @@ import (
 type Limits struct {
 	// Groups is how many groups a rule may have at a time.
 	Groups int
-	// Items is how many matches, or values, of one group are kept; Total of all
-	// groups of all rules.
-	Items, Total int
+	// Items is how many matches, or values, of one group are kept.
+	Items int
+	// Bytes is how much memory all groups of all rules may take together, with the
+	// events that they keep; half as much may wait for others.
+	Bytes int
 	// Lateness is how much later than others a match may come in.
 	Lateness time.Duration
 	// Pending is how many matches may wait for others. Beyond it the oldest are
@@ -48,7 +50,7 @@ type Limits struct {
 }
 
 // DefaultLimits suit a host of a few hundred VMs.
-var DefaultLimits = Limits{Groups: 16384, Items: 4096, Total: 1 << 20, Lateness: 500 * time.Microsecond, Pending: 65536, Workers: 1}
+var DefaultLimits = Limits{Groups: 16384, Items: 4096, Bytes: 128 << 20, Lateness: 500 * time.Microsecond, Pending: 65536, Workers: 1}
 
 // Match is a match of a detection rule.
 type Match struct {
@@ -93,9 +95,12 @@ type Correlator struct {
 	levels  [][]*rule      // rules by how long the chain below them is
 	users   map[int][]*use // by rule: who correlates its matches
 	pending heap[item]     // what may still have something before it
+	waiting int            // bytes of what is pending
 	latest  int64          // time of the latest match
 	passed  int64          // all up to here has been taken in
 	parts   [partitions]*partition
+	swept   int // the partition that was last swept
+	batch   []item
 	stats   Stats
 }
 
@@ -122,14 +127,17 @@ type item struct {
 	kind  record.Kind
 	event *event.Event
 	acts  []*event.Event // of a finding
+	bytes int            // that it takes with its events
 }
+
+// itemSize is what an item takes besides its events.
+const itemSize = 128
 
 // New makes a correlator for the correlation rules of a set that are of the
 // specification's types, and that include says yes to by their index, if it is
 // not nil. Others are passed by.
 func New(set *sigma.Set, limits Limits, include func(rule int) bool) (*Correlator, error) {
 	limits.Groups, limits.Items = max(limits.Groups, partitions), max(limits.Items, 16)
-	limits.Total = max(limits.Total, limits.Items)
 	limits.Pending, limits.Workers = max(limits.Pending, 1), max(limits.Workers, 1)
 	c := &Correlator{limits: limits, users: make(map[int][]*use), passed: -1 << 63, latest: -1 << 63}
 	c.pending.less = func(a, b item) bool { return a.order.compare(b.order) < 0 }
@@ -180,24 +188,30 @@ func (c *Correlator) Add(m Match) {
 		o.time = c.passed + 1
 	}
 	c.latest = max(c.latest, m.Event.Time)
-	c.pending.push(item{order: o, kind: m.Kind, event: m.Event})
+	it := item{order: o, kind: m.Kind, event: m.Event, bytes: itemSize + m.Event.Bytes()}
+	c.waiting += it.bytes
+	c.pending.push(it)
 }
 
 // Advance looks at all matches that nothing can come before any more, now that
 // the time is now or later, and gives what follows, in order.
 func (c *Correlator) Advance(now int64) []Finding {
 	until := max(now, c.latest) - int64(c.limits.Lateness)
-	if len(c.pending.list) > c.limits.Pending {
+	if len(c.pending.list) > c.limits.Pending || c.waiting > c.limits.Bytes/2 {
 		until = c.latest
 	}
 	if until <= c.passed {
 		return nil
 	}
-	var batch []item
+	batch := c.batch[:0]
 	for len(c.pending.list) > 0 && c.pending.list[0].order.time <= until {
-		batch = append(batch, c.pending.pop())
+		it := c.pending.pop()
+		c.waiting -= it.bytes
+		batch = append(batch, it)
 	}
-	return c.process(batch, until)
+	out := c.process(batch, until)
+	clear(c.batch) // keep no event alive
+	return out
 }
 
 // Flush looks at all matches that were taken in, as if none came any more.
@@ -234,13 +248,20 @@ func (c *Correlator) process(batch []item, until int64) []Finding {
 			}
 		}
 		found := c.run(level, until, len(batch))
+		if len(found) == 0 {
+			continue
+		}
 		for _, f := range found {
 			batch = append(batch, f.item())
 		}
 		slices.SortStableFunc(batch, func(a, b item) int { return a.order.compare(b.order) })
 		out = append(out, found...)
 	}
+	c.batch = batch
 	c.passed = until
+	// Groups that are over do no harm but take memory: one partition at a time.
+	c.swept = (c.swept + 1) % partitions
+	c.parts[c.swept].sweep(until)
 	slices.SortStableFunc(out, func(a, b Finding) int { return a.order.compare(b.order) })
 	return out
 }
@@ -290,7 +311,11 @@ func (c *Correlator) run(level int, until int64, n int) []Finding {
 
 // item is a finding as a match for others.
 func (f *Finding) item() item {
-	return item{order: f.order, kind: f.kind, event: f.Acts[len(f.Acts)-1], acts: f.Acts}
+	it := item{order: f.order, kind: f.kind, event: f.Acts[len(f.Acts)-1], acts: f.Acts, bytes: itemSize}
+	for _, a := range f.Acts {
+		it.bytes += 8 + a.Bytes()
+	}
+	return it
 }
 
 // Stats gives the counts so far.

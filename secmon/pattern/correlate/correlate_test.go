@@ -98,7 +98,7 @@ func tell(set *sigma.Set, found []Finding) string {
 }
 
 // short are limits without lateness, so that each match is looked at once.
-var short = Limits{Groups: 1024, Items: 256, Total: 1 << 16, Pending: 1 << 16}
+var short = Limits{Groups: 1024, Items: 256, Bytes: 64 << 20, Pending: 1 << 16}
 
 func TestTypes(t *testing.T) {
 	for _, c := range []struct{ name, rule, in, want string }{
@@ -355,7 +355,7 @@ func TestAgreesWithNaive(t *testing.T) {
 	)
 	rng := rand.New(rand.NewPCG(11, 12))
 	total := 0
-	for range 8 {
+	for range rounds {
 		matches := randomMatches(rng, set, 3000, 6)
 		k := newCorrelator(t, set, short)
 		for _, m := range matches {
@@ -384,15 +384,19 @@ func TestAgreesWithNaive(t *testing.T) {
 // Memory stays within the limits whatever comes, and what is pushed out counts.
 func TestBounds(t *testing.T) {
 	set := linked(t, append(mixed, "type: event_count, rules: [a], group-by: [vm, file.path], timespan: 365d, condition: {gte: 200}")...)
-	limits := Limits{Groups: 160, Items: 256, Total: 4096, Pending: 64, Lateness: time.Hour}
+	limits := Limits{Groups: 160, Items: 256, Bytes: 1 << 20, Pending: 1024, Lateness: time.Hour}
 	k := newCorrelator(t, set, limits)
 	rng := rand.New(rand.NewPCG(13, 14))
+	arguments := strings.Repeat("a", 8192) // of which a guest chooses the length
 	for i := range 50000 {
 		k.Add(Match{0, record.Native, &event.Event{
 			Time: int64(i) * 1e6, Seq: uint64(i), VM: fmt.Sprint(rng.IntN(10000)), Action: "a",
-			Call: event.Call{File: event.File{Path: fmt.Sprint("/", i), Inode: 1}},
+			Call: event.Call{File: event.File{Path: fmt.Sprint("/", i), Inode: 1}}, Process: event.Process{Args: arguments[:rng.IntN(len(arguments))]},
 		}})
 		k.Advance(0)
+		if k.waiting > limits.Bytes/2 {
+			t.Fatalf("%d bytes wait", k.waiting)
+		}
 	}
 	weight, groups := 0, 0
 	for _, p := range k.parts {
@@ -408,12 +412,14 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	s := k.Stats()
-	if len(k.pending.list) > limits.Pending+1 || weight > limits.Total+limits.Items || s.Evicted == 0 || int(s.Groups) != groups {
+	if len(k.pending.list) > limits.Pending+1 || weight > limits.Bytes || s.Evicted == 0 || int(s.Groups) != groups {
 		t.Errorf("%d pending, weight %d, %+v", len(k.pending.list), weight, s)
 	}
 	// What is over is forgotten.
-	k.Add(Match{0, record.Native, &event.Event{Time: 1e18, VM: "z", Action: "a", Call: event.Call{File: event.File{Path: "/z"}}}})
-	k.Flush()
+	for i := range int64(partitions) { // each time one partition is swept
+		k.Add(Match{0, record.Native, &event.Event{Time: 1e18 + i, VM: "z", Action: "a", Call: event.Call{File: event.File{Path: "/z"}}}})
+		k.Flush()
+	}
 	if n := k.Stats().Groups; n > uint64(len(set.Rules)) {
 		t.Errorf("%d groups are left after a long time", n)
 	}

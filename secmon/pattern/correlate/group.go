@@ -17,7 +17,7 @@ type group struct {
 	key    string
 	seen   *list.Element // in the list of the table
 	used   *list.Element // in that of the partition
-	weight int           // its size when last looked at
+	weight int           // its size in bytes when last looked at
 	gone   bool
 	opened int64 // time of the first match
 	last   int64 // of the latest
@@ -28,6 +28,7 @@ type group struct {
 	times   []int64            // sliding counts: of all matches that count
 	numbers []float64          // sliding sums: of latest's matches
 	byValue map[string]float64 // values: how often, or when last (sliding)
+	values  int                // bytes of byValue's keys
 	order   []string           // sliding value counts: values by when last
 	byPos   []item             // temporal: the latest match by rule
 	chains  [][]*link          // temporal_ordered: the last of a run, by rule and length
@@ -41,6 +42,7 @@ type link struct {
 	start int64 // time of the first
 	item  item
 	prev  *link
+	bytes int // with all before it, which other runs may share
 }
 
 // add takes in a match. done says that the rule's condition now holds, and with
@@ -108,6 +110,8 @@ func (g *group) slideValues(pos int, it item) (float64, bool) {
 		g.order = slices.Delete(g.order, i, i+1)
 		g.latest = slices.Delete(g.latest, i, i+1)
 		g.times = slices.Delete(g.times, i, i+1)
+	} else {
+		g.values += len(v)
 	}
 	g.byValue[v] = 0
 	g.order = append(g.order, v)
@@ -116,6 +120,7 @@ func (g *group) slideValues(pos int, it item) (float64, bool) {
 	old := 0
 	for it.order.time-g.times[old] > g.rule.span {
 		delete(g.byValue, g.order[old])
+		g.values -= len(g.order[old])
 		old++
 	}
 	g.order, g.latest, g.times = g.order[old:], g.latest[old:], g.times[old:]
@@ -174,12 +179,13 @@ func (g *group) inOrder(pos int, it item) (float64, bool) {
 	}
 	best := 0
 	for length := pos + 1; length >= 1; length-- {
-		next := &link{start: it.order.time, item: it}
+		next := &link{start: it.order.time, item: it, bytes: linkSize + it.bytes}
 		if length > 1 {
 			if next.prev = g.run(pos, length-1, it); next.prev == nil {
 				continue
 			}
 			next.start = next.prev.start
+			next.bytes += next.prev.bytes
 		}
 		if old := g.chains[pos][length]; old == nil || next.start >= old.start {
 			g.chains[pos][length] = next
@@ -217,16 +223,30 @@ func (g *group) run(pos, length int, it item) (best *link) {
 	return best
 }
 
-// size is how much the group holds, in matches and values.
+// What parts of a group take besides what they point to, in bytes.
+const (
+	groupSize = 512
+	valueSize = 64
+	linkSize  = 160
+)
+
+// size is how much memory the group takes with its events, in bytes.
 func (g *group) size() int {
-	n := 1 + len(g.times)/4 + len(g.byValue)
-	for _, it := range g.latest {
-		n += 1 + len(it.acts)
+	n := groupSize + 2*len(g.key) + 8*(len(g.times)+len(g.numbers)) + valueSize*len(g.byValue) + g.values
+	for i := range g.latest {
+		n += g.latest[i].bytes
 	}
-	for _, it := range g.byPos {
-		n += 1 + len(it.acts)
+	for i := range g.byPos {
+		n += g.byPos[i].bytes
 	}
-	return n + len(g.chains)*len(g.chains)
+	for _, byLength := range g.chains {
+		for _, l := range byLength {
+			if l != nil {
+				n += l.bytes
+			}
+		}
+	}
+	return n
 }
 
 // gather collects for the end of the timespan.
@@ -259,7 +279,9 @@ func (g *group) setValue(v string, room int) {
 		g.dropped++
 		return
 	}
-	g.byValue[v]++
+	if g.byValue[v]++; g.byValue[v] == 1 {
+		g.values += len(v)
+	}
 }
 
 // end looks at the condition when the timespan is over.

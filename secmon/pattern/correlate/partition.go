@@ -13,7 +13,7 @@ type partition struct {
 	limits   Limits
 	tables   map[*rule]*table
 	used     *list.List // of *group, of all rules, the one with the latest match first
-	weight   int        // of all groups
+	weight   int        // of all groups, in bytes
 	inputs   []input
 	closings []heap[closing] // ends of timespans, by level
 	found    []Finding
@@ -47,7 +47,7 @@ func newPartition(c *Correlator) *partition {
 	for range c.levels {
 		p.closings = append(p.closings, heap[closing]{less: func(a, b closing) bool { return a.at < b.at }})
 	}
-	p.limits.Total = max(1, c.limits.Total/partitions)
+	p.limits.Bytes = max(1, c.limits.Bytes/partitions)
 	for _, r := range c.rules {
 		p.tables[r] = &table{groups: make(map[string]*group), recent: list.New()}
 	}
@@ -63,10 +63,12 @@ func (p *partition) run(level int, until int64) {
 	clear(p.inputs)
 	p.inputs = p.inputs[:0]
 	p.closeUntil(level, until)
+}
+
+// sweep forgets the groups of all rules in which nothing can follow any more.
+func (p *partition) sweep(until int64) {
 	for r, t := range p.tables {
-		if r.level == level {
-			p.expire(r, t, until)
-		}
+		p.expire(r, t, until)
 	}
 }
 
@@ -117,7 +119,7 @@ func (p *partition) add(in input) {
 	p.weight -= g.weight
 	g.weight = g.size()
 	p.weight += g.weight
-	for p.weight > p.limits.Total && p.used.Back() != g.used {
+	for p.weight > p.limits.Bytes { // g itself goes last
 		p.drop(p.used.Back().Value.(*group))
 		p.evicted++
 	}

@@ -25,7 +25,7 @@ type rule struct {
 }
 
 // reader reads one field from the records of any kind.
-type reader [record.Kinds]record.Field
+type reader [record.Kinds]*record.Field
 
 // maxStages bounds how many rules a temporal_ordered correlation has: its state
 // grows with the square.
@@ -129,7 +129,7 @@ func join(readers []reader, it item) (string, bool) {
 		if f == nil {
 			return "", false
 		}
-		v := f(it.event)
+		v := f.Value(it.event)
 		if v.State != record.Present {
 			return "", false
 		}
@@ -156,7 +156,7 @@ func (r *rule) number(pos int, it item) (float64, bool) {
 	if f == nil {
 		return 0, false
 	}
-	return f(it.event).Float()
+	return f.Value(it.event).Float()
 }
 
 // seed makes hashes that a guest cannot foresee.

@@ -1,6 +1,6 @@
 //go:build !race
 
-package detect
+package detect_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"warder/secmon/event"
+	"warder/secmon/pattern/detect"
 )
 
 // An event that no rule is near to costs no allocation. (The race detector has
@@ -19,7 +20,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 	p := compile(t, parse(t, text.String()))
 	e := &event.Event{Kind: event.Task, Action: event.Ran, Process: event.Process{Exe: "/usr/bin/find", Args: "find\x00/var\x00-name\x00x\x00"}}
-	var buf []Match
+	var buf []detect.Match
 	if n := testing.AllocsPerRun(100, func() { buf = p.Match(e, buf[:0]) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

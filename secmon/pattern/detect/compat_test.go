@@ -1,6 +1,6 @@
 //go:build compat
 
-package detect
+package detect_test
 
 import (
 	"io/fs"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"warder/secmon/pattern/detect"
+	"warder/secmon/pattern/example"
 	"warder/secmon/pattern/sigma"
 )
 
@@ -42,7 +44,7 @@ func TestCompatibility(t *testing.T) {
 		if r.Detection == nil {
 			return true
 		}
-		if _, err := Compile([]*sigma.Rule{r}); err != nil {
+		if _, err := detect.Compile([]*sigma.Rule{r}); err != nil {
 			t.Error(err)
 			return true
 		}
@@ -53,7 +55,7 @@ func TestCompatibility(t *testing.T) {
 	}
 	p := compile(t, rules)
 	for i, r := range rules {
-		e, err := build(r)
+		e, err := example.Of(r)
 		if err != nil {
 			t.Errorf("%s: %v", r.File(), err)
 			continue

@@ -12,26 +12,32 @@ import (
 // Compile makes a program of detection rules. Every rule must be one; the error
 // is a [*sigma.Error] at what cannot be evaluated.
 func Compile(rules []*sigma.Rule) (*Program, error) {
-	c := compiler{fields: [record.Kinds]map[string]int{}}
-	for k := range c.fields {
-		c.fields[k] = make(map[string]int)
-	}
-	p := &Program{rules: len(rules)}
-	c.program = p
+	c := newCompiler()
 	for i, r := range rules {
 		if err := c.rule(i, r); err != nil {
 			return nil, err
 		}
 	}
-	for k := range p.kinds {
-		p.kinds[k].index()
-	}
+	p := c.program
+	p.count = len(rules)
+	slices.SortStableFunc(p.rules, func(a, b rule) int { return int(a.kind) - int(b.kind) })
+	p.index()
 	return p, nil
 }
 
 type compiler struct {
 	program *Program
-	fields  [record.Kinds]map[string]int
+	named   map[fieldName]int // inputs by the name that a kind of records has for them
+	inputs  map[*record.Field]int
+}
+
+type fieldName struct {
+	kind record.Kind
+	name string
+}
+
+func newCompiler() *compiler {
+	return &compiler{program: &Program{}, named: make(map[fieldName]int), inputs: make(map[*record.Field]int)}
 }
 
 // rule adds a rule to the programs of all kinds that its log source has.
@@ -50,8 +56,7 @@ func (c *compiler) rule(index int, r *sigma.Rule) error {
 			continue
 		}
 		possible = true
-		p := &c.program.kinds[k]
-		p.rules = append(p.rules, rule{index, from, k == record.Log || k == record.Native, x})
+		c.program.rules = append(c.program.rules, rule{index, k, from, k == record.Log || k == record.Native, x})
 	}
 	if !possible {
 		return r.Fault(r.Pos, "no event of %v can match this rule", r.Source)
@@ -175,6 +180,11 @@ func (c *compiler) test(k record.Kind, name string, t sigma.Test) node {
 			}
 			return always(t.Match(v))
 		}
+		for _, p := range t.Parts {
+			if !c.program.inputs[at].field.CanHave(p.Literal) {
+				return always(false)
+			}
+		}
 		return textual{at, t}
 	case *sigma.Regexp:
 		return regexped{at, t}
@@ -197,24 +207,28 @@ func (c *compiler) test(k record.Kind, name string, t sigma.Test) node {
 	return referred{at, other, ref}
 }
 
-// field gives the number of a field of kind k.
+// field gives the number of the input that is a field of kind k.
 func (c *compiler) field(k record.Kind, name string) (int, bool) {
-	if i, ok := c.fields[k][name]; ok {
+	if i, ok := c.named[fieldName{k, name}]; ok {
 		return i, true
 	}
-	read, ok := k.Field(name)
+	f, ok := k.Field(name)
 	if !ok {
 		return 0, false
 	}
-	p := &c.program.kinds[k]
-	p.fields = append(p.fields, field{name: name, read: read})
-	c.fields[k][name] = len(p.fields) - 1
-	return len(p.fields) - 1, true
+	i, ok := c.inputs[f]
+	if !ok {
+		i = len(c.program.inputs)
+		c.program.inputs = append(c.program.inputs, input{field: f})
+		c.inputs[f] = i
+	}
+	c.named[fieldName{k, name}] = i
+	return i, true
 }
 
 // index builds the automata.
-func (p *program) index() {
-	keys := make([][]string, len(p.fields))
+func (p *Program) index() {
+	keys := make([][]string, len(p.inputs))
 	for i := range p.rules {
 		needs, ok := needed(p.rules[i].expr)
 		if !ok {
@@ -222,13 +236,15 @@ func (p *program) index() {
 			continue
 		}
 		for _, n := range needs {
+			in := &p.inputs[n.field]
 			keys[n.field] = append(keys[n.field], n.key)
-			p.fields[n.field].owners = append(p.fields[n.field].owners, uint32(i))
+			in.owners = append(in.owners, uint32(i))
+			in.kinds |= 1 << p.rules[i].kind
 		}
 	}
 	for i, k := range keys {
 		if len(k) > 0 {
-			p.fields[i].set = literal.New(k)
+			p.inputs[i].set = literal.New(k)
 		}
 	}
 }
@@ -237,7 +253,7 @@ func (p *program) index() {
 func (p *Program) Kinds(index int) []record.Kind {
 	var kinds []record.Kind
 	for k := range record.Kinds {
-		if slices.ContainsFunc(p.kinds[k].rules, func(r rule) bool { return r.index == index }) {
+		if slices.ContainsFunc(p.rules, func(r rule) bool { return r.index == index && r.kind == k }) {
 			kinds = append(kinds, k)
 		}
 	}

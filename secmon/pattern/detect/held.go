@@ -61,17 +61,14 @@ func content(m *sigma.Match, r record.Record) string {
 	if !ok {
 		return ""
 	}
-	return f(r.Event).String()
+	return f.Value(r.Event).String()
 }
 
 // holds evaluates one test by itself.
 func holds(m *sigma.Match, r record.Record) bool {
-	c := compiler{program: &Program{}}
-	for k := range c.fields {
-		c.fields[k] = make(map[string]int)
-	}
+	c := newCompiler()
 	n := c.expr(r.Kind, m)
-	p := &c.program.kinds[r.Kind]
-	s := &state{program: p, values: make([]value, len(p.fields)), record: record.Record{Event: r.Event, Kind: r.Kind}}
+	s := c.program.newState()
+	s.begin(r.Event)
 	return n.eval(s)
 }

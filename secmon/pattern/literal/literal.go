@@ -18,15 +18,15 @@ import (
 type Set struct {
 	classes [256]uint8 // of a byte: 0 for those in no literal
 	width   int        // classes
-	// next has, per state and class, the next state, and reports in its top bit
-	// whether literals end there.
+	// next has, per state and class, where in it the next state begins; its top
+	// bit reports that literals end there.
 	next []uint32
 	// outputs are the literals that end at a state: outputs[first[s]:first[s+1]].
 	first   []uint32
 	outputs []uint32
 }
 
-const found = 1 << 31
+const hit = 1 << 31
 
 // Max is how many bytes of a literal the automaton follows. What is longer is
 // cut: a hit means that the text may contain the literal.
@@ -128,49 +128,55 @@ func (s *Set) build(ends [][]uint32) {
 		s.first[state+1] = uint32(len(s.outputs))
 	}
 	for i, to := range s.next {
+		s.next[i] = to * uint32(s.width)
 		if len(ends[to]) > 0 {
-			s.next[i] = to | found
+			s.next[i] |= hit
 		}
 	}
 }
 
-// Find calls hit for every key found in text, each at least once. The text may
-// be in any case, and NUL counts as a space. It allocates nothing for a text of
-// ASCII.
-func (s *Set) Find(text string, hit func(key uint32)) {
+// Append appends the numbers of the keys that are in text to found, each at least
+// once. The text may be in any case, and NUL counts as a space. It allocates
+// nothing but room in found for a text of ASCII.
+func (s *Set) Append(found []uint32, text string) []uint32 { return find(s, found, text) }
+
+// AppendBytes is Append for a text in bytes.
+func (s *Set) AppendBytes(found []uint32, text []byte) []uint32 { return find(s, found, text) }
+
+func find[T string | []byte](s *Set, found []uint32, text T) []uint32 {
 	if len(s.outputs) == 0 {
-		return
+		return found
 	}
-	state := uint32(0)
+	state, next := uint32(0), s.next
 	for i := range len(text) {
 		b := text[i]
 		if b >= utf8.RuneSelf {
-			s.findFolded(text, hit)
-			return
+			return s.appendFolded(found, string(text))
 		}
-		to := s.next[int(state)*s.width+int(s.classes[b])]
-		state = to &^ found
-		if to&found != 0 {
-			for _, key := range s.outputs[s.first[state]:s.first[state+1]] {
-				hit(key)
-			}
+		state = next[state&^hit+uint32(s.classes[b])]
+		if state&hit != 0 {
+			found = s.appendOutputs(found, state)
 		}
 	}
+	return found
 }
 
-// findFolded is for texts in which other characters may stand for ASCII's, as
+// appendFolded is for texts in which other characters may stand for ASCII's, as
 // the sign for kelvin does for k.
-func (s *Set) findFolded(text string, hit func(key uint32)) {
+func (s *Set) appendFolded(found []uint32, text string) []uint32 {
 	state := uint32(0)
 	for _, b := range sigma.AppendFold(nil, text) {
-		to := s.next[int(state)*s.width+int(s.classes[b])]
-		state = to &^ found
-		if to&found != 0 {
-			for _, key := range s.outputs[s.first[state]:s.first[state+1]] {
-				hit(key)
-			}
+		state = s.next[state&^hit+uint32(s.classes[b])]
+		if state&hit != 0 {
+			found = s.appendOutputs(found, state)
 		}
 	}
+	return found
+}
+
+func (s *Set) appendOutputs(found []uint32, state uint32) []uint32 {
+	n := (state &^ hit) / uint32(s.width)
+	return append(found, s.outputs[s.first[n]:s.first[n+1]]...)
 }
 
 // Bytes is how much memory the set takes.

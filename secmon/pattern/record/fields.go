@@ -10,27 +10,39 @@ import (
 	"warder/secmon/event"
 )
 
-// Field reads one field of a record.
-type Field func(*event.Event) Value
+// Field is one field of a record. Fields of different kinds that read the same of
+// an event are the same Field.
+type Field struct {
+	read func(*event.Event) Value
+	hex  bool // its values are of form Hex, all of them
+}
+
+// CanHave says whether a value of the field can have a text in it at all.
+func (f *Field) CanHave(text string) bool {
+	return !f.hex || strings.Trim(text, "0123456789abcdef") == ""
+}
+
+// Value is what the field has in an event.
+func (f *Field) Value(e *event.Event) Value { return f.read(e) }
 
 // Field gives the field of that name of records of kind k, and whether they
 // have it.
-func (k Kind) Field(name string) (Field, bool) {
+func (k Kind) Field(name string) (*Field, bool) {
 	if f, ok := fields[k][name]; ok {
 		return f, true
 	}
 	if n, ok := argument(name); ok && k == AuditExecve {
-		return func(e *event.Event) Value { return execArg(e, n) }, true
+		return &Field{read: func(e *event.Event) Value { return execArg(e, n) }}, true
 	}
 	if k == AuditLine {
-		return func(e *event.Event) Value { return auditField(e.Log.Text, name) }, true
+		return &Field{read: func(e *event.Event) Value { return auditField(e.Log.Text, name) }}, true
 	}
 	return nil, false
 }
 
 // Any gives the field of that name of some record of the event that a record
 // of kind k was made of: its own, or else one of the event's.
-func (k Kind) Any(name string) (Field, bool) {
+func (k Kind) Any(name string) (*Field, bool) {
 	if f, ok := k.Field(name); ok && k != AuditLine {
 		return f, true
 	}
@@ -133,80 +145,110 @@ func isSyscallArg(line, name string) bool {
 
 func utc(nanoseconds int64) time.Time { return time.Unix(0, nanoseconds).UTC() }
 
+// What fields of several kinds read.
+var (
+	exe             = &Field{read: func(e *event.Event) Value { return text(e.Process.Exe) }}
+	commandLine     = &Field{read: func(e *event.Event) Value { return args(e.Process.Args) }}
+	directory       = &Field{read: func(e *event.Event) Value { return text(e.Process.Dir) }}
+	parentExe       = &Field{read: func(e *event.Event) Value { return text(e.Process.ParentExe) }}
+	parentLine      = &Field{read: func(e *event.Event) Value { return args(e.Process.ParentArgs) }}
+	user            = &Field{read: func(e *event.Event) Value { return text(e.Process.User) }}
+	pid             = &Field{read: func(e *event.Event) Value { return number(uint64(e.Process.PID)) }}
+	parent          = &Field{read: func(e *event.Event) Value { return number(uint64(e.Process.Parent)) }}
+	vm              = &Field{read: func(e *event.Event) Value { return text(e.VM) }}
+	path            = &Field{read: func(e *event.Event) Value { return text(filePath(e)) }}
+	syscall         = &Field{read: func(e *event.Event) Value { return text(e.Call.Name) }}
+	comm            = &Field{read: func(e *event.Event) Value { return text(e.Process.Name) }}
+	uid             = &Field{read: func(e *event.Event) Value { return number(uint64(e.Process.UID)) }}
+	euid            = &Field{read: func(e *event.Event) Value { return number(uint64(e.Process.EUID)) }}
+	inode           = &Field{read: func(e *event.Event) Value { return number(e.Call.File.Inode) }}
+	sourceIP        = net(func(n *event.Net) Value { return address(n.Source.Addr()) })
+	sourcePort      = net(func(n *event.Net) Value { return number(uint64(n.Source.Port())) })
+	sourceVM        = net(func(n *event.Net) Value { return text(n.SourceVM) })
+	destinationIP   = net(func(n *event.Net) Value { return address(n.Destination.Addr()) })
+	destinationPort = net(func(n *event.Net) Value { return number(uint64(n.Destination.Port())) })
+	destinationHost = net(func(n *event.Net) Value { return text(n.Host) })
+	transport       = net(func(n *event.Net) Value { return text(n.Transport) })
+	question        = dns(func(d *event.DNS) Value { return text(d.Name) })
+	questionType    = dns(func(d *event.DNS) Value { return text(d.Type) })
+	answerCode      = dns(func(d *event.DNS) Value { return text(d.Code) })
+	answers         = dns(func(d *event.DNS) Value { return text(strings.Join(d.Answers, ";")) })
+)
+
 // fields is the taxonomy: the fields of every kind of record.
-var fields = [Kinds]map[string]Field{
+var fields = [Kinds]map[string]*Field{
 	Process: {
-		"Image":             func(e *event.Event) Value { return text(e.Process.Exe) },
-		"CommandLine":       func(e *event.Event) Value { return args(e.Process.Args) },
-		"CurrentDirectory":  func(e *event.Event) Value { return text(e.Process.Dir) },
-		"ParentImage":       func(e *event.Event) Value { return text(e.Process.ParentExe) },
-		"ParentCommandLine": func(e *event.Event) Value { return args(e.Process.ParentArgs) },
-		"User":              func(e *event.Event) Value { return text(e.Process.User) },
+		"Image":             exe,
+		"CommandLine":       commandLine,
+		"CurrentDirectory":  directory,
+		"ParentImage":       parentExe,
+		"ParentCommandLine": parentLine,
+		"User":              user,
 		"LogonId":           login,
-		"ProcessId":         func(e *event.Event) Value { return number(uint64(e.Process.PID)) },
-		"ParentProcessId":   func(e *event.Event) Value { return number(uint64(e.Process.Parent)) },
+		"ProcessId":         pid,
+		"ParentProcessId":   parent,
 		"UtcTime":           when,
-		"Computer":          func(e *event.Event) Value { return text(e.VM) },
+		"Computer":          vm,
 	},
 	File: {
-		"TargetFilename": func(e *event.Event) Value { return text(filePath(e)) },
-		"Image":          func(e *event.Event) Value { return text(e.Process.Exe) },
-		"User":           func(e *event.Event) Value { return text(e.Process.User) },
-		"ProcessId":      func(e *event.Event) Value { return number(uint64(e.Process.PID)) },
+		"TargetFilename": path,
+		"Image":          exe,
+		"User":           user,
+		"ProcessId":      pid,
 		"UtcTime":        when,
-		"Computer":       func(e *event.Event) Value { return text(e.VM) },
+		"Computer":       vm,
 	},
 	Connect: {
-		"Image":               func(e *event.Event) Value { return text(e.Process.Exe) },
-		"User":                func(e *event.Event) Value { return text(e.Process.User) },
-		"ProcessId":           func(e *event.Event) Value { return number(uint64(e.Process.PID)) },
-		"Protocol":            net(func(n *event.Net) Value { return text(n.Transport) }),
+		"Image":               exe,
+		"User":                user,
+		"ProcessId":           pid,
+		"Protocol":            transport,
 		"Initiated":           net(func(n *event.Net) Value { return boolean(n.Initiated) }),
-		"SourceIp":            net(func(n *event.Net) Value { return address(n.Source.Addr()) }),
-		"SourcePort":          net(func(n *event.Net) Value { return number(uint64(n.Source.Port())) }),
-		"SourceHostname":      net(func(n *event.Net) Value { return text(n.SourceVM) }),
-		"DestinationIp":       net(func(n *event.Net) Value { return address(n.Destination.Addr()) }),
-		"DestinationPort":     net(func(n *event.Net) Value { return number(uint64(n.Destination.Port())) }),
-		"DestinationHostname": net(func(n *event.Net) Value { return text(n.Host) }),
+		"SourceIp":            sourceIP,
+		"SourcePort":          sourcePort,
+		"SourceHostname":      sourceVM,
+		"DestinationIp":       destinationIP,
+		"DestinationPort":     destinationPort,
+		"DestinationHostname": destinationHost,
 		"UtcTime":             when,
-		"Computer":            func(e *event.Event) Value { return text(e.VM) },
+		"Computer":            vm,
 	},
 	DNS: {
-		"Image":        func(e *event.Event) Value { return text(e.Process.Exe) },
-		"QueryName":    dns(func(d *event.DNS) Value { return text(d.Name) }),
-		"query":        dns(func(d *event.DNS) Value { return text(d.Name) }),
-		"record_type":  dns(func(d *event.DNS) Value { return text(d.Type) }),
-		"QueryStatus":  dns(func(d *event.DNS) Value { return text(d.Code) }),
-		"QueryResults": dns(func(d *event.DNS) Value { return text(strings.Join(d.Answers, ";")) }),
-		"answer":       dns(func(d *event.DNS) Value { return text(strings.Join(d.Answers, ";")) }),
+		"Image":        exe,
+		"QueryName":    question,
+		"query":        question,
+		"record_type":  questionType,
+		"QueryStatus":  answerCode,
+		"QueryResults": answers,
+		"answer":       answers,
 		"UtcTime":      when,
-		"Computer":     func(e *event.Event) Value { return text(e.VM) },
+		"Computer":     vm,
 	},
-	AuditSyscall: audit("SYSCALL", map[string]Field{
-		"syscall": func(e *event.Event) Value { return text(e.Call.Name) },
-		"SYSCALL": func(e *event.Event) Value { return text(e.Call.Name) },
-		"a0":      func(e *event.Event) Value { return hex(e.Call.Args[0]) },
-		"a1":      func(e *event.Event) Value { return hex(e.Call.Args[1]) },
-		"a2":      func(e *event.Event) Value { return hex(e.Call.Args[2]) },
-		"a3":      func(e *event.Event) Value { return hex(e.Call.Args[3]) },
-		"success": func(e *event.Event) Value { return text(map[bool]string{true: "no", false: "yes"}[e.Call.Denied != 0]) },
-		"pid":     func(e *event.Event) Value { return number(uint64(e.Process.PID)) },
-		"ppid":    func(e *event.Event) Value { return number(uint64(e.Process.Parent)) },
-		"uid":     func(e *event.Event) Value { return number(uint64(e.Process.UID)) },
-		"euid":    func(e *event.Event) Value { return number(uint64(e.Process.EUID)) },
+	AuditSyscall: audit("SYSCALL", map[string]*Field{
+		"syscall": syscall,
+		"SYSCALL": syscall,
+		"a0":      {read: func(e *event.Event) Value { return hex(e.Call.Args[0]) }, hex: true},
+		"a1":      {read: func(e *event.Event) Value { return hex(e.Call.Args[1]) }, hex: true},
+		"a2":      {read: func(e *event.Event) Value { return hex(e.Call.Args[2]) }, hex: true},
+		"a3":      {read: func(e *event.Event) Value { return hex(e.Call.Args[3]) }, hex: true},
+		"success": {read: func(e *event.Event) Value { return text(map[bool]string{true: "no", false: "yes"}[e.Call.Denied != 0]) }},
+		"pid":     pid,
+		"ppid":    parent,
+		"uid":     uid,
+		"euid":    euid,
 		"auid":    login,
-		"comm":    func(e *event.Event) Value { return text(e.Process.Name) },
-		"exe":     func(e *event.Event) Value { return text(e.Process.Exe) },
-		"UID":     func(e *event.Event) Value { return text(e.Process.User) },
+		"comm":    comm,
+		"exe":     exe,
+		"UID":     user,
 	}),
-	AuditExecve: audit("EXECVE", map[string]Field{
-		"argc": func(e *event.Event) Value { return number(uint64(strings.Count(e.Process.Args, "\x00"))) },
-		"argv": func(e *event.Event) Value { return args(e.Process.Args) },
+	AuditExecve: audit("EXECVE", map[string]*Field{
+		"argc": {read: func(e *event.Event) Value { return number(uint64(strings.Count(e.Process.Args, "\x00"))) }},
+		"argv": commandLine,
 	}),
-	AuditPath: audit("PATH", map[string]Field{
-		"name":  func(e *event.Event) Value { return text(filePath(e)) },
-		"inode": func(e *event.Event) Value { return number(e.Call.File.Inode) },
-		"nametype": func(e *event.Event) Value {
+	AuditPath: audit("PATH", map[string]*Field{
+		"name":  path,
+		"inode": inode,
+		"nametype": {read: func(e *event.Event) Value {
 			switch {
 			case strings.HasPrefix(e.Call.Name, "unlink") || e.Call.Name == "rmdir":
 				return text("DELETE")
@@ -214,43 +256,43 @@ var fields = [Kinds]map[string]Field{
 				return text("CREATE")
 			}
 			return text("NORMAL")
-		},
+		}},
 	}),
-	AuditCwd: audit("CWD", map[string]Field{
-		"cwd": func(e *event.Event) Value { return text(e.Process.Dir) },
+	AuditCwd: audit("CWD", map[string]*Field{
+		"cwd": directory,
 	}),
-	AuditSockaddr: audit("SOCKADDR", map[string]Field{
-		"laddr": net(func(n *event.Net) Value { return address(n.Destination.Addr()) }),
-		"lport": net(func(n *event.Net) Value { return number(uint64(n.Destination.Port())) }),
+	AuditSockaddr: audit("SOCKADDR", map[string]*Field{
+		"laddr": destinationIP,
+		"lport": destinationPort,
 	}),
 	AuditLine: {
-		"message": func(e *event.Event) Value { return text(e.Log.Text) },
+		"message": {read: func(e *event.Event) Value { return text(e.Log.Text) }},
 	},
 	Log: {
-		"message":  func(e *event.Event) Value { return text(logText(e)) },
-		"program":  func(e *event.Event) Value { return text(Program(e)) },
+		"message":  {read: func(e *event.Event) Value { return text(logText(e)) }},
+		"program":  {read: func(e *event.Event) Value { return text(Program(e)) }},
 		"facility": logField(func(l *event.Log) Value { return text(l.Facility) }),
 		"severity": logField(func(l *event.Log) Value { return number(uint64(l.Severity)) }),
-		"host":     func(e *event.Event) Value { return text(e.VM) },
+		"host":     vm,
 	},
 	Native: native,
 }
 
 // audit adds what all audit records have.
-func audit(typ string, more map[string]Field) map[string]Field {
-	more["type"] = func(*event.Event) Value { return text(typ) }
-	more["node"] = func(e *event.Event) Value { return text(e.VM) }
+func audit(typ string, more map[string]*Field) map[string]*Field {
+	more["type"] = &Field{read: func(*event.Event) Value { return text(typ) }}
+	more["node"] = vm
 	return more
 }
 
-func login(e *event.Event) Value {
+var login = &Field{read: func(e *event.Event) Value {
 	if !e.Process.LoggedIn {
 		return Value{State: Empty, Form: Number}
 	}
 	return number(uint64(e.Process.Login))
-}
+}}
 
-func when(e *event.Event) Value { return Value{State: Present, Form: Time, Time: e.Time} }
+var when = &Field{read: func(e *event.Event) Value { return Value{State: Present, Form: Time, Time: e.Time} }}
 
 // filePath is the file that an event is about, by its full path where known.
 func filePath(e *event.Event) string {
@@ -267,16 +309,16 @@ func logText(e *event.Event) string {
 	return e.Log.Text
 }
 
-func net(f func(*event.Net) Value) Field {
-	return func(e *event.Event) Value {
+func net(f func(*event.Net) Value) *Field {
+	return &Field{read: func(e *event.Event) Value {
 		if e.Net == nil {
 			return Value{}
 		}
 		return f(e.Net)
-	}
+	}}
 }
 
-func dns(f func(*event.DNS) Value) Field {
+func dns(f func(*event.DNS) Value) *Field {
 	return net(func(n *event.Net) Value {
 		if n.DNS == nil {
 			return Value{}
@@ -285,13 +327,13 @@ func dns(f func(*event.DNS) Value) Field {
 	})
 }
 
-func logField(f func(*event.Log) Value) Field {
-	return func(e *event.Event) Value {
+func logField(f func(*event.Log) Value) *Field {
+	return &Field{read: func(e *event.Event) Value {
 		if e.Log == nil {
 			return Value{}
 		}
 		return f(e.Log)
-	}
+	}}
 }
 
 // Constant is the value of a field that all records of kind k have in common.

@@ -8,58 +8,58 @@ import (
 
 // native are the fields of an event by the names of its JSON form. "vm" and
 // "object" are short for what rules about several VMs need most.
-var native = map[string]Field{
-	"vm":       func(e *event.Event) Value { return text(e.VM) },
-	"host":     func(e *event.Event) Value { return text(e.VM) },
-	"hostname": func(e *event.Event) Value { return text(e.VM) },
-	"object":   func(e *event.Event) Value { return text(Object(e)) },
+var native = map[string]*Field{
+	"vm":       vm,
+	"host":     vm,
+	"hostname": vm,
+	"object":   {read: func(e *event.Event) Value { return text(Object(e)) }},
 
-	"host.name":                 func(e *event.Event) Value { return text(e.VM) },
+	"host.name":                 vm,
 	"@timestamp":                when,
-	"message":                   func(e *event.Event) Value { return text(e.Message) },
-	"event.action":              func(e *event.Event) Value { return text(action(e)) },
-	"process.pid":               func(e *event.Event) Value { return number(uint64(e.Process.PID)) },
-	"process.name":              func(e *event.Event) Value { return text(e.Process.Name) },
-	"process.executable":        func(e *event.Event) Value { return text(e.Process.Exe) },
-	"process.command_line":      func(e *event.Event) Value { return args(e.Process.Args) },
-	"process.working_directory": func(e *event.Event) Value { return text(e.Process.Dir) },
-	"process.parent.pid":        func(e *event.Event) Value { return number(uint64(e.Process.Parent)) },
-	"process.parent.executable": func(e *event.Event) Value { return text(e.Process.ParentExe) },
-	"user.id":                   func(e *event.Event) Value { return number(uint64(e.Process.UID)) },
-	"user.effective.id":         func(e *event.Event) Value { return number(uint64(e.Process.EUID)) },
-	"user.name":                 func(e *event.Event) Value { return text(e.Process.User) },
-	"file.path":                 func(e *event.Event) Value { return text(filePath(e)) },
-	"file.inode":                func(e *event.Event) Value { return number(e.Call.File.Inode) },
-	"warder.filesystem":         func(e *event.Event) Value { return text(e.Call.File.FS) },
-	"warder.share.directory":    func(e *event.Event) Value { return text(e.Call.File.Share) },
-	"warder.inner_path":         func(e *event.Event) Value { return text(e.Call.File.Inner) },
-	"warder.syscall.name":       func(e *event.Event) Value { return text(e.Call.Name) },
-	"warder.syscall.path":       func(e *event.Event) Value { return text(e.Call.Path) },
-	"warder.syscall.flags":      func(e *event.Event) Value { return number(uint64(e.Call.Flags)) },
-	"warder.syscall.size":       func(e *event.Event) Value { return number(e.Call.Size) },
-	"warder.syscall.payload":    func(e *event.Event) Value { return payload(e.Call.Payload) },
-	"warder.syscall.arg0":       func(e *event.Event) Value { return number(e.Call.Args[0]) },
-	"warder.syscall.arg1":       func(e *event.Event) Value { return number(e.Call.Args[1]) },
-	"warder.syscall.arg2":       func(e *event.Event) Value { return number(e.Call.Args[2]) },
-	"warder.syscall.arg3":       func(e *event.Event) Value { return number(e.Call.Args[3]) },
-	"warder.syscall.arg4":       func(e *event.Event) Value { return number(e.Call.Args[4]) },
-	"warder.syscall.arg5":       func(e *event.Event) Value { return number(e.Call.Args[5]) },
+	"message":                   {read: func(e *event.Event) Value { return text(e.Message) }},
+	"event.action":              {read: func(e *event.Event) Value { return text(action(e)) }},
+	"process.pid":               pid,
+	"process.name":              comm,
+	"process.executable":        exe,
+	"process.command_line":      commandLine,
+	"process.working_directory": directory,
+	"process.parent.pid":        parent,
+	"process.parent.executable": parentExe,
+	"user.id":                   uid,
+	"user.effective.id":         euid,
+	"user.name":                 user,
+	"file.path":                 path,
+	"file.inode":                inode,
+	"warder.filesystem":         {read: func(e *event.Event) Value { return text(e.Call.File.FS) }},
+	"warder.share.directory":    {read: func(e *event.Event) Value { return text(e.Call.File.Share) }},
+	"warder.inner_path":         {read: func(e *event.Event) Value { return text(e.Call.File.Inner) }},
+	"warder.syscall.name":       syscall,
+	"warder.syscall.path":       {read: func(e *event.Event) Value { return text(e.Call.Path) }},
+	"warder.syscall.flags":      {read: func(e *event.Event) Value { return number(uint64(e.Call.Flags)) }},
+	"warder.syscall.size":       {read: func(e *event.Event) Value { return number(e.Call.Size) }},
+	"warder.syscall.payload":    {read: func(e *event.Event) Value { return payload(e.Call.Payload) }},
+	"warder.syscall.arg0":       {read: func(e *event.Event) Value { return number(e.Call.Args[0]) }},
+	"warder.syscall.arg1":       {read: func(e *event.Event) Value { return number(e.Call.Args[1]) }},
+	"warder.syscall.arg2":       {read: func(e *event.Event) Value { return number(e.Call.Args[2]) }},
+	"warder.syscall.arg3":       {read: func(e *event.Event) Value { return number(e.Call.Args[3]) }},
+	"warder.syscall.arg4":       {read: func(e *event.Event) Value { return number(e.Call.Args[4]) }},
+	"warder.syscall.arg5":       {read: func(e *event.Event) Value { return number(e.Call.Args[5]) }},
 	"warder.flow":               net(func(n *event.Net) Value { return number(n.Flow) }),
 	"warder.payload":            net(func(n *event.Net) Value { return payload(n.Payload) }),
-	"network.transport":         net(func(n *event.Net) Value { return text(n.Transport) }),
+	"network.transport":         transport,
 	"network.protocol":          net(func(n *event.Net) Value { return text(n.Application) }),
-	"source.ip":                 net(func(n *event.Net) Value { return address(n.Source.Addr()) }),
-	"source.port":               net(func(n *event.Net) Value { return number(uint64(n.Source.Port())) }),
+	"source.ip":                 sourceIP,
+	"source.port":               sourcePort,
 	"source.bytes":              net(func(n *event.Net) Value { return number(n.Bytes[0]) }),
-	"source.vm":                 net(func(n *event.Net) Value { return text(n.SourceVM) }),
-	"destination.ip":            net(func(n *event.Net) Value { return address(n.Destination.Addr()) }),
-	"destination.port":          net(func(n *event.Net) Value { return number(uint64(n.Destination.Port())) }),
+	"source.vm":                 sourceVM,
+	"destination.ip":            destinationIP,
+	"destination.port":          destinationPort,
 	"destination.bytes":         net(func(n *event.Net) Value { return number(n.Bytes[1]) }),
 	"destination.vm":            net(func(n *event.Net) Value { return text(n.DestinationVM) }),
-	"destination.domain":        net(func(n *event.Net) Value { return text(n.Host) }),
-	"dns.question.name":         dns(func(d *event.DNS) Value { return text(d.Name) }),
-	"dns.question.type":         dns(func(d *event.DNS) Value { return text(d.Type) }),
-	"dns.response_code":         dns(func(d *event.DNS) Value { return text(d.Code) }),
+	"destination.domain":        destinationHost,
+	"dns.question.name":         question,
+	"dns.question.type":         questionType,
+	"dns.response_code":         answerCode,
 	"http.request.method":       http(func(h *event.HTTP) Value { return text(h.Method) }),
 	"http.response.status_code": http(func(h *event.HTTP) Value { return number(uint64(h.Status)) }),
 	"url.domain":                http(func(h *event.HTTP) Value { return text(h.Host) }),
@@ -96,7 +96,7 @@ func payload(p []byte) Value {
 	return Value{State: Present, Form: Bytes, Text: stringOf(p)}
 }
 
-func http(f func(*event.HTTP) Value) Field {
+func http(f func(*event.HTTP) Value) *Field {
 	return net(func(n *event.Net) Value {
 		if n.HTTP == nil {
 			return Value{}
@@ -105,7 +105,7 @@ func http(f func(*event.HTTP) Value) Field {
 	})
 }
 
-func tls(f func(*event.TLS) Value) Field {
+func tls(f func(*event.TLS) Value) *Field {
 	return net(func(n *event.Net) Value {
 		if n.TLS == nil {
 			return Value{}

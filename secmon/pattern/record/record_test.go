@@ -51,15 +51,15 @@ func TestAuditFields(t *testing.T) {
 		"type": "SYSCALL", "a0": "1f", "exe": "/usr/bin/a b", "key": "(null)", "acct": "root", "res": "success", "op": "login", "unit": "x.service", "message": line,
 	} {
 		f, ok := AuditLine.Field(name)
-		if v := f(e); !ok || v.State != Present || v.String() != want {
+		if v := f.Value(e); !ok || v.State != Present || v.String() != want {
 			t.Errorf("%s: %+v, want %q", name, v, want)
 		}
 	}
-	if f, _ := AuditLine.Field("nit"); f(e).State != Absent {
+	if f, _ := AuditLine.Field("nit"); f.Value(e).State != Absent {
 		t.Error("the end of a name is taken for a name")
 	}
 	if f, _ := AuditLine.Field("a0"); true {
-		if n, ok := f(e).Float(); !ok || n != 0x1f {
+		if n, ok := f.Value(e).Float(); !ok || n != 0x1f {
 			t.Errorf("a0 is %v, want 31", n)
 		}
 	}
@@ -72,15 +72,15 @@ func TestArguments(t *testing.T) {
 		"argc": {State: Present, Form: Number, Number: 4},
 	} {
 		f, ok := AuditExecve.Field(name)
-		if got := f(e); !ok || got != want {
+		if got := f.Value(e); !ok || got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
 	if _, ok := AuditExecve.Field("a"); ok {
 		t.Error("there is a field a")
 	}
-	if f, _ := Process.Field("CommandLine"); f(e).String() != "sh -c  last one" {
-		t.Errorf("command line %q", f(e).String())
+	if f, _ := Process.Field("CommandLine"); f.Value(e).String() != "sh -c  last one" {
+		t.Errorf("command line %q", f.Value(e).String())
 	}
 }
 
@@ -93,7 +93,7 @@ func TestValues(t *testing.T) {
 	}{
 		{text("0x10"), "0x10", 16, true}, {text(" 7 "), " 7 ", 7, true}, {text("7a"), "7a", 0, false}, {text("inf"), "inf", 0, false}, {text("-1.5"), "-1.5", -1.5, true},
 		{number(12), "12", 12, true}, {hex(255), "ff", 255, true}, {address(netip.MustParseAddr("::1")), "::1", 0, false}, {address(netip.Addr{}), "", 0, false},
-		{when(&event.Event{Time: 1_500_000_000}), "1970-01-01 00:00:01.500", 1.5, true},
+		{when.Value(&event.Event{Time: 1_500_000_000}), "1970-01-01 00:00:01.500", 1.5, true},
 	} {
 		n, ok := c.value.Float()
 		if c.value.String() != c.text || n != c.number || ok != c.ok {

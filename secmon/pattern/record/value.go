@@ -51,16 +51,30 @@ func (v Value) String() string {
 	switch v.Form {
 	case Args:
 		return event.CommandLine(v.Text)
-	case Number:
-		return strconv.FormatUint(v.Number, 10)
-	case Hex:
-		return strconv.FormatUint(v.Number, 16)
-	case Addr:
-		return v.Addr.String()
-	case Time:
-		return utc(v.Time).Format("2006-01-02 15:04:05.000")
+	case Text, Bytes:
+		return v.Text
 	}
-	return v.Text
+	return string(v.Append(nil))
+}
+
+// Append appends the value as text to dst.
+func (v Value) Append(dst []byte) []byte {
+	if v.State != Present {
+		return dst
+	}
+	switch v.Form {
+	case Args:
+		return append(dst, event.CommandLine(v.Text)...)
+	case Number:
+		return strconv.AppendUint(dst, v.Number, 10)
+	case Hex:
+		return strconv.AppendUint(dst, v.Number, 16)
+	case Addr:
+		return v.Addr.AppendTo(dst)
+	case Time:
+		return utc(v.Time).AppendFormat(dst, "2006-01-02 15:04:05.000")
+	}
+	return append(dst, v.Text...)
 }
 
 // Float is the value as a number. A text is one if it is written as one, in

@@ -117,6 +117,7 @@ func (s *source) documents(text []byte) (docs []*Node, err error) {
 		if doc.Body == nil {
 			continue
 		}
+		clear(c.anchors) // they are of one document
 		n, err := c.node(doc.Body, 0)
 		if err != nil {
 			return nil, err
@@ -239,9 +240,15 @@ func (c *converter) mapping(out *Node, values []*ast.MappingValueNode, depth int
 	if len(values) > 0 {
 		out.Pos = position(values[0].Key)
 	}
+	var merged []*Node // maps whose keys are here too, unless they are anyway
 	for _, v := range values {
 		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
-			return c.src.fail(position(v.Key), "maps are not merged in rules: write the fields out")
+			maps, err := c.merged(v, depth)
+			if err != nil {
+				return err
+			}
+			merged = append(merged, maps...)
+			continue
 		}
 		key, err := c.node(v.Key, depth+1)
 		if err != nil {
@@ -265,7 +272,35 @@ func (c *converter) mapping(out *Node, values []*ast.MappingValueNode, depth int
 		out.Keys = append(out.Keys, key)
 		out.List = append(out.List, value)
 	}
+	for _, m := range merged {
+		for i, key := range m.Keys {
+			if !seen[key.Text] {
+				seen[key.Text] = true
+				out.Keys = append(out.Keys, key)
+				out.List = append(out.List, m.List[i])
+			}
+		}
+	}
 	return nil
+}
+
+// merged are the maps that a key << names: one, or several of which the earlier
+// count.
+func (c *converter) merged(v *ast.MappingValueNode, depth int) ([]*Node, error) {
+	n, err := c.node(v.Value, depth+1)
+	if err != nil {
+		return nil, err
+	}
+	maps := []*Node{n}
+	if n != nil && n.Kind == ListNode {
+		maps = n.List
+	}
+	for _, m := range maps {
+		if m == nil || m.Kind != MapNode {
+			return nil, c.src.fail(position(v.Key), "what is merged into a map is a map, or a list of maps")
+		}
+	}
+	return maps, nil
 }
 
 // size is how many values a node stands for.

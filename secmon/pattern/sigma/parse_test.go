@@ -334,6 +334,18 @@ func TestAnchors(t *testing.T) {
 	if want := `((A="v" or A="w") and (B="v" or B="w"))`; write(got) != want {
 		t.Errorf("%s, want %s", write(got), want)
 	}
+	got = parse(t, rule("s: &s {A: v, B: w}\nt:\n  <<: *s\n  B: x\n  C: y\nu:\n  <<: [*s, {B: z, D: q}]\ncondition: s or t and u"), Options{})[0].Detection.Expr
+	if want := `((A="v" and B="w") or (B="x" and C="y" and A="v" and A="v" and B="w" and D="q"))`; write(got) != want {
+		t.Errorf("%s, want %s", write(got), want)
+	}
+	for text, want := range map[string]string{
+		rule("s:\n  <<: [x]\n  A: v\ncondition: s"):                                       "what is merged into a map is a map",
+		rule("s:\n  A: &x v\ncondition: s") + "---\n" + rule("s:\n  A: *x\ncondition: s"): `the anchor "x" is not defined above`,
+	} {
+		if _, err := Parse("test.yml", []byte(text), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
 	bomb := "title: t\na0: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
 	for i := range 9 {
 		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i), 10), ","))
@@ -341,6 +353,34 @@ func TestAnchors(t *testing.T) {
 	if _, err := Parse("test.yml", []byte(bomb), Options{}); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// Whatever expression a rule has, and whatever a guest has it look for: an
+// expression that is taken costs no more than its length times the text's.
+func FuzzRegexp(f *testing.F) {
+	f.Add(`(a+)+$`, strings.Repeat("a", 100))
+	f.Add(`(x|x)*y`, "xxxxxxxx")
+	f.Add(`(?i)^.{1,900}\d{3}[[:alpha:]]?`, "\xff\x00")
+	f.Fuzz(func(t *testing.T, expression, text string) {
+		quoted := "'" + strings.NewReplacer("'", "''", "\n", "", "\r", "").Replace(expression) + "'"
+		rules, err := Parse("fuzz.yml", []byte(rule("s:\n  A|re: "+quoted+"\ncondition: s")), Options{})
+		if err != nil {
+			return
+		}
+		re, ok := rules[0].Detection.Expr.(*Match).Test.(*Regexp)
+		if !ok {
+			return
+		}
+		if text == "" {
+			text = "a"
+		}
+		text = strings.Repeat(text, 1+4096/len(text))
+		start := time.Now()
+		re.MatchString(text)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Fatalf("%q takes %v", expression, took)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {

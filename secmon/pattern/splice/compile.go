@@ -76,7 +76,7 @@ func (c *compiler) splice(s *Splice) error {
 		{c.n, []string{"type", "group-by", "timespan", "condition", "parts", "match", "trigger"}},
 		{c.n.Get("condition"), []string{"gte"}},
 		{c.n.Get("parts"), []string{"syscall", "join", "content"}},
-		{c.n.Get("match"), []string{"strings", "regexps"}},
+		{c.n.Get("match"), []string{"strings", "regexps", "sequence"}},
 		{c.n.Get("trigger"), []string{"syscall", "vm"}},
 	} {
 		if err := c.known(section.n, section.keys...); err != nil {
@@ -168,9 +168,9 @@ func (c *compiler) trigger(s *Splice) (err error) {
 
 func (c *compiler) match(s *Splice) error {
 	m := c.at("match")
-	strs, res := c.n.Get("match").Get("strings"), c.n.Get("match").Get("regexps")
+	strs, res, seq := c.n.Get("match").Get("strings"), c.n.Get("match").Get("regexps"), c.n.Get("match").Get("sequence")
 	total := 0
-	for _, list := range []*sigma.Node{strs, res} {
+	for _, list := range []*sigma.Node{strs, res, seq} {
 		if list == nil {
 			continue
 		}
@@ -180,7 +180,7 @@ func (c *compiler) match(s *Splice) error {
 		total += len(list.List)
 	}
 	if total == 0 || total > maxPatterns {
-		return c.fail(m, "a splice matches 1 to %d strings and regexps", maxPatterns)
+		return c.fail(m, "a splice matches 1 to %d strings, regexps and steps of a sequence", maxPatterns)
 	}
 	if strs != nil {
 		for _, n := range strs.List {
@@ -190,23 +190,34 @@ func (c *compiler) match(s *Splice) error {
 			s.Strings = append(s.Strings, n.Text)
 		}
 	}
-	if res == nil {
-		return nil
+	if seq != nil && (len(seq.List) < 2 || len(seq.List) > maxSequence) {
+		return c.fail(seq, "a sequence has 2 to %d steps", maxSequence)
 	}
-	for _, n := range res.List {
+	var err error
+	if s.Regexps, err = c.regexps(res); err == nil {
+		s.Sequence, err = c.regexps(seq)
+	}
+	return err
+}
+
+func (c *compiler) regexps(list *sigma.Node) (out []*regexp.Regexp, err error) {
+	if list == nil {
+		return nil, nil
+	}
+	for _, n := range list.List {
 		if len(n.Text) > maxPattern {
-			return c.fail(n, "a regular expression of more than %d bytes", maxPattern)
+			return nil, c.fail(n, "a regular expression of more than %d bytes", maxPattern)
 		}
 		re, err := regexp.Compile(n.Text)
 		if err != nil {
-			return c.fail(n, "%v", err)
+			return nil, c.fail(n, "%v", err)
 		}
 		if re.MatchString("") {
-			return c.fail(n, "this regular expression matches nothing at all")
+			return nil, c.fail(n, "this regular expression matches nothing at all")
 		}
-		s.Regexps = append(s.Regexps, re)
+		out = append(out, re)
 	}
-	return nil
+	return out, nil
 }
 
 // calls checks a list of system calls against those that can play the part.

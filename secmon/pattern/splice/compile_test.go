@@ -104,6 +104,43 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A sequence of calls on one object, by several VMs, whatever is between them.
+func TestSequence(t *testing.T) {
+	r := compile(t, strings.NewReplacer(
+		"[file]", "[user.name]", "[write, pwrite64]", "[openat, connect, send]", "join: offset", "content: warder.syscall.name",
+		"        strings: [evil]\n", "", "        regexps: ['> */proc/sys']\n", "        sequence: ['^openat$', '^connect$', '^send']\n", "[execve, execveat]", "[execve]",
+	).Replace(source))
+	for _, c := range []struct {
+		calls string // VM and call
+		want  string // VMs of what is found
+	}{
+		{"a openat b connect a send c execve", "a b c"},
+		{"a openat b connect a send a execve", ""}, // not another VM
+		{"a openat a connect a send c execve", ""}, // one VM
+		{"a connect b openat a send c execve", ""}, // another order
+		{"b send a openat a openat b connect a connect b send b openat c execve", "a b c"},
+		{"a openat a connect b openat a send c execve", ""}, // b is not in it
+		{"a openat b connect c execve", ""},                 // not all
+	} {
+		e := New([]*Rule{r}, DefaultLimits)
+		words := strings.Fields(c.calls)
+		got := ""
+		for i := 0; i < len(words); i += 2 {
+			ev := write(words[i], int64(i+1), 0)
+			ev.Call.Name, ev.Process.User = words[i+1], "joe"
+			for _, f := range e.Observe(&ev) {
+				got = strings.Join(f.Finding.VMs, " ")
+				if n := len(f.Finding.Matched); n != 3 {
+					t.Errorf("%s: matched %q", c.calls, f.Finding.Matched)
+				}
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: found %q, want %q", c.calls, got, c.want)
+		}
+	}
+}
+
 // Parts can be anything that an event has, and belong together by any field.
 func TestOtherObjects(t *testing.T) {
 	r := compile(t, strings.NewReplacer(

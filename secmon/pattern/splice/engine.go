@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ const maxTimespan = 24 * time.Hour
 // Stats count what the engine did.
 type Stats struct {
 	Parts          uint64 // contributions stored
-	Triggers       uint64 // acts that could have completed a pattern
+	Triggers       uint64 // acts on files of shares, and others, that could have completed a pattern
 	Undecided      uint64 // triggers whose object could not be told
 	Repeated       uint64 // matches that had been reported before
 	EvictedObjects uint64 // to keep within the limits: each may hide a match
@@ -41,19 +42,24 @@ type Found struct {
 // Engine evaluates splices over the events of all VMs. It is safe for
 // concurrent use.
 type Engine struct {
-	rules []*Rule
-	kinds []*kind
+	loaded atomic.Pointer[loaded]
 
 	mu    sync.Mutex
 	store *store
 	stats Stats
 }
 
+// loaded is rules, by kinds of objects. It is not changed.
+type loaded struct {
+	rules []*Rule
+	kinds []*kind
+}
+
 // kind is the rules about one kind of object and of parts.
 type kind struct {
-	object, content string       // fields
-	key             record.Field // reads object; nil for files
-	bytes           record.Field // reads content; nil for what calls write
+	object, content string        // fields
+	key             *record.Field // reads object; nil for files
+	bytes           *record.Field // reads content; nil for what calls write
 	parts           map[string]bool
 	triggers        map[string][]int
 	span            time.Duration // the longest of any rule
@@ -61,9 +67,15 @@ type kind struct {
 
 // New makes an engine for rules, within limits.
 func New(rules []*Rule, limits Limits) *Engine {
-	e := &Engine{rules: rules, store: newStore(limits)}
+	e := &Engine{store: newStore(limits)}
+	e.loaded.Store(load(rules))
+	return e
+}
+
+func load(rules []*Rule) *loaded {
+	l := &loaded{rules: rules}
 	for i, r := range rules {
-		k := e.kind(r.Splice.Object, r.Splice.Content)
+		k := l.kind(r.Splice.Object, r.Splice.Content)
 		for _, call := range r.Splice.Parts {
 			k.parts[call] = true
 		}
@@ -72,12 +84,12 @@ func New(rules []*Rule, limits Limits) *Engine {
 		}
 		k.span = max(k.span, r.Splice.Timespan)
 	}
-	return e
+	return l
 }
 
 // kind gives the kind of an object and content, made where there is none.
-func (e *Engine) kind(object, content string) *kind {
-	for _, k := range e.kinds {
+func (l *loaded) kind(object, content string) *kind {
+	for _, k := range l.kinds {
 		if k.object == object && k.content == content {
 			return k
 		}
@@ -89,23 +101,23 @@ func (e *Engine) kind(object, content string) *kind {
 	if content != "" {
 		k.bytes, _ = record.Native.Any(content)
 	}
-	e.kinds = append(e.kinds, k)
+	l.kinds = append(l.kinds, k)
 	return k
 }
 
 // Reload has the engine evaluate other rules from now on. Parts that were
 // contributed stay.
 func (e *Engine) Reload(rules []*Rule) {
-	next := New(rules, Limits{})
-	e.mu.Lock()
+	next := load(rules)
+	e.mu.Lock() // what is being taken in is taken by the rules of before
 	defer e.mu.Unlock()
-	e.rules, e.kinds = next.rules, next.kinds
+	e.loaded.Store(next)
 }
 
 // Needs tells which system calls have to be reported for the rules to work, and
 // how many bytes of what they write.
 func (e *Engine) Needs() (calls []string, payload int) {
-	for _, k := range e.kinds {
+	for _, k := range e.loaded.Load().kinds {
 		if k.key == nil {
 			calls = append(calls, "openat") // gives names to new files
 		}
@@ -127,7 +139,7 @@ func (e *Engine) Needs() (calls []string, payload int) {
 // Parts are ordered by the time of their events, in whatever order they are
 // observed; a trigger is decided on what has been observed before it.
 func (e *Engine) Observe(ev *event.Event) []Found {
-	if ev.Kind != event.Syscall || len(e.kinds) == 0 {
+	if !e.loaded.Load().concerns(ev) {
 		return nil
 	}
 	var found []Found
@@ -158,17 +170,37 @@ type trigger struct {
 func (e *Engine) take(ev *event.Event) (triggers []*trigger) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, k := range e.kinds {
+	l := e.loaded.Load()
+	for _, k := range l.kinds {
 		if k.key == nil {
-			triggers = e.takeFile(k, ev, triggers)
+			triggers = e.takeFile(l, k, ev, triggers)
 		} else {
-			triggers = e.takeOther(k, ev, triggers)
+			triggers = e.takeOther(l, k, ev, triggers)
 		}
 	}
 	return triggers
 }
 
-func (e *Engine) takeFile(k *kind, ev *event.Event, triggers []*trigger) []*trigger {
+// concerns says whether there is anything to take of an event, without a look at
+// what is stored: most events need not wait for that.
+func (l *loaded) concerns(ev *event.Event) bool {
+	if ev.Kind != event.Syscall {
+		return false
+	}
+	c := &ev.Call
+	ours := c.File.Share != "" || c.Missing&(event.MissingPath|event.MissingFile) != 0
+	for _, k := range l.kinds {
+		if k.key == nil && !ours {
+			continue // a file of the guest's own
+		}
+		if k.parts[c.Name] || k.triggers[c.Name] != nil || k.key == nil && c.Name == "openat" {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) takeFile(l *loaded, k *kind, ev *event.Event, triggers []*trigger) []*trigger {
 	c := &ev.Call
 	if c.Name == "openat" && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
 		e.store.unname(c.File)
@@ -179,7 +211,7 @@ func (e *Engine) takeFile(k *kind, ev *event.Event, triggers []*trigger) []*trig
 		case c.Missing&(event.MissingPath|event.MissingFile) != 0:
 			e.stats.Undecided++
 		case c.File.Share != "":
-			triggers = e.trigger(k, ev, e.store.find(c.File), triggers)
+			triggers = e.trigger(l, k, ev, e.store.find(c.File), triggers)
 		}
 		return triggers
 	}
@@ -190,12 +222,12 @@ func (e *Engine) takeFile(k *kind, ev *event.Event, triggers []*trigger) []*trig
 }
 
 // takeOther is for objects that are the value of a field.
-func (e *Engine) takeOther(k *kind, ev *event.Event, triggers []*trigger) []*trigger {
+func (e *Engine) takeOther(l *loaded, k *kind, ev *event.Event, triggers []*trigger) []*trigger {
 	rules, part := k.triggers[ev.Call.Name], k.parts[ev.Call.Name]
 	if rules == nil && !part {
 		return triggers
 	}
-	v := k.key(ev)
+	v := k.key.Value(ev)
 	if rules != nil {
 		e.stats.Triggers++
 		if v.State != record.Present {
@@ -207,14 +239,14 @@ func (e *Engine) takeOther(k *kind, ev *event.Event, triggers []*trigger) []*tri
 	}
 	name := k.object + "=" + v.String() + " " + k.content // no path: those begin with /
 	if rules != nil {
-		triggers = e.trigger(k, ev, e.store.byPath[name], triggers)
+		triggers = e.trigger(l, k, ev, e.store.byPath[name], triggers)
 	}
 	if !part {
 		return triggers
 	}
 	c := *ev
 	if k.bytes != nil {
-		c.Call.Payload = []byte(k.bytes(ev).String())
+		c.Call.Payload = []byte(k.bytes.Value(ev).String())
 		c.Call.Size = uint64(len(c.Call.Payload))
 	}
 	if c.Call.Size > 0 {
@@ -229,12 +261,12 @@ func (e *Engine) contribute(k *kind, o *object, ev event.Event) {
 	e.stats.Parts++
 }
 
-func (e *Engine) trigger(k *kind, ev *event.Event, o *object, triggers []*trigger) []*trigger {
+func (e *Engine) trigger(l *loaded, k *kind, ev *event.Event, o *object, triggers []*trigger) []*trigger {
 	if o == nil {
 		return triggers
 	}
 	e.store.expire(o, ev.Time-int64(k.span))
-	return append(triggers, &trigger{e.rules, k.triggers[ev.Call.Name], o, o.version, slices.Clone(o.parts)})
+	return append(triggers, &trigger{l.rules, k.triggers[ev.Call.Name], o, o.version, slices.Clone(o.parts)})
 }
 
 // repeated notes that a rule matched an object, and says whether it had before

@@ -172,6 +172,14 @@ type match struct {
 // the look, or not been there. So the places of the parts are also filled with
 // what the object holds by now.
 func (s *Splice) find(parts []part, size int64, content []byte) *match {
+	m := s.findJoined(parts, size, content)
+	if m != nil && len(s.Sequence) > 0 && !m.sequence(parts, s.Sequence) {
+		return nil
+	}
+	return m
+}
+
+func (s *Splice) findJoined(parts []part, size int64, content []byte) *match {
 	for _, atEnd := range []bool{false, true} {
 		spans := join(s.Join, parts, size, atEnd)
 		if m := s.findIn(runs(spans)); m != nil {

@@ -41,6 +41,9 @@ type Splice struct {
 	// Strings and Regexps must all be found in the joined parts.
 	Strings []string
 	Regexps []*regexp.Regexp
+	// Sequence must be found in the parts themselves: each expression in a part of
+	// its own, in the order of their times.
+	Sequence []*regexp.Regexp
 	// Triggers are the system calls that complete the pattern.
 	Triggers []string
 	// Other demands that the trigger's VM is none of those that contributed

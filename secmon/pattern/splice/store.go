@@ -28,17 +28,8 @@ type part struct {
 	event event.Event
 }
 
-// partSize is what a part takes at least: a guest that writes single bytes
-// makes many.
-const partSize = 640
-
-// bytes is the memory that a part takes: its payload, and what the guest had a
-// say in of what is reported of the act.
-func (p *part) bytes() int {
-	c, by := &p.event.Call, &p.event.Process
-	return partSize + cap(c.Payload) + len(c.Path) + len(c.File.Path) + len(c.File.Inner) +
-		len(by.Exe) + len(by.Args) + len(by.Dir) + len(by.ParentExe) + len(by.ParentArgs)
-}
+// bytes is the memory that a part takes.
+func (p *part) bytes() int { return p.event.Bytes() }
 
 // object is a file, or another thing, that parts were contributed to.
 type object struct {

@@ -3,8 +3,6 @@ package splice
 import (
 	"fmt"
 	"math/rand/v2"
-	"reflect"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,18 +39,6 @@ func TestMemoryIsBounded(t *testing.T) {
 	s := e.Stats()
 	if s.EvictedObjects == 0 || s.EvictedParts == 0 {
 		t.Errorf("nothing evicted: %+v", s)
-	}
-}
-
-// A flood of small writes must be accounted for with all that is kept of them.
-func TestPartSize(t *testing.T) {
-	if n := reflect.TypeFor[part]().Size(); n > partSize {
-		t.Errorf("a part takes %d bytes without what it points to, accounted for are %d", n, partSize)
-	}
-	e := write("a", 1, 1)
-	e.Call.File.Inner = "/" + strings.Repeat("n", 4000)
-	if n := (&part{e}).bytes(); n < partSize+4000 {
-		t.Errorf("a part with a long name: %d bytes", n)
 	}
 }
 

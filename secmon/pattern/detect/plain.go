@@ -6,13 +6,14 @@ import (
 	"warder/secmon/pattern/sigma"
 )
 
-// naive evaluates a rule on an event the long way round, straight from the rule
-// as it was read: what the program must agree with.
-func naive(r *sigma.Rule, e *event.Event) bool {
+// Plain evaluates one rule on an event the long way round, straight from the rule
+// as it was read. It is what a [Program] must agree with, and what it is measured
+// against: engines that try one rule after the other do no better.
+func Plain(r *sigma.Rule, e *event.Event) bool {
 	from, _ := record.Select(r.Source)
 	for _, rec := range record.Of(e, nil) {
 		for _, k := range from.Kinds {
-			if rec.Kind == k && from.Has(rec) && naiveExpr(r.Detection.Expr, rec) {
+			if rec.Kind == k && from.Has(rec) && plainExpr(r.Detection.Expr, rec) {
 				return true
 			}
 		}
@@ -20,41 +21,41 @@ func naive(r *sigma.Rule, e *event.Event) bool {
 	return false
 }
 
-func naiveExpr(x sigma.Expr, r record.Record) bool {
+func plainExpr(x sigma.Expr, r record.Record) bool {
 	switch x := x.(type) {
 	case sigma.And:
 		for _, p := range x {
-			if !naiveExpr(p, r) {
+			if !plainExpr(p, r) {
 				return false
 			}
 		}
 		return true
 	case sigma.Or:
 		for _, p := range x {
-			if naiveExpr(p, r) {
+			if plainExpr(p, r) {
 				return true
 			}
 		}
 		return false
 	case sigma.Not:
-		return !naiveExpr(x.X, r)
+		return !plainExpr(x.X, r)
 	}
 	m := x.(*sigma.Match)
 	if m.Field == "" {
 		for _, name := range r.Kind.Texts() {
-			if naiveTest(&sigma.Match{Field: name, Test: m.Test}, r) {
+			if plainTest(&sigma.Match{Field: name, Test: m.Test}, r) {
 				return true
 			}
 		}
 		return false
 	}
-	return naiveTest(m, r)
+	return plainTest(m, r)
 }
 
-func naiveTest(m *sigma.Match, r record.Record) bool {
+func plainTest(m *sigma.Match, r record.Record) bool {
 	get := func(name string) record.Value {
 		if f, ok := r.Kind.Field(name); ok {
-			return f(r.Event)
+			return f.Value(r.Event)
 		}
 		return record.Value{}
 	}
@@ -84,7 +85,7 @@ func naiveTest(m *sigma.Match, r record.Record) bool {
 		return o.State != record.Absent && t.Where.Match(fold(t.Cased, v.String()), fold(t.Cased, o.String()))
 	}
 	// These have one evaluation only; it is tested by itself.
-	s := &state{program: &program{fields: []field{{read: func(*event.Event) record.Value { return v }}}}, values: make([]value, 1)}
+	s := &state{epoch: 1, values: []value{{epoch: 1, value: v}}}
 	switch t := m.Test.(type) {
 	case sigma.CIDR:
 		return inNetwork{0, t}.eval(s)

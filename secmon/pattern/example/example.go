@@ -1,4 +1,6 @@
-package detect
+// Package example makes events that detection rules match, each from its rule
+// alone, for trying and measuring rules that have no samples.
+package example
 
 import (
 	"fmt"
@@ -10,20 +12,24 @@ import (
 	"strings"
 
 	"warder/secmon/event"
+	"warder/secmon/pattern/detect"
 	"warder/secmon/pattern/record"
 	"warder/secmon/pattern/sigma"
 )
 
-// build makes an event that a rule matches, from the rule alone: for each way
-// to satisfy its condition it sets the fields that the way asks for.
-func build(r *sigma.Rule) (*event.Event, error) {
+// maxWays bounds how many ways to satisfy a condition are tried.
+const maxWays = 256
+
+// Of makes an event that a detection rule matches: for each way to satisfy its
+// condition it sets the fields that the way asks for, until one is right.
+func Of(r *sigma.Rule) (*event.Event, error) {
 	from, wrong := record.Select(r.Source)
 	if wrong != "" {
 		return nil, fmt.Errorf("%s", wrong)
 	}
 	for _, k := range from.Kinds {
-		for _, way := range ways(r.Detection.Expr, k, true, 256) {
-			if e := way.event(k, r.Source.Service); e != nil && naive(r, e) {
+		for _, way := range ways(r.Detection.Expr, k, true, maxWays) {
+			if e := way.event(k, r.Source.Service); e != nil && detect.Plain(r, e) {
 				return e, nil
 			}
 		}
