@@ -64,10 +64,12 @@ check: generate
 test: deps
 	@$(GO) run ./lab/gotest -race "$(RACY)" $(TESTFLAGS)
 
-## soak: what takes minutes each in the lab: shares of CPUs, crowds, drivers that
-## come and go under load, guests on a wire; machines that boot from a disk by UEFI
+## soak: what takes minutes each: rules on a million random events beside a plain
+## evaluation; in the lab shares of CPUs, crowds, drivers that come and go under
+## load, guests on a wire; machines that boot from a disk by UEFI
 soak: deps
 	@.ci/packages soak
+	@$(GO) test -tags soak -run 'AgreesWith|TestDay' ./secmon/pattern/...
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m -run '^TestArmingUnderLoad$$' ./secmon/trap
@@ -114,14 +116,15 @@ fuzz: deps
 	done
 	@$(GO) run ./lab/gotest -here=false -run TestHostileGuests -env WARDER_HOSTILE_TIME=$(FUZZTIME) ./vmm
 
-# make bench BENCH=boot,memory ARCH=arm64 BENCHFLAGS='-repeat 1'.
+# make bench BENCH=boot,memory ARCH=arm64 BENCHFLAGS='-repeat 1', or BENCH=patterns RULES=DIR.
 BENCH      ?=
 BENCHFLAGS ?=
 
 ## bench: warder beside QEMU and gokvm, see docs/benchmarks.md; results in out/bench
 bench: ARCH ?= $(HOSTARCH)
 bench: deps
-	@$(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS)
+	@case '$(BENCH)' in ''|patterns) bin/warder patterns bench --rules '$(RULES)';; esac
+	@[ '$(BENCH)' = patterns ] || $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS)
 
 clean:
 	rm -rf bin out

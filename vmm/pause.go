@@ -113,6 +113,13 @@ func (m *Machine) Pause() error {
 	return nil
 }
 
+// Paused says whether the machine stands still by [Machine.Pause].
+func (m *Machine) Paused() bool {
+	m.pausing.Lock()
+	defer m.pausing.Unlock()
+	return m.resume != nil
+}
+
 // Resume lets a paused machine go on. Resuming a running one does nothing.
 func (m *Machine) Resume() error {
 	m.pausing.Lock()

@@ -117,3 +117,9 @@ func (v *VCPU) runTrap() error {
 	}
 	return v.passTrap()
 }
+
+// StandBy has the vCPU do what others ask of it until done is closed or the
+// machine ends. A [TrapFunc] that waits for somebody who stops the machine, as
+// [Machine.Pause] does, waits by it: the vCPU stands still with the others, at the
+// hook, until the machine is resumed.
+func (v *VCPU) StandBy(done <-chan struct{}) { v.stand(done) }

@@ -46,6 +46,11 @@ command runs until warder is told to stop.
     kernel: /path/of/a/guest/kernel     # or tuned, debian; default: tuned if there is one
     rules: /directory/of/rules          # default: those that come with warder
     store: /directory/for/events        # default: none; warder events shows it
+    snapshots: /directory/for/memory    # default: none
+    patterns:                           # rules from others, see docs/patterns.md
+      library: /directory/for/them
+      sources:
+        - {name: acme, url: 'https://rules.acme.example', root: acme.root.json}
     vms:
       - name: builder
         cpus: 1

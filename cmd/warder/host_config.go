@@ -10,7 +10,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"warder/secmon/pattern"
 	"warder/supervisor"
 )
 
@@ -19,21 +18,17 @@ type hostConfig struct {
 	Kernel kernelName `yaml:"kernel"`
 	Rules  string     `yaml:"rules"`
 	Store  string     `yaml:"store"`
-	VMs    []hostVM   `yaml:"vms"`
+	// Snapshots is where snapshots for forensics are written.
+	Snapshots string `yaml:"snapshots"`
+	// Patterns are rules from others, and what rules are read with.
+	Patterns patternsConfig `yaml:"patterns"`
+	VMs      []hostVM       `yaml:"vms"`
 	// Cgroup is the group that warder moves into. Overcommit lets VMs start that
 	// may use more memory together than there is.
 	Cgroup     string `yaml:"cgroup"`
 	Overcommit bool   `yaml:"overcommit"`
 
 	shipped string // a file of the shipped rules to use alone
-}
-
-// library is the rules that the configuration asks for.
-func (c hostConfig) library() (*pattern.Library, error) {
-	if c.shipped != "" {
-		return pattern.ShippedFile(c.shipped)
-	}
-	return loadRules(c.Rules)
 }
 
 // hostVM is one service VM of it.
@@ -92,6 +87,9 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 	case cfg.Store != "":
 		cfg.Store, err = absolute(base, cfg.Store)
 	}
+	if err == nil && cfg.Snapshots != "" {
+		cfg.Snapshots, err = absolute(base, cfg.Snapshots)
+	}
 	if f.cgroup != "" {
 		cfg.Cgroup = f.cgroup
 	}
@@ -112,6 +110,9 @@ var vmName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 func (c *hostConfig) check(base string) error {
 	if len(c.VMs) == 0 {
 		return errors.New("no VMs: give a list under vms")
+	}
+	if err := c.Patterns.check(base); err != nil {
+		return err
 	}
 	seen := make(map[string]bool)
 	for i := range c.VMs {
@@ -166,6 +167,7 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string, err error) {
 		args = append(args, "--kernel="+string(cfg.Kernel))
 	}
 	add("rules", cfg.Rules)
+	files = append(files, cfg.Patterns.files()...)
 	for _, v := range cfg.VMs {
 		if len(v.spec.Ports) > 0 {
 			return nil, nil, fmt.Errorf("vm %s: %w", v.Name, errPortInLab)

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"warder/secmon/event"
 	"warder/secmon/watch"
 )
@@ -66,6 +64,9 @@ func (p *printer) note(vm, text string) {
 		p.line(event.Event{Time: time.Now().UnixNano(), Kind: event.Lifecycle, VM: vm, Message: text})
 		return
 	}
+	if vm == "" {
+		vm = "warder"
+	}
 	p.write(fmt.Sprintf("%s %s\n", p.paint(bold, vm+":"), printable(text)))
 }
 
@@ -91,57 +92,13 @@ func (p *printer) event(e event.Event) {
 	case !matters && !p.verbose:
 	case p.json:
 		p.line(e)
-	case e.Kind == event.Lifecycle:
+	case e.Kind != event.Syscall && e.Message != "":
 		p.note(e.VM, e.Message)
 	case e.Kind == event.Loss:
 		p.note(e.VM, fmt.Sprintf("%d events lost: they came faster than they could be printed", e.Lost))
 	default:
 		p.write(p.paint(dim, "  "+act(e)) + "\n")
 	}
-}
-
-// maxShown is how much of a payload a line shows.
-const maxShown = 60
-
-// act is one line about a system call.
-func act(e event.Event) string {
-	c := &e.Call
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %-8s %-9s", time.Unix(0, e.Time).Format("15:04:05.000"), e.VM, c.Name)
-	switch {
-	case c.File.Path != "":
-		b.WriteString(shown(c.File.Path))
-	case c.Path != "":
-		b.WriteString(shown(c.Path))
-	case c.FD >= 0:
-		fmt.Fprintf(&b, "fd %d", c.FD)
-	}
-	if c.Size > 0 {
-		text := c.Payload[:min(len(c.Payload), maxShown)]
-		fmt.Fprintf(&b, "  %s", strconv.Quote(string(text)))
-		if uint64(len(text)) < c.Size && len(text) == maxShown {
-			b.WriteString("...")
-		}
-	}
-	if c.Missing&event.MissingProcess == 0 {
-		fmt.Fprintf(&b, "  (%s, pid %d, uid %d)", shown(e.Process.Name), e.Process.PID, e.Process.UID)
-	}
-	if c.Missing != 0 {
-		fmt.Fprintf(&b, "  not readable: %s", strings.Join(c.Missing.Names(), ", "))
-	}
-	if c.Denied != 0 {
-		fmt.Fprintf(&b, "  refused: %s", unix.ErrnoName(unix.Errno(c.Denied)))
-	}
-	return b.String()
-}
-
-// shown is a guest's string, quoted where it is not plain.
-func shown(s string) string {
-	q := strconv.Quote(s)
-	if q == `"`+s+`"` && !strings.Contains(s, " ") {
-		return s
-	}
-	return q
 }
 
 // alert prints an alert and keeps it.
@@ -171,12 +128,11 @@ func (p *printer) alert(e event.Event) {
 	for _, m := range f.Matched {
 		fmt.Fprintf(&b, "%stogether  %s\n", bar, m)
 	}
-	last := f.Acts[len(f.Acts)-1]
-	response := "recorded; the call was let through"
-	if last.Call.Denied != 0 {
-		response = fmt.Sprintf("%s's %s was refused with %s before it took effect", last.VM, last.Call.Name, unix.ErrnoName(unix.Errno(last.Call.Denied)))
+	done := responses(f)
+	for _, r := range done[:len(done)-1] {
+		fmt.Fprintf(&b, "%sresponse  %s\n", bar, r)
 	}
-	fmt.Fprintf(&b, "%s\n\n", p.paint(red, "┗━ response: "+response))
+	fmt.Fprintf(&b, "%s\n\n", p.paint(red, "┗━ response: "+done[len(done)-1]))
 	p.write(b.String())
 }
 

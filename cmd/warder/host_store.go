@@ -16,7 +16,8 @@ type keeper struct {
 	store *store.Store
 
 	mu     sync.Mutex
-	synced time.Time
+	timer  *time.Timer // of the next sync; nil when there is nothing to sync
+	closed bool
 	lost   int
 }
 
@@ -33,7 +34,7 @@ func keepEvents(dir string) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &keeper{store: s, synced: time.Now()}, nil
+	return &keeper{store: s}, nil
 }
 
 func (k *keeper) add(e *event.Event) {
@@ -42,12 +43,26 @@ func (k *keeper) add(e *event.Event) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := k.store.Append(e)
-	if now := time.Now(); err == nil && (e.Kind == event.Alert || now.Sub(k.synced) > syncEvery) {
-		k.synced = now
-		err = k.store.Sync()
+	if err := k.store.Append(e); err != nil {
+		k.failed(err)
+		return
 	}
-	k.failed(err)
+	switch {
+	case e.Kind == event.Alert:
+		k.failed(k.store.Sync())
+	case k.timer == nil:
+		k.timer = time.AfterFunc(syncEvery, k.sync)
+	}
+}
+
+// sync has on disk what was only in memory for long enough.
+func (k *keeper) sync() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.timer = nil
+	if !k.closed {
+		k.failed(k.store.Sync())
+	}
 }
 
 func (k *keeper) failed(err error) {
@@ -65,6 +80,7 @@ func (k *keeper) close() {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.closed = true
 	k.failed(k.store.Close())
 	if k.lost > 0 {
 		fmt.Fprintf(os.Stderr, "warder: %d events could not be kept\n", k.lost)

@@ -50,7 +50,7 @@ vms:
 	}
 	want := hostConfig{
 		Cgroup: "/sys/fs/cgroup/warder", Overcommit: true,
-		Kernel: kernelName(filepath.Join(dir, "vmlinux")),
+		Kernel: kernelName(filepath.Join(dir, "vmlinux")), Patterns: patternsConfig{every: updateEvery},
 		VMs: []hostVM{
 			{
 				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", CPUWeight: 400, CPUMax: 1.5, Command: []string{"sh", "-c", "echo hi"},
@@ -68,7 +68,7 @@ vms:
 			{Name: "b"},
 		},
 	}
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, memory{})); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, memory{}, patternsConfig{})); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)
 	}
 	for src, says := range map[string]string{

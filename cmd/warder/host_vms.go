@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"warder/secmon/event"
+	"warder/secmon/pattern"
 	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/supervisor/api"
@@ -21,8 +23,13 @@ type host struct {
 
 	socket  *controlSocket
 	kept    *keeper
+	running context.CancelFunc // ends the watch's own work
+	runner  sync.WaitGroup
 	reading context.CancelFunc // ends the readers of the watch's queues
 	readers sync.WaitGroup
+
+	updating context.CancelFunc // ends the updates of rules
+	updates  sync.WaitGroup
 }
 
 // bootTime is how long one VM may take to come up where the host's KVM is
@@ -33,7 +40,7 @@ const bootTime = 2 * time.Minute
 // fails, the others are given up at once and none is left. What happens is
 // handed to out.
 func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error) {
-	rules, err := cfg.library()
+	rules, left, err := cfg.openLibrary()
 	if err != nil {
 		return nil, err
 	}
@@ -44,16 +51,24 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err := cfg.shareOut(newLineLog(os.Stderr)); err != nil {
 		return nil, err
 	}
-	w, err := watch.New(rules)
+	w, err := watch.New(rules.now)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Snapshots != "" {
+		if err := os.MkdirAll(cfg.Snapshots, 0o700); err != nil {
+			return nil, fmt.Errorf("snapshots: %w", err)
+		}
+	}
+	w.Snapshots = cfg.Snapshots
 	kept, err := keepEvents(cfg.Store)
 	if err != nil {
 		return nil, err
 	}
 	h := &host{watch: w, socket: openControlSocket(), kept: kept, vms: make(map[string]*supervisor.ServiceVM)}
 	h.read(out)
+	h.tellRules(rules.now, left)
+	h.update(rules, cfg.Patterns.every)
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	var mu sync.Mutex
@@ -105,7 +120,9 @@ const alertDelay = 100 * time.Millisecond
 func (h *host) read(out *printer) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.reading = cancel
-	h.readers.Go(func() { h.watch.Run(ctx) })
+	running, stop := context.WithCancel(context.Background())
+	h.running = stop
+	h.runner.Go(func() { h.watch.Run(running) })
 	h.readers.Go(func() {
 		for {
 			e, err := h.watch.Events.Next(ctx)
@@ -127,13 +144,37 @@ func (h *host) read(out *printer) {
 			h.watch.Events.Drained(soon)
 			cancel()
 			h.kept.add(&e)
-			out.alert(e)
+			if e.Finding == nil || e.Finding.Response != string(pattern.Record) {
+				out.alert(e)
+			}
 		}
 	})
 }
 
+// tellRules says by events which rules are in force, and what is wrong with them.
+func (h *host) tellRules(l *pattern.Library, left []error) {
+	tell := func(action, message string) {
+		h.watch.Events.Put(event.Event{Time: time.Now().UnixNano(), Kind: event.Host, Action: action, Message: message})
+	}
+	for _, err := range left {
+		tell(rulesRefused, fmt.Sprintf("%v; it is left out", err))
+	}
+	tell(rulesInForce, fmt.Sprintf("%s are in force%s", count(uint64(len(l.Rules)), "rule"), unseen(l)))
+}
+
+// update keeps the rules up to date until the host stops.
+func (h *host) update(l *library, every time.Duration) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.updating = cancel
+	if l.scheduled {
+		h.updates.Go(func() { l.keepUpdated(ctx, every, h.watch) })
+	}
+}
+
 // stop stops all VMs in good order and prints what is left to print.
 func (h *host) stop() error {
+	h.updating()
+	h.updates.Wait()
 	// They stop at once and share the host's CPUs.
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime*time.Duration(1+len(h.vms)))
 	defer cancel()
@@ -164,6 +205,9 @@ const drainTime = 2 * time.Second
 func (h *host) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	h.running()
+	h.runner.Wait()
+	h.watch.Settled(ctx)
 	h.watch.Events.Drained(ctx)
 	h.watch.Alerts.Drained(ctx)
 	h.reading()

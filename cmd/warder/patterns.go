@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"warder/secmon/event"
 	"warder/secmon/pattern"
-	"warder/secmon/pattern/sigma"
 	"warder/secmon/trap"
 )
 
@@ -28,13 +26,8 @@ warder's own. Without --rules these commands are about those that come with
 warder. docs/patterns.md describes them.`,
 	}
 	cmd.AddCommand(patternsListCommand(), patternsShowCommand(), patternsLintCommand(), patternsTestCommand(), patternsExplainCommand(),
-		patternsUpdateCommand(), patternsPublishCommand())
+		patternsBenchCommand(), patternsUpdateCommand(), patternsPublishCommand())
 	return cmd
-}
-
-// rulesFlag adds --rules to a command.
-func rulesFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("rules", "", "directory of rules, in place of those that come with warder")
 }
 
 // patternRow is a rule as list prints it.
@@ -71,7 +64,7 @@ func patternsListCommand() *cobra.Command {
 		if err := checkOutput(output); err != nil {
 			return err
 		}
-		l, err := loadRules(*rules)
+		l, err := rules.library()
 		if err != nil {
 			return err
 		}
@@ -81,6 +74,9 @@ func patternsListCommand() *cobra.Command {
 		}
 		if output == "json" {
 			return printJSON(cmd.OutOrStdout(), rows)
+		}
+		if err := rules.listSources(cmd.OutOrStdout()); err != nil {
+			return err
 		}
 		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "LEVEL\tKIND\tRESPONSE\tTITLE\tID")
@@ -104,7 +100,7 @@ func patternsShowCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "show ID|NAME", Short: "Show what a rule is about", Args: cobra.ExactArgs(1)}
 	rules := rulesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		l, err := loadRules(*rules)
+		l, err := rules.library()
 		if err != nil {
 			return err
 		}
@@ -142,7 +138,7 @@ rule needs to see and is not traced is told, too.`,
 	}
 	rules := rulesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		l, err := loadRules(*rules)
+		l, err := rules.library()
 		if err != nil {
 			return err
 		}
@@ -151,7 +147,12 @@ rule needs to see and is not traced is told, too.`,
 		fmt.Fprintf(w, "%d rules are good\n", len(l.Rules))
 		fmt.Fprintf(w, "system calls that they need: %s\n", strings.Join(n.Syscalls, " "))
 		if unseen := slices.DeleteFunc(slices.Clone(n.Syscalls), trap.Known); len(unseen) > 0 {
-			fmt.Fprintf(w, "of these cannot be trapped yet: %s\n", strings.Join(unseen, " "))
+			fmt.Fprintf(w, "of these cannot be trapped: %s\n", strings.Join(unseen, " "))
+			for _, call := range unseen {
+				for _, r := range n.By[call] {
+					fmt.Fprintf(w, "%s: %q does not see %s\n", r.File(), r.Title, call)
+				}
+			}
 		}
 		for _, r := range n.Open {
 			fmt.Fprintf(w, "%s: %q would have to see every system call; it sees those that other rules need\n", r.File(), r.Title)
@@ -170,7 +171,7 @@ func patternsTestCommand() *cobra.Command {
 	}
 	rules := rulesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		l, err := loadRules(*rules)
+		l, err := rules.library()
 		if err != nil {
 			return err
 		}
@@ -203,7 +204,7 @@ standard input.`,
 	rules := rulesFlag(cmd)
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also rules of whose log source there is no event")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		l, err := loadRules(*rules)
+		l, err := rules.library()
 		if err != nil {
 			return err
 		}
@@ -262,19 +263,4 @@ func readEvents(r io.Reader) ([]event.Event, error) {
 		}
 	}
 	return events, s.Err()
-}
-
-// loadRules reads a directory of rules, or those that come with warder.
-func loadRules(dir string) (*pattern.Library, error) {
-	if dir == "" {
-		return pattern.Shipped()
-	}
-	st, err := os.Stat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("rules: %w", err)
-	}
-	if !st.IsDir() {
-		return nil, errors.New("rules: " + dir + " is a file: give the directory that it is in")
-	}
-	return pattern.Load(os.DirFS(dir), sigma.Options{})
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +15,8 @@ import (
 )
 
 func patternsUpdateCommand() *cobra.Command {
-	var library, name, address, root string
+	var library, name, url, root string
+	var placeholders placeholdersFlag
 	cmd := &cobra.Command{
 		Use:   "update --library DIR",
 		Short: "Get the rules of all sources",
@@ -31,14 +31,19 @@ before stay in force.`,
 			if library == "" {
 				return errors.New("--library: give the directory of the library")
 			}
-			if name != "" || address != "" || root != "" {
-				if err := addSource(library, name, address, root); err != nil {
+			if name != "" || url != "" || root != "" {
+				if err := addSource(library, name, url, root); err != nil {
 					return err
 				}
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			sources, err := feed.Sources(library)
+			opts, err := placeholders.options()
+			if err != nil {
+				return err
+			}
+			l := &feed.Library{Dir: library, Options: opts}
+			sources, err := l.Sources()
 			if err != nil {
 				return err
 			}
@@ -47,7 +52,7 @@ before stay in force.`,
 			}
 			var errs []error
 			for _, s := range sources {
-				u, err := s.Update(ctx, library, time.Now())
+				u, err := l.Update(ctx, s, time.Now())
 				if err != nil {
 					errs = append(errs, err)
 					continue
@@ -61,34 +66,41 @@ before stay in force.`,
 			return errors.Join(errs...)
 		},
 	}
+	placeholders.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&library, "library", "", "directory of the library")
 	f.StringVar(&name, "name", "", "add a source: its name")
-	f.StringVar(&address, "url", "", "add a source: where it is, https://, or a directory of this machine")
+	f.StringVar(&url, "url", "", "add a source: where it is, https://, or a directory of this machine")
 	f.StringVar(&root, "root", "", "add a source: the file of its root of trust")
 	return cmd
 }
 
-func addSource(library, name, address, root string) error {
-	if name == "" || address == "" || root == "" {
+func addSource(library, name, url, root string) error {
+	if name == "" || url == "" || root == "" {
 		return errors.New("a source has a --name, a --url and a --root")
 	}
 	text, err := os.ReadFile(root)
 	if err != nil {
 		return fmt.Errorf("--root: %w", err)
 	}
-	if !strings.Contains(address, "://") {
-		abs, err := filepath.Abs(address)
-		if err != nil {
-			return err
-		}
-		address = "file://" + abs
+	if url, err = address(".", url); err != nil {
+		return err
 	}
-	return feed.Add(library, feed.Source{Name: name, URL: address, Root: text})
+	return (&feed.Library{Dir: library}).Add(feed.Source{Name: name, URL: url, Root: text})
+}
+
+// address is where a source is: as given, or a directory of this machine.
+func address(base, url string) (string, error) {
+	if strings.Contains(url, "://") {
+		return url, nil
+	}
+	dir, err := absolute(base, url)
+	return "file://" + dir, err
 }
 
 func patternsPublishCommand() *cobra.Command {
 	var out, keys string
+	var placeholders placeholdersFlag
 	cmd := &cobra.Command{
 		Use:   "publish DIR",
 		Short: "Make a signed repository of rules, for others to update from",
@@ -102,22 +114,29 @@ func patternsPublishCommand() *cobra.Command {
 
 Rules with a fault or a sample that comes out wrong are not published. Publish
 again at least once a week, also without changes: what users are told expires,
-so that nobody can hide new rules from them. Keep the root key apart from the
-others; it is needed only to make a repository.`,
+so that nobody can hide new rules from them. Keep the root key, root.pem, apart from
+the others: it is needed to make a repository, and once a year, or to replace another
+key that has been removed, to renew the root of trust. Users need nothing new then.`,
 		Example: "  warder patterns publish --out /srv/www/rules --keys ~/keys ./rules",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" || keys == "" {
 				return errors.New("give --out, the repository's directory, and --keys, the directory of the keys")
 			}
-			p, err := feed.Publish(args[0], out, keys, time.Now())
+			opts, err := placeholders.options()
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, repository version %d\nusers trust it by %s\n", p.Pack.Name, p.Pack.Version, count(uint64(p.Files), "file"), p.Version, p.Root)
+			p, err := feed.Publish(args[0], out, keys, opts, time.Now())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, repository version %d\nusers trust it by %s, which is good until %s\n",
+				p.Pack.Name, p.Pack.Version, count(uint64(p.Files), "file"), p.Version, p.Root, p.Expires.Format(time.DateOnly))
 			return nil
 		},
 	}
+	placeholders.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "directory of the repository")
 	f.StringVar(&keys, "keys", "", "directory of the keys; they are made where there are none")

@@ -9,15 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"warder/boot"
-	"warder/secmon/act"
 	"warder/secmon/event"
 	"warder/secmon/introspect"
 	"warder/secmon/pattern"
@@ -38,22 +35,26 @@ const (
 // Watch is one engine and the machines that it sees. It is safe for concurrent
 // use.
 type Watch struct {
-	engine *pattern.Engine
-	needs  pattern.Needs
-	calls  []string // of needs, those that can be trapped
+	engine  *pattern.Engine
+	strings *event.Strings
 	// Events carries what the machines do, Alerts what the engine says of it.
 	// Nobody has to read them: what does not fit is counted and left out.
 	Events, Alerts *event.Queue
+	// Responder carries out what alerts ask for. Default: the watch itself, on the
+	// machines that it sees. It is set before anything is attached.
+	Responder Responder
+	// Snapshots is the directory that snapshots are written to, "" for none.
+	Snapshots string
+
+	responding chan struct{} // a token for each alert whose responses are under way
+	responses  sync.WaitGroup
+
+	reloading sync.Mutex // held while libraries are changed
 
 	mu       sync.Mutex
+	wants    wants                         // what all traps are to be armed for
 	kernels  map[string]*introspect.Kernel // by path
 	machines map[string]*machine           // by name
-}
-
-type machine struct {
-	traps  atomic.Pointer[trap.Traps] // nil until armed
-	shares *trap.Shares
-	vm     *vmm.Machine
 }
 
 // New makes a watch that evaluates a library of rules.
@@ -65,12 +66,11 @@ func New(rules *pattern.Library) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	needs := rules.Needs()
-	calls := slices.DeleteFunc(slices.Clone(needs.Syscalls), func(c string) bool { return !trap.Known(c) })
 	return &Watch{
-		engine: engine, needs: needs, calls: calls,
+		engine: engine, strings: event.NewStrings(), wants: needed(rules),
 		Events: event.NewQueue(eventQueue), Alerts: event.NewQueue(alertQueue),
-		kernels: make(map[string]*introspect.Kernel), machines: make(map[string]*machine),
+		responding: make(chan struct{}, maxResponding),
+		kernels:    make(map[string]*introspect.Kernel), machines: make(map[string]*machine),
 	}, nil
 }
 
@@ -89,11 +89,12 @@ func (w *Watch) Attach(ctx context.Context, t Target) error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", t.Name, err)
 	}
-	m, err := w.reserve(t.Name)
+	m, err := w.reserve(t)
 	if err != nil {
 		return err
 	}
-	if err := w.arm(ctx, m, t, kernel); err != nil {
+	m.kernel = kernel
+	if err := m.first(ctx, w); err != nil {
 		w.mu.Lock()
 		delete(w.machines, t.Name)
 		w.mu.Unlock()
@@ -104,36 +105,19 @@ func (w *Watch) Attach(ctx context.Context, t Target) error {
 		Time: time.Now().UnixNano(), Kind: event.Lifecycle, VM: t.Name,
 		Message: fmt.Sprintf("watched: %d functions of its kernel are hooked", len(traps.Functions())),
 	})
+	w.bring(ctx, t.Name, m) // the library may have been changed meanwhile
 	return nil
 }
 
-func (w *Watch) reserve(name string) (*machine, error) {
+func (w *Watch) reserve(t Target) (*machine, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.machines[name] != nil {
-		return nil, fmt.Errorf("watch %s: there is a machine of that name", name)
+	if w.machines[t.Name] != nil {
+		return nil, fmt.Errorf("watch %s: there is a machine of that name", t.Name)
 	}
-	m := &machine{}
-	w.machines[name] = m
+	m := &machine{target: t}
+	w.machines[t.Name] = m
 	return m, nil
-}
-
-func (w *Watch) arm(ctx context.Context, m *machine, t Target, kernel *introspect.Kernel) error {
-	shares, err := trap.OpenShares(t.Shares)
-	if err != nil {
-		return err
-	}
-	traps, err := trap.Arm(ctx, trap.Of(t.Machine), trap.Config{
-		VM: t.Name, Kernel: kernel, Calls: w.calls, Payload: w.needs.Payload, Process: w.needs.Process, Shares: shares, Sink: w.observe,
-	})
-	if err != nil {
-		return errors.Join(err, shares.Close())
-	}
-	m.shares, m.vm = shares, t.Machine
-	m.traps.Store(traps)
-	acts := act.Watch(t.Machine, act.Config{VM: t.Name, Kernel: kernel, Sink: func(e event.Event) { w.observe(e) }})
-	acts.Located(traps.Guest())
-	return nil
 }
 
 // Detach takes the traps off a machine, which still runs.
@@ -142,8 +126,7 @@ func (w *Watch) Detach(ctx context.Context, name string) error {
 	if m == nil {
 		return fmt.Errorf("watch: no machine %s", name)
 	}
-	m.vm.OnAct(nil)
-	return errors.Join(m.traps.Load().Disarm(ctx), m.shares.Close())
+	return m.disarm(ctx)
 }
 
 // Forget drops a machine that has ended.
@@ -162,6 +145,7 @@ func (w *Watch) remove(name string) *machine {
 		return nil
 	}
 	delete(w.machines, name)
+	m.gone.Store(true)
 	return m
 }
 
@@ -191,14 +175,19 @@ func (w *Watch) kernel(path string) (*introspect.Kernel, error) {
 // Run hands out what the rules find by the passing of time, until ctx ends.
 // Alerts on sequences need it.
 func (w *Watch) Run(ctx context.Context) {
-	w.engine.Run(ctx, func(a event.Event) { w.Alerts.Put(a) })
+	var telling sync.WaitGroup
+	telling.Go(func() { w.tellEvictions(ctx) })
+	defer telling.Wait()
+	w.engine.Run(ctx, w.raise)
 	for _, a := range w.engine.Flush() {
-		w.Alerts.Put(a)
+		w.raise(a)
 	}
 }
 
-// observe is the sink of all traps. It runs on the threads of vCPUs.
-func (w *Watch) observe(e event.Event) unix.Errno {
+// observe is the sink of a machine's traps. It runs on the threads of vCPUs.
+func (w *Watch) observe(m *machine, e event.Event) unix.Errno {
+	e.Seq = m.seq.Add(1)
+	w.strings.Share(&e)
 	verdict, alerts := w.engine.Observe(&e)
 	e.Call.Denied = uint16(verdict.Errno)
 	if len(e.Call.Payload) > maxQueued {
@@ -206,7 +195,13 @@ func (w *Watch) observe(e event.Event) unix.Errno {
 	}
 	w.Events.Put(e)
 	for _, a := range alerts {
-		w.Alerts.Put(a)
+		w.raise(a)
+	}
+	switch {
+	case verdict.Pause && e.Kind == event.Syscall:
+		m.pauseHere(int(e.VCPU))
+	case verdict.Pause:
+		go m.pause() // the alert says whether that worked
 	}
 	return verdict.Errno
 }
@@ -228,8 +223,8 @@ func (w *Watch) Stats() Stats {
 		LostEvents: w.Events.Lost(), LostAlerts: w.Alerts.Lost(),
 	}
 	for name, m := range w.machines {
-		if traps := m.traps.Load(); traps != nil {
-			s.Machines[name] = traps.Stats()
+		if m.traps.Load() != nil {
+			s.Machines[name] = m.stats()
 		}
 	}
 	return s

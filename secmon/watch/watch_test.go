@@ -15,6 +15,7 @@ import (
 	"warder/internal/testkvm"
 	"warder/secmon/event"
 	"warder/secmon/pattern"
+	"warder/secmon/pattern/sigma"
 	"warder/secmon/watch"
 	"warder/vmm"
 )
@@ -35,14 +36,18 @@ func await(g *testguest.Guest, name string) {
 var writer = testguest.Register("writer", func(g *testguest.Guest) {
 	g.Check(os.MkdirAll("/mnt/share", 0o755))
 	g.Check(unix.Mount("files", "/mnt/share", "virtiofs", 0, ""))
-	for _, round := range []string{"first", "second", "third"} {
+	for _, round := range []string{"first", "second", "third", "fourth", "fifth"} {
 		await(g, round)
 		g.Check(os.WriteFile("/mnt/share/data", []byte(round+"!"), 0o644))
 	}
 	g.Report("wrote", nil)
 })
 
-// TestAttachDetach watches a machine, stops watching, and watches it again.
+// otherRules need openat and no write.
+const otherRules = "title: t\nlogsource: {product: linux, service: auditd}\ndetection: {s: {SYSCALL: openat, exe: /nowhere}, condition: s}\n"
+
+// TestAttachDetach watches a machine, stops watching, and watches it again; then
+// with other rules, and with those of before.
 func TestAttachDetach(t *testing.T) {
 	testkvm.Need(t)
 	rules, err := pattern.ShippedFile("host_parameter_splice.yaml")
@@ -91,9 +96,27 @@ func TestAttachDetach(t *testing.T) {
 		t.Fatal(err)
 	}
 	goOn("third")
+	r.Event("fourth")
+	parsed, err := sigma.Parse("other.yml", []byte(otherRules), sigma.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pattern.NewLibrary(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Reload(t.Context(), other); err != nil || w.Library() != other {
+		t.Errorf("reloaded: %v", err)
+	}
+	goOn("fourth")
+	r.Event("fifth")
+	if err := w.Reload(t.Context(), rules); err != nil || w.Library() != rules {
+		t.Errorf("reloaded: %v", err)
+	}
+	goOn("fifth")
 	r.Event("wrote")
 	r.Finish()
-	if s := w.Stats(); s.Machines["w"].Hits == 0 || s.Engine.Splice.Parts != 2 || s.LostEvents+s.LostAlerts != 0 {
+	if s := w.Stats(); s.Machines["w"].Hits == 0 || s.Engine.Splice.Parts != 3 || s.LostEvents+s.LostAlerts != 0 {
 		t.Errorf("stats %+v", s)
 	}
 	w.Forget("w")
@@ -118,7 +141,7 @@ func TestAttachDetach(t *testing.T) {
 			seen = append(seen, e.Call.File.Inner+" "+string(e.Call.Payload))
 		}
 	}
-	if d := cmp.Diff([]string{"watched", "/data first!", "watched", "/data third!"}, seen); d != "" {
+	if d := cmp.Diff([]string{"watched", "/data first!", "watched", "/data third!", "/data fifth!"}, seen); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}
 }

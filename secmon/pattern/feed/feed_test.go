@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"warder/secmon/pattern/sigma"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -31,14 +33,15 @@ func write(t testing.TB, name, text string) {
 
 // world is a publisher and a user.
 type world struct {
-	t                                *testing.T
-	rules, repository, keys, library string
-	source                           Source
+	t                       *testing.T
+	rules, repository, keys string
+	library                 *Library
+	source                  Source
 }
 
 func newWorld(t *testing.T) *world {
 	dir := t.TempDir()
-	w := &world{t, filepath.Join(dir, "rules"), filepath.Join(dir, "repository"), filepath.Join(dir, "keys"), filepath.Join(dir, "library"), Source{}}
+	w := &world{t, filepath.Join(dir, "rules"), filepath.Join(dir, "repository"), filepath.Join(dir, "keys"), &Library{Dir: filepath.Join(dir, "library")}, Source{}}
 	write(t, filepath.Join(w.rules, PackFile), meta)
 	write(t, filepath.Join(w.rules, "one.yml"), ruleText("one"))
 	p := w.publish(now)
@@ -47,7 +50,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.source = Source{Name: "acme", URL: "file://" + w.repository, Root: root}
-	if err := Add(w.library, w.source); err != nil {
+	if err := w.library.Add(w.source); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -55,7 +58,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) publish(at time.Time) Published {
 	w.t.Helper()
-	p, err := Publish(w.rules, w.repository, w.keys, at)
+	p, err := Publish(w.rules, w.repository, w.keys, sigma.Options{}, at)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -65,7 +68,7 @@ func (w *world) publish(at time.Time) Published {
 // publishUnchecked publishes what Publish would refuse.
 func (w *world) publishUnchecked(at time.Time) {
 	w.t.Helper()
-	k, err := loadKeys(w.keys)
+	k, err := loadKeys(w.keys, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -77,7 +80,7 @@ func (w *world) publishUnchecked(at time.Time) {
 
 func (w *world) update(at time.Time) Updated {
 	w.t.Helper()
-	u, err := w.source.Update(w.t.Context(), w.library, at)
+	u, err := w.library.Update(w.t.Context(), w.source, at)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -87,9 +90,9 @@ func (w *world) update(at time.Time) Updated {
 // names are the acme rules in force.
 func (w *world) names() string {
 	w.t.Helper()
-	l, err := Load(w.library)
-	if err != nil {
-		w.t.Fatal(err)
+	l, left, err := w.library.Load()
+	if err != nil || len(left) > 0 {
+		w.t.Fatal(err, left)
 	}
 	var out []string
 	for _, r := range l.Rules {
@@ -140,7 +143,7 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("%+v, rules %q", u, w.names())
 	}
 	// Only what is in force is kept.
-	old, err := filepath.Glob(filepath.Join(w.library, "acme", "[0-9]*"))
+	old, err := filepath.Glob(filepath.Join(w.library.Dir, "acme", "[0-9]*"))
 	if err != nil || len(old) != 1 {
 		t.Errorf("versions %v, %v", old, err)
 	}
@@ -174,10 +177,13 @@ func TestAttacks(t *testing.T) {
 		}, later, "gone back to an older state"},
 		{"freeze", func(*testing.T, *world) {}, now.Add(8 * 24 * time.Hour), "expired"},
 		{"another key", func(t *testing.T, w *world) {
-			if err := os.RemoveAll(w.keys); err != nil {
-				t.Fatal(err)
+			for _, dir := range []string{w.keys, w.repository} {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
 			}
-			w.publish(later) // the root stays, what it does not know signs
+			w.publish(later)
+			w.publish(later) // no older than what is known
 		}, later, "not signed by"},
 		{"mix and match", func(t *testing.T, w *world) {
 			old := w.copyRepository()
@@ -239,14 +245,14 @@ func TestAttacks(t *testing.T) {
 			w := newWorld(t)
 			w.update(now)
 			c.attack(t, w)
-			_, err := w.source.Update(t.Context(), w.library, c.at)
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "stay in force") {
+			_, err := w.library.Update(t.Context(), w.source, c.at)
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "source acme is not updated: ") {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 			if got := w.names(); got != "one" {
 				t.Errorf("rules %q in force, want one", got)
 			}
-			left, _ := filepath.Glob(filepath.Join(w.library, "acme", "*.new"))
+			left, _ := filepath.Glob(filepath.Join(w.library.Dir, "acme", "*.new"))
 			if len(left) != 0 {
 				t.Errorf("left behind: %v", left)
 			}
@@ -268,7 +274,7 @@ func TestPublishRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, c.file), c.text)
-		if _, err := Publish(dir, w.repository, w.keys, now); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Publish(dir, w.repository, w.keys, sigma.Options{}, now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q", name, err, c.want)
 		}
 	}
@@ -281,7 +287,7 @@ func TestAddRefuses(t *testing.T) {
 		"https://":       {Name: "x", URL: "ftp://x", Root: w.source.Root},
 		"root of trust":  {Name: "x", URL: w.source.URL, Root: []byte("{}")},
 	} {
-		if err := Add(w.library, s); err == nil || !strings.Contains(err.Error(), want) {
+		if err := w.library.Add(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want %q", s, err, want)
 		}
 	}
@@ -298,15 +304,107 @@ func TestSafeName(t *testing.T) {
 	}
 }
 
-// Metadata that is not what it should be is refused, whatever it is.
-func FuzzTimestamp(f *testing.F) {
-	f.Add([]byte(`{"signed":{"_type":"timestamp","version":9},"signatures":[]}`))
-	f.Add([]byte(``))
-	f.Fuzz(func(t *testing.T, text []byte) {
+// The root of trust is renewed before it is over, also with other keys for all but
+// itself; who has an old one goes on from there. Without the root's key nothing is
+// made up.
+func TestRootIsRenewed(t *testing.T) {
+	w := newWorld(t)
+	first := w.update(now)
+	day := func(n int) time.Time { return now.Add(time.Duration(n) * 24 * time.Hour) }
+	// The root's key is kept apart, as it should be.
+	key, apart := filepath.Join(w.keys, "root.pem"), filepath.Join(t.TempDir(), "root.pem")
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(key, apart)
+	if p := w.publish(day(300)); !p.Expires.Equal(day(365)) {
+		t.Errorf("the root is good until %v", p.Expires)
+	}
+	if _, err := Publish(w.rules, w.repository, w.keys, sigma.Options{}, day(370)); err == nil || !strings.Contains(err.Error(), "publish once with root.pem") {
+		t.Errorf("with a root that is over: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("another root key was made")
+	}
+	if err := os.Remove(filepath.Join(w.keys, "targets.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Publish(w.rules, w.repository, w.keys, sigma.Options{}, day(301)); err == nil || !strings.Contains(err.Error(), "targets.pem is not there") {
+		t.Errorf("without a key: %v", err)
+	}
+	move(apart, key)
+	p := w.publish(day(301)) // with another key for the rules
+	if !p.Expires.Equal(day(301 + 365)) {
+		t.Errorf("the root is good until %v", p.Expires)
+	}
+	if u := w.update(day(301)); u.Version <= first.Version {
+		t.Errorf("%+v after %+v", u, first)
+	}
+	w.publish(day(600)) // soon over: a third
+	if u := w.update(day(600)); !u.Changed || w.names() != "one" {
+		t.Errorf("%+v", u)
+	}
+	if roots, err := filepath.Glob(filepath.Join(w.repository, "metadata", "*.root.json")); err != nil || len(roots) != 3 {
+		t.Errorf("%v, %v", roots, err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(key, foreignKey(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Publish(w.rules, w.repository, w.keys, sigma.Options{}, day(601)); err == nil || !strings.Contains(err.Error(), "not the key that the repository was made with") {
+		t.Errorf("with another root key: %v", err)
+	}
+}
+
+func foreignKey(t *testing.T) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := loadKeys(dir, true); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// metadataFiles are those of a repository that has been published twice.
+var metadataFiles = []string{"timestamp.json", "2.snapshot.json", "2.targets.json", "2.root.json", "1.root.json"}
+
+// Metadata that is not what it should be is refused, whatever it is and of which
+// role.
+func FuzzMetadata(f *testing.F) {
+	f.Add(uint8(0), []byte(`{"signed":{"_type":"timestamp","version":9},"signatures":[]}`))
+	f.Add(uint8(0), []byte(``))
+	f.Add(uint8(1), []byte(`{"signed":{"_type":"snapshot","version":2,"meta":{"targets.json":{"version":1}}},"signatures":[]}`))
+	f.Add(uint8(2), []byte(`{"signed":{"_type":"targets","version":2,"targets":{"x.yml":{"length":-1}}},"signatures":[]}`))
+	f.Add(uint8(3), []byte(`{"signed":{"_type":"root","version":2,"roles":{}},"signatures":[]}`))
+	f.Fuzz(func(t *testing.T, file uint8, text []byte) {
 		w := newWorld(t)
 		w.update(now)
-		write(t, filepath.Join(w.repository, "metadata", "timestamp.json"), string(text))
-		if u, err := w.source.Update(t.Context(), w.library, now); err == nil && u.Changed {
+		write(t, filepath.Join(w.rules, "two.yml"), ruleText("two"))
+		if err := os.Remove(filepath.Join(w.rules, "one.yml")); err != nil {
+			t.Fatal(err)
+		}
+		w.publish(now)
+		name := filepath.Join(w.repository, "metadata", metadataFiles[int(file)%len(metadataFiles)])
+		if good, err := os.ReadFile(name); err == nil && bytes.Equal(good, text) {
+			return
+		}
+		write(t, name, string(text))
+		if filepath.Base(name) == "1.root.json" { // users have theirs
+			if w.update(now); w.names() != "two" {
+				t.Fatal("the root of the repository was taken, and theirs not")
+			}
+			return
+		}
+		if u, err := w.library.Update(t.Context(), w.source, now); err == nil && u.Changed {
 			t.Fatalf("updated to %+v by %q", u, text)
 		}
 		if w.names() != "one" {

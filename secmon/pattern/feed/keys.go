@@ -19,9 +19,10 @@ var roles = []string{"root", "targets", "snapshot", "timestamp"}
 // keys are the private keys of a publisher.
 type keys map[string]ed25519.PrivateKey
 
-// loadKeys reads the keys in a directory, ROLE.pem each; where there are none it
-// makes them.
-func loadKeys(dir string) (keys, error) {
+// loadKeys reads the keys in a directory, ROLE.pem each. It makes those that are
+// not there: for a new repository all, later not the root's, without which it
+// makes none.
+func loadKeys(dir string, new bool) (keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -30,6 +31,10 @@ func loadKeys(dir string) (keys, error) {
 		name := filepath.Join(dir, role+".pem")
 		text, err := os.ReadFile(name)
 		switch {
+		case errors.Is(err, os.ErrNotExist) && role == "root" && !new:
+			continue
+		case errors.Is(err, os.ErrNotExist) && !new && k["root"] == nil:
+			return nil, fmt.Errorf("%s is not there; with root.pem beside it another would be made", name)
 		case errors.Is(err, os.ErrNotExist):
 			if k[role], err = makeKey(name); err != nil {
 				return nil, err

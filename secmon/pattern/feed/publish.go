@@ -22,6 +22,7 @@ import (
 // publishing again, before it expires: a mirror that stands still is noticed.
 const (
 	rootTime      = 365 * 24 * time.Hour
+	rootRenewal   = 90 * 24 * time.Hour // before it expires
 	targetsTime   = 90 * 24 * time.Hour
 	timestampTime = 7 * 24 * time.Hour
 )
@@ -31,37 +32,39 @@ type Published struct {
 	Pack    Pack
 	Version int64 // of the repository
 	Files   int
-	// Root is the file that users of the repository need to trust it.
-	Root string
+	// Root is the file that users of the repository need to trust it; Expires is
+	// until when the root is good.
+	Root    string
+	Expires time.Time
 }
 
 // Publish makes, or renews, the repository in the directory out from the rules
 // in dir, signed with the keys in keyDir, which are made where there are none.
-// Rules with a fault, or whose samples come out wrong, are not published.
-func Publish(dir, out, keyDir string, now time.Time) (Published, error) {
+// Rules with a fault, or whose samples come out wrong, are not published; opts are
+// what they are tried with.
+func Publish(dir, out, keyDir string, opts sigma.Options, now time.Time) (Published, error) {
 	fsys := os.DirFS(dir)
 	pack, err := readPack(fsys)
 	if err != nil {
 		return Published{}, fmt.Errorf("%s: %w", dir, err)
 	}
-	if err := check(fsys); err != nil {
+	if err := check(fsys, opts); err != nil {
 		return Published{}, err
 	}
-	k, err := loadKeys(keyDir)
-	if err != nil {
+	p := &publisher{out: out, now: now}
+	if p.keys, err = loadKeys(keyDir, !p.exists()); err != nil {
 		return Published{}, fmt.Errorf("keys: %w", err)
 	}
-	p := &publisher{out: out, keys: k, now: now}
 	files, err := p.publish(fsys)
 	if err != nil {
 		return Published{}, fmt.Errorf("publish %s: %w", pack.Name, err)
 	}
-	return Published{pack, p.version, files, filepath.Join(out, "metadata", "1.root.json")}, nil
+	return Published{pack, p.version, files, p.rootFile(1), p.expires}, nil
 }
 
 // check loads rules and runs their samples.
-func check(fsys fs.FS) error {
-	l, err := pattern.Load(fsys, sigma.Options{})
+func check(fsys fs.FS, opts sigma.Options) error {
+	l, err := pattern.Load(fsys, opts)
 	if err != nil {
 		return err
 	}
@@ -81,6 +84,7 @@ type publisher struct {
 	keys    keys
 	now     time.Time
 	version int64
+	expires time.Time // of the root
 }
 
 func (p *publisher) publish(fsys fs.FS) (files int, err error) {
@@ -120,25 +124,6 @@ func (p *publisher) publish(fsys fs.FS) (files int, err error) {
 		sign(p, "snapshot", snapshot, fmt.Sprintf("%d.snapshot.json", p.version)),
 		sign(p, "timestamp", timestamp, "timestamp.json"),
 	)
-}
-
-// root makes the first root of trust, if there is none.
-func (p *publisher) root() error {
-	if _, err := os.Stat(filepath.Join(p.out, "metadata", "1.root.json")); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	root := metadata.Root(p.now.Add(rootTime))
-	root.Signed.ConsistentSnapshot = true
-	for _, role := range roles {
-		key, err := metadata.KeyFromPublicKey(p.keys[role].Public())
-		if err != nil {
-			return err
-		}
-		if err := root.Signed.AddKey(key, role); err != nil {
-			return err
-		}
-	}
-	return sign(p, "root", root, "1.root.json")
 }
 
 // last is the version of what was published before, 0 for nothing.

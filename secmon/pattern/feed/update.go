@@ -2,10 +2,8 @@ package feed
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -20,18 +18,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 
 	"warder/secmon/pattern"
-	"warder/secmon/pattern/sigma"
 )
-
-// Source is somebody whose rules are used, with what shows that they are theirs.
-type Source struct {
-	Name string `json:"name"` // of its directory, as of a pack
-	// URL is of the repository: http, https, or file for a directory of this
-	// machine.
-	URL string `json:"url"`
-	// Root is the root of trust, 1.root.json of the publisher.
-	Root json.RawMessage `json:"root"`
-}
 
 // Updated is what an update did.
 type Updated struct {
@@ -41,94 +28,23 @@ type Updated struct {
 	Changed bool // other rules than before are in force
 }
 
-// In a source's directory: the source itself, what TUF remembers, the rules by
-// version, and a link to those in force.
-const (
-	sourceFile = "source.json"
-	trustDir   = "trust"
-	current    = "current"
-)
-
-// Add remembers a source in a library's directory. It has no rules until it is
-// updated.
-func Add(library string, s Source) error {
-	if !packName.MatchString(s.Name) {
-		return fmt.Errorf("source %q: give a name of letters a to z, digits, - inside", s.Name)
-	}
-	if !slices.ContainsFunc([]string{"https://", "http://", "file://"}, func(p string) bool { return strings.HasPrefix(s.URL, p) }) {
-		return fmt.Errorf("source %s: %q: give an address that begins with https://, http:// or file://", s.Name, s.URL)
-	}
-	if _, err := (&metadata.Metadata[metadata.RootType]{}).FromBytes(s.Root); err != nil {
-		return fmt.Errorf("source %s: the root of trust: %w", s.Name, err)
-	}
-	dir := filepath.Join(library, s.Name)
-	if err := os.MkdirAll(filepath.Join(dir, trustDir), 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(s, "", "  ")
+// Update gets what a source publishes now, and puts it in force if all of it is
+// good. now is what expiry is measured by.
+func (l *Library) Update(ctx context.Context, s Source, now time.Time) (Updated, error) {
+	got, err := l.update(ctx, s, now)
 	if err != nil {
-		return err
-	}
-	return replace(filepath.Join(dir, sourceFile), text)
-}
-
-// Sources are those of a library's directory, by name.
-func Sources(library string) ([]Source, error) {
-	names, err := filepath.Glob(filepath.Join(library, "*", sourceFile))
-	if err != nil {
-		return nil, err
-	}
-	var out []Source
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		var s Source
-		if err := json.Unmarshal(text, &s); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-// Load reads the rules in force of all sources of a library's directory, and
-// those that come with warder, as one library.
-func Load(library string) (*pattern.Library, error) {
-	rules, err := pattern.ShippedRules()
-	if err != nil {
-		return nil, err
-	}
-	sources, err := Sources(library)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range sources {
-		dir := filepath.Join(library, s.Name, current)
-		if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
-			continue // not updated yet
-		}
-		more, err := pattern.ReadRules(os.DirFS(dir), sigma.Options{})
-		if err != nil {
-			return nil, fmt.Errorf("source %s: %w", s.Name, err)
-		}
-		rules = append(rules, more...)
-	}
-	return pattern.NewLibrary(rules)
-}
-
-// Update gets what a source publishes now, and puts it in force in a library's
-// directory if all of it is good. now is what expiry is measured by.
-func (s Source) Update(ctx context.Context, library string, now time.Time) (Updated, error) {
-	got, err := s.update(ctx, filepath.Join(library, s.Name), library, now)
-	if err != nil {
-		return got, fmt.Errorf("source %s: %w; the rules of before stay in force", s.Name, explain(err))
+		return got, fmt.Errorf("source %s is not updated: %w", s.Name, explain(err))
 	}
 	return got, nil
 }
 
-func (s Source) update(ctx context.Context, dir, library string, now time.Time) (Updated, error) {
+func (l *Library) update(ctx context.Context, s Source, now time.Time) (got Updated, err error) {
+	unlock, err := l.lock()
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	dir := filepath.Join(l.Dir, s.Name)
 	u, err := s.updater(ctx, dir, now)
 	if err != nil {
 		return Updated{}, err
@@ -139,16 +55,14 @@ func (s Source) update(ctx context.Context, dir, library string, now time.Time) 
 	trusted := u.GetTrustedMetadataSet()
 	version := trusted.Targets[metadata.TARGETS].Signed.Version
 	rules := filepath.Join(dir, strconv.FormatInt(version, 10))
-	got := Updated{Version: version, Changed: true}
+	got = Updated{Version: version, Changed: true}
 	if to, err := os.Readlink(filepath.Join(dir, current)); err == nil && to == filepath.Base(rules) {
 		got.Changed = false
 		if got.Pack, err = readPack(os.DirFS(rules)); err != nil {
 			return got, err
 		}
-		l, err := pattern.Load(os.DirFS(rules), sigma.Options{})
-		if err == nil {
-			got.Rules = len(l.Rules)
-		}
+		in, err := l.inForce(s)
+		got.Rules = len(in)
 		return got, err
 	}
 	staged := rules + ".new"
@@ -158,7 +72,7 @@ func (s Source) update(ctx context.Context, dir, library string, now time.Time) 
 	if err := download(u, staged); err != nil {
 		return got, errors.Join(err, os.RemoveAll(staged))
 	}
-	if got.Pack, got.Rules, err = s.checked(staged, library); err != nil {
+	if got.Pack, got.Rules, err = l.checked(s, staged); err != nil {
 		return got, errors.Join(err, os.RemoveAll(staged))
 	}
 	return got, enforce(dir, staged, rules)
@@ -210,24 +124,23 @@ func download(u *updater.Updater, dir string) error {
 	return nil
 }
 
-// checked loads what was staged: by itself, and together with the rules of all
-// other sources.
-func (s Source) checked(staged, library string) (Pack, int, error) {
+// checked loads what was staged together with the rules of all other sources.
+func (l *Library) checked(s Source, staged string) (Pack, int, error) {
 	pack, err := readPack(os.DirFS(staged))
 	if err != nil {
 		return pack, 0, err
 	}
-	rules, err := pattern.ReadRules(os.DirFS(staged), sigma.Options{})
+	rules, err := pattern.ReadRules(os.DirFS(staged), l.Options)
 	if err != nil {
 		return pack, 0, err
 	}
 	n := len(rules)
-	others, err := pattern.ShippedRules()
+	others, err := l.base()
 	if err != nil {
 		return pack, 0, err
 	}
 	rules = append(rules, others...)
-	sources, err := Sources(library)
+	sources, err := l.Sources()
 	if err != nil {
 		return pack, 0, err
 	}
@@ -235,14 +148,9 @@ func (s Source) checked(staged, library string) (Pack, int, error) {
 		if o.Name == s.Name {
 			continue
 		}
-		more, err := pattern.ReadRules(os.DirFS(filepath.Join(library, o.Name, current)), sigma.Options{})
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if more, err := l.inForce(o); err == nil { // else it is left out, as by Load
+			rules = append(rules, more...)
 		}
-		if err != nil {
-			return pack, 0, fmt.Errorf("source %s: %w", o.Name, err)
-		}
-		rules = append(rules, more...)
 	}
 	_, err = pattern.NewLibrary(rules)
 	return pack, n, err

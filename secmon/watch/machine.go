@@ -1,0 +1,153 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/act"
+	"warder/secmon/event"
+	"warder/secmon/introspect"
+	"warder/secmon/trap"
+)
+
+// machine is a machine that is watched.
+type machine struct {
+	target Target
+	kernel *introspect.Kernel
+	shares *trap.Shares
+	seq    atomic.Uint64 // counts its events
+	gone   atomic.Bool
+	traps  atomic.Pointer[armed] // nil until armed
+
+	standing  sync.Mutex // held while the machine is paused, or stands still for a snapshot
+	snapshots int
+
+	changing sync.Mutex // held while other traps are armed
+	counting sync.Mutex
+	past     trap.Stats // of traps that are not armed any more
+}
+
+// armed is traps and what they are armed for.
+type armed struct {
+	*trap.Traps
+	wants wants
+}
+
+// first arms a machine's traps for the first time.
+func (m *machine) first(ctx context.Context, w *Watch) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	var err error
+	if m.shares, err = trap.OpenShares(m.target.Shares); err != nil {
+		return err
+	}
+	traps, err := m.arm(ctx, w, w.wanted())
+	if err != nil {
+		return errors.Join(err, m.shares.Close())
+	}
+	m.traps.Store(traps)
+	acts := act.Watch(m.target.Machine, act.Config{VM: m.target.Name, Kernel: m.kernel, Sink: func(e event.Event) { w.observe(m, e) }})
+	acts.Located(traps.Guest())
+	return nil
+}
+
+// arm arms traps. What they see counts from when they are those of the machine.
+func (m *machine) arm(ctx context.Context, w *Watch, for_ wants) (*armed, error) {
+	a := &armed{wants: for_}
+	var err error
+	a.Traps, err = trap.Arm(ctx, trap.Of(m.target.Machine), trap.Config{
+		VM: m.target.Name, Kernel: m.kernel, Calls: for_.calls, Payload: for_.payload, Process: for_.process, Shares: m.shares,
+		Sink: func(e event.Event) unix.Errno {
+			if now := m.traps.Load(); now != nil && now != a {
+				return 0 // those see it
+			}
+			return w.observe(m, e)
+		},
+	})
+	return a, err
+}
+
+// bring has an armed machine trap what is wanted now.
+func (m *machine) bring(ctx context.Context, w *Watch) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	for {
+		next, now := w.wanted(), m.traps.Load()
+		if now.wants.equal(next) || m.gone.Load() {
+			return nil
+		}
+		soon, cancel := context.WithTimeout(ctx, rearmTime)
+		err := m.change(soon, w, now, next)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// change puts other traps in the place of those that are armed. What both want is
+// hooked all the while.
+func (m *machine) change(ctx context.Context, w *Watch, now *armed, next wants) error {
+	traps, err := m.arm(ctx, w, next)
+	if err != nil {
+		return err
+	}
+	// No vCPU is in a hook: each call is seen once.
+	err = m.target.Machine.WithVCPUsStopped(func() error {
+		m.counting.Lock()
+		defer m.counting.Unlock()
+		m.past = sum(m.past, now.Stats())
+		m.traps.Store(traps)
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, traps.Disarm(ctx))
+	}
+	return now.Disarm(ctx)
+}
+
+func sum(a, b trap.Stats) trap.Stats {
+	a.Hits += b.Hits
+	a.Denied += b.Denied
+	a.Strays += b.Strays
+	a.Undecoded += b.Undecoded
+	a.Unfollowed += b.Unfollowed
+	return a
+}
+
+// stats are the counts of all traps that the machine has had.
+func (m *machine) stats() trap.Stats {
+	m.counting.Lock()
+	defer m.counting.Unlock()
+	return sum(m.past, m.traps.Load().Stats())
+}
+
+// disarm takes the traps off for good.
+func (m *machine) disarm(ctx context.Context) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	m.target.Machine.OnAct(nil)
+	return errors.Join(m.traps.Load().Disarm(ctx), m.shares.Close())
+}
+
+// pauseHere pauses the machine while one of its vCPUs stands at a trap, and comes
+// back when it has been resumed. An alert says whether that worked.
+func (m *machine) pauseHere(vcpu int) {
+	done := make(chan struct{})
+	go func() {
+		_ = m.pause()
+		close(done)
+	}()
+	m.target.Machine.VCPU(vcpu).StandBy(done)
+}
+
+// pause pauses the machine until somebody resumes it.
+func (m *machine) pause() error {
+	m.standing.Lock()
+	defer m.standing.Unlock()
+	return m.target.Machine.Pause()
+}

@@ -1,0 +1,175 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/secmon/event"
+	"warder/secmon/pattern"
+)
+
+// Responder carries out what rules ask for besides the fate of the act itself.
+type Responder interface {
+	// Respond does one thing about one machine, and says in a few words what came
+	// of it where there is more to say than that it was done.
+	Respond(vm string, r pattern.Response) (detail string, err error)
+}
+
+const (
+	// maxResponding is how many alerts may have their responses under way.
+	maxResponding = 64
+	// respondTime is how long an alert waits for one response.
+	respondTime = 30 * time.Second
+)
+
+var (
+	errBusy  = errors.New("too many responses were under way")
+	errLate  = fmt.Errorf("not done after %v, and still under way", respondTime)
+	errGone  = errors.New("the machine is not running any more")
+	errNoSup = errors.New("it is no supervisor VM that could be replaced")
+)
+
+// targets are the VMs that a response is about: block, pause and destroy are for
+// the one that completed the pattern, all others for each that took part.
+func targets(a *event.Event, r pattern.Response) []string {
+	switch r {
+	case pattern.Record, pattern.AlertOnly:
+		return nil
+	case pattern.Block, pattern.Pause, pattern.Destroy:
+		return []string{a.VM}
+	}
+	return a.Finding.VMs
+}
+
+// raise has an alert's responses carried out, and hands the alert on with what
+// came of them. It does not wait.
+func (w *Watch) raise(a event.Event) {
+	later := false
+	for name := range strings.SplitSeq(a.Finding.Response, ",") {
+		r := pattern.Response(name)
+		later = later || r != pattern.Block && targets(&a, r) != nil
+	}
+	if !later {
+		w.Alerts.Put(w.responded(a, nil))
+		return
+	}
+	select {
+	case w.responding <- struct{}{}:
+	default:
+		w.Alerts.Put(w.responded(a, func(string, pattern.Response) (string, error) { return "", errBusy }))
+		return
+	}
+	w.responses.Go(func() {
+		defer func() { <-w.responding }()
+		w.Alerts.Put(w.responded(a, w.within))
+	})
+}
+
+// responded is an alert with what was done, in the order of the rule.
+func (w *Watch) responded(a event.Event, respond func(vm string, r pattern.Response) (string, error)) event.Event {
+	f := *a.Finding // which the engine's may share
+	for name := range strings.SplitSeq(f.Response, ",") {
+		r := pattern.Response(name)
+		for _, vm := range targets(&a, r) {
+			t := event.Taken{Response: name, VM: vm}
+			if r == pattern.Block {
+				t.Detail = fmt.Sprintf("%s failed with %s", f.Acts[len(f.Acts)-1].Call.Name, unix.ErrnoName(unix.EPERM))
+			} else if detail, err := respond(vm, r); err != nil {
+				t.Failed = err.Error()
+			} else {
+				t.Detail = detail
+			}
+			f.Taken = append(f.Taken, t)
+		}
+	}
+	a.Finding = &f
+	return a
+}
+
+// within carries out one response, and waits for it only so long. What comes
+// later is an event of its own.
+func (w *Watch) within(vm string, r pattern.Response) (string, error) {
+	type outcome struct {
+		detail string
+		err    error
+	}
+	done := make(chan outcome, 1)
+	w.responses.Go(func() {
+		detail, err := w.responder().Respond(vm, r)
+		done <- outcome{detail, err}
+	})
+	late := time.NewTimer(respondTime)
+	defer late.Stop()
+	select {
+	case o := <-done:
+		return o.detail, o.err
+	case <-late.C:
+	}
+	w.responses.Go(func() {
+		o := <-done
+		text := fmt.Sprintf("%s is done now: %s", r, o.detail)
+		if o.err != nil {
+			text = fmt.Sprintf("%s has failed: %v", r, o.err)
+		}
+		w.Events.Put(event.Event{Time: time.Now().UnixNano(), Kind: event.Lifecycle, VM: vm, Message: text})
+	})
+	return "", errLate
+}
+
+func (w *Watch) responder() Responder {
+	if w.Responder != nil {
+		return w.Responder
+	}
+	return machines{w}
+}
+
+// Settled waits for all responses that are under way, or until ctx ends.
+func (w *Watch) Settled(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		w.responses.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// machines responds by the machines that are watched.
+type machines struct{ w *Watch }
+
+func (r machines) Respond(vm string, what pattern.Response) (string, error) {
+	r.w.mu.Lock()
+	m := r.w.machines[vm]
+	r.w.mu.Unlock()
+	if m == nil || m.target.Machine == nil {
+		return "", errGone
+	}
+	switch what {
+	case pattern.Pause:
+		return "until it is resumed", m.pause()
+	case pattern.Snapshot:
+		return m.snapshot(r.w.Snapshots)
+	case pattern.Isolate:
+		nets := m.target.Machine.Nets()
+		for _, n := range nets {
+			n.SetLink(false)
+		}
+		if len(nets) == 0 {
+			return "it has no network interface", nil
+		}
+		return fmt.Sprintf("the link of %d network interfaces is down", len(nets)), nil
+	case pattern.Destroy:
+		m.target.Machine.Kill()
+		return "", nil
+	case pattern.Mirror:
+		return "", errNoSup
+	}
+	return "", fmt.Errorf("%s cannot be done here", what)
+}
