@@ -66,13 +66,15 @@ test: deps
 
 ## soak: what takes minutes each: rules on a million random events beside a plain
 ## evaluation; in the lab shares of CPUs, crowds, drivers that come and go under
-## load, guests on a wire; machines that boot from a disk by UEFI
+## load, guests on a wire, a thousand looks at a busy guest; machines that boot
+## from a disk by UEFI
 soak: deps
 	@.ci/packages soak
 	@$(GO) test -tags soak -run 'AgreesWith|TestDay' ./secmon/pattern/...
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
-	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m -run '^TestArmingUnderLoad$$' ./secmon/trap
+	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m \
+		-run '^(TestArmingUnderLoad|TestThousandComparisons)$$' ./secmon/trap ./supervisor/api
 	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
 
 # The packages whose tests boot a kernel.

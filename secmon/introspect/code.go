@@ -85,6 +85,9 @@ func (l *Live) Syscalls(ctx context.Context) ([]SyscallInfo, error) {
 			}
 			all = append(all, s)
 		}
+		for n := len(all); n > 0 && all[n-1].Handler == 0 && all[n-1].ABI == table.abi; n-- {
+			all = all[:n-1] // up to the next symbol, not part of the table
+		}
 	}
 	if err := q.take(); err != nil {
 		return nil, fmt.Errorf("introspect: system calls: %w", err)

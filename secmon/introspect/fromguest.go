@@ -74,7 +74,9 @@ func mappedImage(s pagetable.Space, mem pagetable.Reader, arch string, anchor ui
 	if arch == "amd64" {
 		from, to = startKernelMap, startKernelMap+1<<30
 	}
-	im := &image{arch: arch}
+	// Where what is mapped begins and ends first, so that each run is copied once.
+	type run struct{ at, end uint64 }
+	var runs []run
 	left := uint64(2 * imageWindow) // bytes to copy
 	for va := from &^ 4095; va < to && left > 0; {
 		m, err := s.Translate(mem, va)
@@ -83,18 +85,19 @@ func mappedImage(s pagetable.Space, mem pagetable.Reader, arch string, anchor ui
 			continue
 		}
 		n := min(m.PageSize-va%m.PageSize, to-va, left)
-		p := make([]byte, n)
-		if mem.ReadAt(p, m.Addr) != nil {
-			va += n
-			continue
-		}
-		left -= n
-		if last := len(im.segments) - 1; last >= 0 && im.segments[last].addr+uint64(len(im.segments[last].data)) == va {
-			im.segments[last].data = append(im.segments[last].data, p...)
+		if last := len(runs) - 1; last >= 0 && runs[last].end == va {
+			runs[last].end += n
 		} else {
-			im.segments = append(im.segments, segment{va, p})
+			runs = append(runs, run{va, va + n})
 		}
-		va += n
+		va, left = va+n, left-n
+	}
+	im := &image{arch: arch}
+	for _, r := range runs {
+		p := make([]byte, r.end-r.at)
+		if s.Read(mem, r.at, p) == nil { // else the tables have changed, or lead to no RAM
+			im.segments = append(im.segments, segment{r.at, p})
+		}
 	}
 	return im
 }

@@ -33,6 +33,10 @@ const (
 	digitToken  = '0'
 	markerEvery = 256
 	maxSymbols  = 4 << 20
+	// Linux' own bound of a name (KSYM_NAME_LEN), and ours of all together: a
+	// table of a guest's making could expand without end.
+	maxSymbolName = 512
+	maxSymbolText = 64 << 20
 	// Bounds on a name's compressed length, for sorting out candidates.
 	minNameBytes = 2
 	maxNameBytes = 64
@@ -199,14 +203,17 @@ func (k *kallsyms) symbols(im *image) []Symbol {
 	}
 	syms := make([]Symbol, k.n)
 	pos := k.names
+	left := maxSymbolText
 	var name []byte
 	for i := range syms {
 		length, size := nameLength(k.data[pos:])
 		name = name[:0]
 		for _, t := range k.data[pos+size : pos+size+length] {
-			name = append(name, k.token[t]...)
+			if name = append(name, k.token[t]...); len(name) > maxSymbolName {
+				return nil
+			}
 		}
-		if len(name) < 2 {
+		if left -= len(name); len(name) < 2 || left < 0 {
 			return nil
 		}
 		syms[i] = Symbol{Name: string(name[1:]), Type: name[0], Addr: addrs[i]}

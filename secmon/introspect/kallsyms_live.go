@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -24,9 +25,10 @@ func (l *Live) AllSymbols(ctx context.Context, each func(SymbolInfo) error) erro
 		}
 	}
 	modules, err := l.Modules(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrIncomplete) {
 		return err
 	}
+	incomplete := err
 	for _, m := range modules {
 		q := l.ask(ctx)
 		// The table is replaced once, when the module has been set up.
@@ -57,11 +59,14 @@ func (l *Live) AllSymbols(ctx context.Context, each func(SymbolInfo) error) erro
 				return err
 			}
 		}
-		if err := q.take(); err != nil && ctx.Err() != nil {
-			return err
+		if err := q.take(); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			incomplete = fmt.Errorf("introspect: %w: symbols of module %s: %w", ErrIncomplete, m.Name, err)
 		}
 	}
-	return nil
+	return incomplete
 }
 
 // running is where a symbol is in the running kernel. Offsets of per-CPU

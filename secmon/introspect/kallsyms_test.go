@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -186,6 +187,19 @@ func TestNoKallsyms(t *testing.T) {
 		im.segments[0].data = whole[:n]
 		if syms, err := findKallsyms(im); !errors.Is(err, ErrNoKallsyms) {
 			t.Errorf("%d of %d bytes: %v, %v", n, len(whole), syms, err)
+		}
+	}
+}
+
+// A table whose names expand beyond all measure is none.
+func TestKallsymsExpansion(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	s := styles["6.1 amd64"]
+	syms := s.someSymbols(600, r)
+	for n, ok := range map[int]bool{maxSymbolName - 1: true, maxSymbolName: false} {
+		syms[300].Name = strings.Repeat("x", n)
+		if _, err := findKallsyms(s.image(syms, r)); (err == nil) != ok {
+			t.Errorf("a name of %d characters: %v", n, err)
 		}
 	}
 }

@@ -63,26 +63,24 @@ func (q *question) list(head uint64, limit int, typ, member string) iter.Seq[obj
 	}
 }
 
-// hash yields the structures of a chain of a hash table, hlist or hlist_nulls:
-// its last pointer is nil or odd.
-func (q *question) hash(first uint64, limit int, typ, member string) iter.Seq[object] {
+// hash hands the structures of a chain of a hash table to each, and gives the
+// pointer that the chain ends with: nil, or odd and marked (hlist_nulls).
+func (q *question) hash(first uint64, limit int, typ, member string, each func(object)) (end uint64) {
 	link := q.at(typ, 0).field(member).off
-	end := func(at uint64) uint64 {
+	node := func(at uint64) uint64 {
 		if at&1 != 0 {
+			end = at
 			return 0
 		}
 		return at
 	}
-	return func(yield func(object) bool) {
-		if q.err != nil {
-			return
-		}
-		for at := range q.chain(end(first), limit, func(at uint64) uint64 { return end(q.word(at)) }) {
-			if !yield(q.at(typ, at-link)) {
-				return
-			}
-		}
+	if q.err != nil {
+		return 0
 	}
+	for at := range q.chain(node(first), limit, func(at uint64) uint64 { return node(q.word(at)) }) {
+		each(q.at(typ, at-link))
+	}
+	return end
 }
 
 // Bounds of an xarray's tree: 64-bit indexes, at least 4 bits a level.

@@ -1,6 +1,7 @@
 package introspect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -115,6 +116,14 @@ func look(m Machine, c CPU, k *Kernel) (*Live, error) {
 
 // kernelTables are the symbols of the first page table of the kernel's own.
 var kernelTables = map[string]string{"amd64": "init_top_pgt", "arm64": "swapper_pg_dir"}
+
+// Present says whether the kernel is still where it was found: a guest can have
+// booted another by itself.
+func (l *Live) Present() bool {
+	banner, err := l.Addr("linux_banner")
+	got := make([]byte, len(l.banner))
+	return err == nil && l.View().ReadAt(got, banner) == nil && bytes.Equal(got, l.banner)
+}
 
 // View reads the kernel's memory for one question.
 func (l *Live) View() View { return view{l.space.Cached(), l.m.Memory()} }

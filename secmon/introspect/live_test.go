@@ -60,8 +60,7 @@ func TestHiddenProcesses(t *testing.T) {
 		"from all but the run queue": func(l *land, task uint64) {
 			l.unlink(task + l.off("task_struct.tasks"))
 			l.unlink(task + l.off("task_struct.sibling"))
-			root := l.vars["init_pid_ns"] + l.off("pid_namespace.idr") + l.off("idr.idr_rt") + l.off("xarray.xa_head")
-			l.put(l.get(root)-2+l.off("xa_node.slots")+3*8, 0)
+			l.put(l.slot(3), 0)
 		},
 	} {
 		l, tasks := village(t)
@@ -237,5 +236,22 @@ func TestMapsAndMounts(t *testing.T) {
 	all, err := l.live.Processes(t.Context())
 	if err != nil || !slices.Equal(all[2].Args, []string{"prog", "-x"}) {
 		t.Errorf("%+v, %v", all[2], err)
+	}
+}
+
+// BenchmarkProcesses is ps of 500 processes with their memory and files.
+func BenchmarkProcesses(b *testing.B) {
+	l := newLandOf(b, 32<<20)
+	parent := l.task(1, l.init, "init")
+	for pid := range uint64(499) {
+		if t := l.task(2+pid, parent, "task"); pid%10 == 0 {
+			l.mapped(t)
+		}
+	}
+	for b.Loop() {
+		all, err := l.live.Processes(b.Context())
+		if err != nil || len(all) != 500 {
+			b.Fatal(len(all), err)
+		}
 	}
 }

@@ -24,12 +24,13 @@ type land struct {
 	vars   map[string]uint64
 	live   *Live
 	init   uint64 // the first task, which is no process
+	pids   uint64 // how many numbers are taken
+	text   uint64 // where its code would be, behind all else
 }
 
 const (
 	landBase = 0x10_0000
 	landSize = 1 << 20
-	landText = landBase + landSize - 0x1_0000
 )
 
 func (l *land) CPUs() int                { return 1 }
@@ -38,7 +39,7 @@ func (l *land) Memory() *guestmem.Memory { return l.mem }
 func (l *land) OnCPU(_ int, f func(CPU) error) error { return f(l) }
 
 func (l *land) AddressSpace() (pagetable.Space, error) { return pagetable.AMD64{}.Space(), nil }
-func (l *land) SyscallEntry() (uint64, error)          { return landText, nil }
+func (l *land) SyscallEntry() (uint64, error)          { return l.text, nil }
 func (l *land) Report() *vmm.Report {
 	return &vmm.Report{Registers: []vmm.Register{{Name: "idt", Value: l.vars["idt_table"]}}}
 }
@@ -67,24 +68,29 @@ func readMembers(t testing.TB) *fields {
 
 func newLand(t testing.TB) *land {
 	t.Helper()
-	b := make([]byte, landSize)
+	return newLandOf(t, landSize)
+}
+
+func newLandOf(t testing.TB, size int) *land {
+	t.Helper()
+	b := make([]byte, size)
 	mem, err := guestmem.New(guestmem.Region{Base: landBase, Bytes: b})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &land{t: t, mem: mem, bytes: b, next: landBase + 64, fields: readMembers(t), vars: make(map[string]uint64)}
+	l := &land{t: t, mem: mem, bytes: b, next: landBase + 64, fields: readMembers(t), vars: make(map[string]uint64), text: landBase + uint64(size) - 0x1_0000}
 	for name, size := range map[string]uint64{
 		"init_task": 16384, "init_pid_ns": 512, "__per_cpu_offset": 64, "runqueues": 8192, "modules": 16, "module_kset": 8,
 		"tcp_hashinfo": 512, "udp_table": 64, "net_namespace_list": 16, "sys_call_table": 8 * 16, "idt_table": 4096,
 	} {
 		l.vars[name] = l.alloc(size)
 	}
-	l.vars["_stext"], l.vars["_etext"] = landText, landText+0x8000
+	l.vars["_stext"], l.vars["_etext"] = l.text, l.text+0x8000
 	var syms []Symbol
 	for name, at := range l.vars {
 		syms = append(syms, Symbol{name, 'D', at + startKernelMap})
 	}
-	syms = append(syms, Symbol{"__x64_sys_read", 'T', landText + startKernelMap}, Symbol{"behind", 'D', l.vars["sys_call_table"] + 8*16 + startKernelMap})
+	syms = append(syms, Symbol{"__x64_sys_read", 'T', l.text + startKernelMap}, Symbol{"behind", 'D', l.vars["sys_call_table"] + 8*16 + startKernelMap})
 	sortSymbols(syms)
 	k := &Kernel{arch: "amd64", symbols: newSymbols(syms), layout: l.layout(), fields: l.fields}
 	l.live = &Live{&Guest{Kernel: k, slide: ^uint64(startKernelMap) + 1}, l, pagetable.AMD64{}.Space()}
@@ -123,7 +129,7 @@ func (l *land) layout() *layout {
 
 func (l *land) alloc(n uint64) uint64 {
 	at := (l.next + 255) &^ 255
-	if l.next = at + n; l.next > landText {
+	if l.next = at + n; l.next > l.text {
 		l.t.Fatal("the land is full")
 	}
 	return at
@@ -211,17 +217,20 @@ func (l *land) task(pid, parent uint64, comm string) uint64 {
 
 // numbers puts a struct pid into the table.
 func (l *land) numbers(pid uint64) {
-	root := l.vars["init_pid_ns"] + l.off("pid_namespace.idr") + l.off("idr.idr_rt") + l.off("xarray.xa_head")
-	if l.get(root) == 0 {
-		l.put(root, l.alloc(1024)+2)
-	}
-	slots := l.get(root) - 2 + l.off("xa_node.slots")
-	for i := uint64(0); ; i += 8 {
-		if l.get(slots+i) == 0 {
-			l.put(slots+i, pid)
-			return
+	l.put(l.slot(l.pids), pid)
+	l.pids++
+}
+
+// slot is the place of a number in the table, which has two levels.
+func (l *land) slot(i uint64) uint64 {
+	at := l.vars["init_pid_ns"] + l.off("pid_namespace.idr") + l.off("idr.idr_rt") + l.off("xarray.xa_head")
+	for _, index := range []uint64{i / 64, i % 64} {
+		if l.get(at) == 0 {
+			l.put(at, l.alloc(1024)+2)
 		}
+		at = l.get(at) - 2 + l.off("xa_node.slots") + 8*index
 	}
+	return at
 }
 
 func (l *land) module(name string) uint64 {

@@ -45,9 +45,7 @@ func (l *Live) LSM(ctx context.Context) ([]HookInfo, error) {
 	}
 	for _, m := range members {
 		if typ == "security_hook_heads" {
-			for h := range q.hash(q.word(table.addr+m.off), maxHooks, "security_hook_list", "list") {
-				add(m.name, h)
-			}
+			q.hash(q.word(table.addr+m.off), maxHooks, "security_hook_list", "list", func(h object) { add(m.name, h) })
 			continue
 		}
 		each, _ := q.fields.sizeOf("lsm_static_call")

@@ -22,6 +22,8 @@ func Open(path string) (*Kernel, error) {
 		return nil, fmt.Errorf("kernel: %w", err)
 	}
 	key := fileKey{path, st.Size(), st.ModTime()}
+	opening.Lock() // several VMs that start at once want the same one
+	defer opening.Unlock()
 	opened.Lock()
 	k := opened.byFile[key]
 	opened.Unlock()
@@ -43,6 +45,15 @@ func Open(path string) (*Kernel, error) {
 	return k, nil
 }
 
+// OpenWhole is Open for those who cannot do without types.
+func OpenWhole(path string) (*Kernel, error) {
+	k, err := Open(path)
+	if err == nil && k.types == nil {
+		return nil, fmt.Errorf("kernel %s: %w", path, k.fields.none)
+	}
+	return k, err
+}
+
 type fileKey struct {
 	path string
 	size int64
@@ -57,6 +68,8 @@ var opened struct {
 }
 
 const maxOpened = 64
+
+var opening sync.Mutex
 
 func open(path string) (*Kernel, error) {
 	cache, err := boot.CacheDir()

@@ -134,7 +134,8 @@ func differences(kind string, seen [2]outside, said [2]OwnView, outer func(outsi
 	before, after := outer(seen[0]), outer(seen[1])
 	first, second := inner(said[0]), inner(said[1])
 	for id, name := range after {
-		if _, stayed := before[id]; stayed && !first[id] {
+		// Of sockets, one at the same place is the same.
+		if was, stayed := before[id]; stayed && was == name && !first[id] {
 			all = append(all, Difference{kind, id, name, "guest"})
 		}
 	}
@@ -176,8 +177,8 @@ func (l *Live) outside(ctx context.Context) (outside, error) {
 	}
 	for _, s := range sockets {
 		// The guest shows its own network namespace, and what its tables have.
-		if key := s.key(); key != "" && s.Namespace == net && (s.tabled || s.Hidden) {
-			o.sockets[key] = s.State
+		if key := s.key(); key != "" && s.Namespace == net && (s.tabled || s.Hidden) && s.State != tcpStates[tcpClose] {
+			o.sockets[key] = s.Sock.String()
 		}
 	}
 	return o, nil

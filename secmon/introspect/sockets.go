@@ -71,31 +71,25 @@ func (l *Live) Sockets(ctx context.Context) (all []SocketInfo, err error) {
 	q := l.ask(ctx)
 	found := make(map[uint64]*SocketInfo) // by sock
 	var errs []error
-	tables := []struct {
-		name string
-		walk func(add func(object))
-	}{{"tcp", q.tcp}, {"udp", q.udp}, {"unix", q.unix}}
 	whole := make(map[string]bool)
-	for _, table := range tables {
-		var at []uint64
+	for name, walk := range map[string]func(func(SocketInfo)){"tcp": q.tcp, "udp": q.udp, "unix": q.unix} {
+		var table []SocketInfo
 		q.again(func() {
-			at = at[:0]
-			table.walk(func(s object) {
-				if at = append(at, s.addr); len(at) > maxSockets {
+			table = table[:0]
+			walk(func(s SocketInfo) {
+				if table = append(table, s); len(table) > maxSockets {
 					q.fail(fmt.Errorf("%w: sockets without end", ErrWalk))
 				}
 			})
 		})
 		if err := q.take(); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", table.name, err))
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			continue
 		}
-		whole[table.name] = true
-		for _, a := range at {
-			if s, ok := q.socket(q.at("sock", a)); ok {
-				s.tabled = true
-				found[a] = &s
-			}
+		whole[name] = true
+		for _, s := range table {
+			s.tabled = true
+			found[uint64(s.Sock)] = &s
 		}
 	}
 	if len(whole) == 0 {
@@ -116,57 +110,92 @@ func (l *Live) Sockets(ctx context.Context) (all []SocketInfo, err error) {
 	return all, errors.Join(err, ctx.Err())
 }
 
-// buckets yields what the heads of a hash table hold: size is that of a head, of
-// which the first word is the chain.
-func (q *question) buckets(table, n, size, first uint64, each func(chain uint64)) {
-	if n > maxBuckets || size == 0 || size > 64 {
-		q.fail(fmt.Errorf("%w: a hash table of %d buckets of %d bytes", ErrWalk, n, size))
+// bucketTable is a hash table of sockets: n heads, of each of which the first
+// word of a chain is at an offset.
+type bucketTable struct {
+	at, n, size, first uint64
+	typ, member        string // by which a socket hangs on its chain
+	// end is what the chain of the first head ends with, each other's being one
+	// more: half of hlist_nulls' mark. With unmarked any end will do.
+	end      uint64
+	unmarked bool
+}
+
+// listeningEnds is LISTENING_NULLS_BASE (include/net/inet_hashtables.h).
+const listeningEnds = 1 << 29
+
+// chainAttempts is how often a chain is walked again from its head.
+const chainAttempts = 32
+
+// sockets yields what a table holds. A socket can be moved to another chain, or
+// be replaced by what waits for its last packets, while it is looked at: each is
+// read at once, and the chain again if it was not what belongs there any more.
+func (q *question) sockets(t bucketTable, add func(SocketInfo)) {
+	if t.n > maxBuckets || t.size == 0 || t.size > 64 || t.first+8 > t.size {
+		q.fail(fmt.Errorf("%w: a hash table of %d buckets of %d bytes", ErrWalk, t.n, t.size))
 	}
 	var page [4096]byte
-	per := uint64(len(page)) / max(size, 1)
-	for i := uint64(0); i < n && q.err == nil; i += per {
-		p := page[:size*min(n-i, per)]
-		q.memory(p, table+i*size)
-		for ; uint64(len(p)) >= size && q.err == nil; p = p[size:] {
-			if head := le.Uint64(p[first:]); head != 0 && head&1 == 0 {
-				each(head)
+	per := uint64(len(page)) / max(t.size, 1)
+	for i := uint64(0); i < t.n && q.err == nil; i += per {
+		p := page[:t.size*min(t.n-i, per)]
+		q.memory(p, t.at+i*t.size)
+		for j := uint64(0); (j+1)*t.size <= uint64(len(p)) && q.err == nil; j++ {
+			if head := le.Uint64(p[j*t.size+t.first:]); head != 0 && head&1 == 0 {
+				for _, s := range q.bucket(t, i+j) {
+					add(s)
+				}
 			}
 		}
 	}
 }
 
+func (q *question) bucket(t bucketTable, i uint64) (chain []SocketInfo) {
+	for n := 1; ; n++ {
+		chain = chain[:0]
+		stale := false
+		end := q.hash(q.word(t.at+i*t.size+t.first), maxSockets, t.typ, t.member, func(o object) {
+			// A connection begins with its sock.
+			s, ok := q.socket(q.at("sock", o.addr))
+			// What is closed is on its way out of the table.
+			stale = stale || s.State == tcpStates[tcpClose]
+			if ok {
+				chain = append(chain, s)
+			}
+		})
+		moved := !t.unmarked && end != (t.end+i)<<1|1
+		if q.err == nil && !stale && !moved || n == chainAttempts || q.ctx.Err() != nil || q.left <= 0 {
+			return chain
+		}
+		q.err = nil
+	}
+}
+
 // tcp walks the table of connections and that of listeners.
-func (q *question) tcp(add func(object)) {
+func (q *question) tcp(add func(SocketInfo)) {
 	info := q.variable("inet_hashinfo", "tcp_hashinfo")
 	size, _ := q.fields.sizeOf("inet_ehash_bucket")
-	q.buckets(info.uint("ehash"), info.uint("ehash_mask")+1, size, 0, func(chain uint64) {
-		for s := range q.hash(chain, maxSockets, "sock", "__sk_common.skc_nulls_node") {
-			add(s)
-		}
-	})
+	q.sockets(bucketTable{
+		at: info.uint("ehash"), n: info.uint("ehash_mask") + 1, size: size, typ: "sock", member: "__sk_common.skc_nulls_node",
+	}, add)
 	// Listeners hang on their bucket by another member since Linux 5.19.
-	bucket, typ, member := "nulls_head", "sock", "__sk_common.skc_nulls_node"
+	bucket := "nulls_head"
+	t := bucketTable{at: info.uint("lhash2"), n: info.uint("lhash2_mask") + 1, typ: "sock", member: "__sk_common.skc_nulls_node", end: listeningEnds}
 	if q.has("inet_connection_sock.icsk_listen_portaddr_node") {
-		bucket, typ, member = "head", "inet_connection_sock", "icsk_listen_portaddr_node"
+		bucket, t.typ, t.member, t.unmarked = "head", "inet_connection_sock", "icsk_listen_portaddr_node", true
 	}
-	size, _ = q.fields.sizeOf("inet_listen_hashbucket")
-	first := q.at("inet_listen_hashbucket", 0).field(bucket).off
-	q.buckets(info.uint("lhash2"), info.uint("lhash2_mask")+1, size, first, func(chain uint64) {
-		for s := range q.hash(chain, maxSockets, typ, member) {
-			add(q.at("sock", s.addr)) // a connection begins with its sock
-		}
-	})
+	t.size, _ = q.fields.sizeOf("inet_listen_hashbucket")
+	t.first = q.at("inet_listen_hashbucket", 0).field(bucket).off
+	q.sockets(t, add)
 }
 
 // udp walks the table of UDP's.
-func (q *question) udp(add func(object)) {
+func (q *question) udp(add func(SocketInfo)) {
 	table := q.variable("udp_table", "udp_table")
 	size, _ := q.fields.sizeOf("udp_hslot")
-	q.buckets(table.uint("hash"), table.uint("mask")+1, size, q.at("udp_hslot", 0).field("head").off, func(chain uint64) {
-		for s := range q.hash(chain, maxSockets, "sock", "__sk_common.skc_node") {
-			add(s)
-		}
-	})
+	q.sockets(bucketTable{
+		at: table.uint("hash"), n: table.uint("mask") + 1, size: size, first: q.at("udp_hslot", 0).field("head").off,
+		typ: "sock", member: "__sk_common.skc_node", unmarked: true,
+	}, add)
 }
 
 // unixBuckets is how many heads the tables of Unix sockets have
@@ -175,20 +204,16 @@ const unixBuckets = 512
 
 // unix walks the Unix sockets: of each network namespace since Linux 6.0, of all
 // in one table before.
-func (q *question) unix(add func(object)) {
-	walk := func(table uint64) {
-		q.buckets(table, unixBuckets, 8, 0, func(chain uint64) {
-			for s := range q.hash(chain, maxSockets, "sock", "__sk_common.skc_node") {
-				add(s)
-			}
-		})
-	}
+func (q *question) unix(add func(SocketInfo)) {
+	t := bucketTable{n: unixBuckets, size: 8, typ: "sock", member: "__sk_common.skc_node", unmarked: true}
 	if !q.has("net.unx.table.buckets") {
-		walk(q.symbol("unix_socket_table"))
+		t.at = q.symbol("unix_socket_table")
+		q.sockets(t, add)
 		return
 	}
 	for net := range q.list(q.symbol("net_namespace_list"), maxTasks, "net", "list") {
-		walk(net.uint("unx.table.buckets"))
+		t.at = net.uint("unx.table.buckets")
+		q.sockets(t, add)
 	}
 }
 
@@ -376,11 +401,11 @@ func (q *question) belongs(s SocketInfo, whole map[string]bool) bool {
 
 // listedSocket looks again for a socket in a table; one that cannot be walked
 // proves nothing.
-func (q *question) listedSocket(walk func(func(object)), s SocketInfo) bool {
+func (q *question) listedSocket(walk func(func(SocketInfo)), s SocketInfo) bool {
 	found := false
 	q.again(func() {
 		found = false
-		walk(func(o object) { found = found || o.addr == uint64(s.Sock) })
+		walk(func(o SocketInfo) { found = found || o.Sock == s.Sock })
 	})
 	return q.take() != nil || found
 }

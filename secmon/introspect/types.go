@@ -12,6 +12,9 @@ import (
 // ErrNoBTF is the error for a kernel without type information.
 var ErrNoBTF = errors.New("the kernel has no type information (BTF): it was built without CONFIG_DEBUG_INFO_BTF")
 
+// maxBTF is several times what a kernel has.
+const maxBTF = 32 << 20
+
 // loadTypes decodes the image's BTF: a section of an ELF file, in an arm64
 // Image what lies between two symbols.
 func loadTypes(im *image, syms *Symbols) (*btf.Spec, error) {
@@ -25,6 +28,9 @@ func loadTypes(im *image, syms *Symbols) (*btf.Spec, error) {
 		if raw = im.bytes(start.Addr, stop.Addr-start.Addr); raw == nil {
 			return nil, fmt.Errorf("%w in its image", ErrNoBTF)
 		}
+	}
+	if len(raw) > maxBTF {
+		return nil, fmt.Errorf("kernel BTF: %d bytes, more than %d", len(raw), maxBTF)
 	}
 	spec, err := btf.LoadSpecFromReader(bytes.NewReader(raw))
 	if err != nil {

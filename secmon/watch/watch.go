@@ -8,13 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"warder/boot"
 	"warder/secmon/event"
 	"warder/secmon/introspect"
 	"warder/secmon/pattern"
@@ -52,9 +50,8 @@ type Watch struct {
 	reloading sync.Mutex // held while libraries are changed
 
 	mu       sync.Mutex
-	wants    wants                         // what all traps are to be armed for
-	kernels  map[string]*introspect.Kernel // by path
-	machines map[string]*machine           // by name
+	wants    wants               // what all traps are to be armed for
+	machines map[string]*machine // by name
 }
 
 // New makes a watch that evaluates a library of rules.
@@ -70,7 +67,7 @@ func New(rules *pattern.Library) (*Watch, error) {
 		engine: engine, strings: event.NewStrings(), wants: needed(rules),
 		Events: event.NewQueue(eventQueue), Alerts: event.NewQueue(alertQueue),
 		responding: make(chan struct{}, maxResponding),
-		kernels:    make(map[string]*introspect.Kernel), machines: make(map[string]*machine),
+		machines:   make(map[string]*machine),
 	}, nil
 }
 
@@ -85,7 +82,7 @@ type Target struct {
 // Attach arms the traps in a machine whose kernel is up. It waits, until ctx
 // ends, for the kernel to show itself.
 func (w *Watch) Attach(ctx context.Context, t Target) error {
-	kernel, err := w.kernel(t.Kernel)
+	kernel, err := introspect.OpenWhole(t.Kernel)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", t.Name, err)
 	}
@@ -147,29 +144,6 @@ func (w *Watch) remove(name string) *machine {
 	delete(w.machines, name)
 	m.gone.Store(true)
 	return m
-}
-
-// kernel reads what a kernel file says, once.
-func (w *Watch) kernel(path string) (*introspect.Kernel, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if k := w.kernels[path]; k != nil {
-		return k, nil
-	}
-	cache, err := boot.CacheDir()
-	if err != nil {
-		return nil, err
-	}
-	opened, err := boot.Open(path, filepath.Join(cache, "vmlinux"))
-	if err != nil {
-		return nil, err
-	}
-	k, err := introspect.LoadBoot(opened)
-	if err != nil {
-		return nil, fmt.Errorf("kernel %s: %w", path, err)
-	}
-	w.kernels[path] = k
-	return k, nil
 }
 
 // Run hands out what the rules find by the passing of time, until ctx ends.

@@ -18,7 +18,6 @@ const (
 	maxOwn = 32 << 20
 	// ownTime is how long it may take for that.
 	ownTime = 30 * time.Second
-	ownMark = "== "
 )
 
 // diff answers GET /v1/vms/{vm}/diff with the differences between what the
@@ -41,22 +40,24 @@ func diff(h *Hosted, w http.ResponseWriter, r *http.Request) {
 func (h *Hosted) own(ctx context.Context) (introspect.OwnView, error) {
 	ctx, cancel := context.WithTimeout(ctx, ownTime)
 	defer cancel()
-	script := "ls /proc"
-	for _, f := range introspect.OwnFiles {
-		script += fmt.Sprintf("; echo '%s%s'; [ -e %s ] && cat %s", ownMark, f, f, f)
-	}
+	// The shell itself lists the names; grep puts that of its file before each line.
+	script := "cd /proc && echo * && grep '' " + strings.Join(introspect.OwnFiles, " ")
 	out := &limited{}
 	_, err := h.Service.Run(ctx, proto.Command{Args: []string{"sh", "-c", script}}, control.Stdio{Out: out})
 	if err != nil {
 		return introspect.OwnView{}, err
 	}
-	parts := strings.Split(out.String(), ownMark)
-	files := make(map[string]string)
-	for _, p := range parts[1:] {
-		name, text, _ := strings.Cut(p, "\n")
-		files[name] = text
+	names, rest, _ := strings.Cut(out.String(), "\n")
+	lines := make(map[string][]string)
+	for line := range strings.Lines(rest) {
+		name, text, _ := strings.Cut(line, ":")
+		lines[name] = append(lines[name], text)
 	}
-	return introspect.ParseOwn(strings.Fields(parts[0]), files), nil
+	files := make(map[string]string)
+	for name, l := range lines {
+		files[name] = strings.Join(l, "")
+	}
+	return introspect.ParseOwn(strings.Fields(names), files), nil
 }
 
 // limited keeps what a guest says, up to maxOwn.

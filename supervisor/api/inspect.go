@@ -20,11 +20,12 @@ import (
 // registers of a vCPU.
 const locateTime = 5 * time.Second
 
-// live looks into the VM's guest, which is found once.
+// live looks into the VM's guest, which is found once for each kernel that it
+// boots.
 func (h *Hosted) live(ctx context.Context) (*introspect.Live, error) {
 	h.looking.Lock()
 	defer h.looking.Unlock()
-	if h.guest != nil {
+	if h.guest != nil && h.guest.Present() {
 		return h.guest, nil
 	}
 	k, err := introspect.Open(h.Kernel)
