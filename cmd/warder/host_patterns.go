@@ -33,6 +33,8 @@ type sourceFile struct {
 	Name string `yaml:"name"`
 	URL  string `yaml:"url"`
 	Root string `yaml:"root"`
+	// Responses are those that its rules may ask for; all where nothing is said.
+	Responses []pattern.Response `yaml:"responses"`
 }
 
 const (
@@ -121,7 +123,7 @@ func (c *hostConfig) openLibrary() (l *library, left []error, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("source %s: the root of trust: %w", s.Name, err)
 		}
-		if err := l.feed.Add(feed.Source{Name: s.Name, URL: s.URL, Root: text}); err != nil {
+		if err := l.feed.Add(feed.Source{Name: s.Name, URL: s.URL, Root: text, Responses: s.Responses}); err != nil {
 			return nil, nil, err
 		}
 		l.feed.Only = append(l.feed.Only, s.Name)

@@ -195,7 +195,7 @@ func TestHostPatternsConfig(t *testing.T) {
 			t.Errorf("%s: error %v, want one that says %q", in, err, says)
 		}
 	}
-	cfg := hostConfig{Patterns: patternsConfig{Library: filepath.Join(dir, "library"), Sources: []sourceFile{{"a", "https://a.example", filepath.Join(dir, "none")}}}}
+	cfg := hostConfig{Patterns: patternsConfig{Library: filepath.Join(dir, "library"), Sources: []sourceFile{{Name: "a", URL: "https://a.example", Root: filepath.Join(dir, "none")}}}}
 	if _, _, err := cfg.openLibrary(); err == nil || !strings.Contains(err.Error(), "source a: the root of trust") {
 		t.Errorf("error %v", err)
 	}

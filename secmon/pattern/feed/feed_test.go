@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"warder/secmon/pattern"
 	"warder/secmon/pattern/sigma"
 )
 
@@ -372,6 +373,39 @@ func foreignKey(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// A host says what the rules of a source may ask for.
+func TestResponsesOfASource(t *testing.T) {
+	w := newWorld(t)
+	w.source.Responses = []pattern.Response{pattern.AlertOnly, pattern.Block}
+	if err := w.library.Add(w.source); err != nil {
+		t.Fatal(err)
+	}
+	w.update(now)
+	for response, allowed := range map[string]bool{"[block]": true, "[block, destroy]": false, "isolate": false, "alert": true} {
+		write(t, filepath.Join(w.rules, "one.yml"), ruleText("one")+"warder: {response: "+response+"}\n")
+		w.publish(now)
+		_, err := w.library.Update(t.Context(), w.source, now)
+		if (err == nil) != allowed || err != nil && !strings.Contains(err.Error(), "its rules may not ask for") {
+			t.Errorf("%s: %v", response, err)
+		}
+	}
+	// What was in force before it was forbidden is left out.
+	write(t, filepath.Join(w.rules, "one.yml"), ruleText("one"))
+	w.publish(now)
+	w.update(now)
+	w.source.Responses = []pattern.Response{pattern.Record}
+	if err := w.library.Add(w.source); err != nil {
+		t.Fatal(err)
+	}
+	if _, left, err := w.library.Load(); err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+	w.source.Responses = []pattern.Response{"applaud"}
+	if err := w.library.Add(w.source); err == nil || !strings.Contains(err.Error(), `there is no response "applaud"`) {
+		t.Errorf("error %v", err)
+	}
 }
 
 // metadataFiles are those of a repository that has been published twice.

@@ -41,6 +41,27 @@ type Source struct {
 	URL string `json:"url"`
 	// Root is the root of trust, 1.root.json of the publisher.
 	Root json.RawMessage `json:"root"`
+	// Responses are those that its rules may ask for; nil for all.
+	Responses []pattern.Response `json:"responses,omitempty"`
+}
+
+// permits says whether the rules of a library that were read from dir ask for no
+// more than the source may.
+func (s Source) permits(l *pattern.Library, dir string) error {
+	if s.Responses == nil {
+		return nil
+	}
+	for _, r := range l.Rules {
+		if !strings.HasPrefix(r.File(), dir+"/") {
+			continue
+		}
+		for _, x := range r.Responses {
+			if !slices.Contains(s.Responses, x) {
+				return r.Fault(r.Pos, "its rules may not ask for %s here, and %q does", x, r.Title)
+			}
+		}
+	}
+	return nil
 }
 
 // In a source's directory: the source itself, what TUF remembers, the rules by
@@ -60,6 +81,11 @@ func (l *Library) Add(s Source) error {
 	}
 	if !slices.ContainsFunc([]string{"https://", "http://", "file://"}, func(p string) bool { return strings.HasPrefix(s.URL, p) }) {
 		return fmt.Errorf("source %s: %q: give an address that begins with https://, http:// or file://", s.Name, s.URL)
+	}
+	for _, r := range s.Responses {
+		if !slices.Contains(pattern.Responses, r) {
+			return fmt.Errorf("source %s: there is no response %q", s.Name, r)
+		}
 	}
 	if _, err := (&metadata.Metadata[metadata.RootType]{}).FromBytes(s.Root); err != nil {
 		return fmt.Errorf("source %s: the root of trust: %w", s.Name, err)
@@ -141,6 +167,9 @@ func (l *Library) Load() (out *pattern.Library, left []error, err error) {
 		if err == nil && more != nil {
 			var with *pattern.Library
 			if with, err = pattern.NewLibrary(slices.Concat(rules, more)); err == nil {
+				err = s.permits(with, path.Join(s.Name, current))
+			}
+			if err == nil {
 				rules, out = slices.Concat(rules, more), with
 			}
 		}

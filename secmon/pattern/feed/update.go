@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -130,7 +131,8 @@ func (l *Library) checked(s Source, staged string) (Pack, int, error) {
 	if err != nil {
 		return pack, 0, err
 	}
-	rules, err := pattern.ReadRules(os.DirFS(staged), l.Options)
+	dir := path.Join(s.Name, filepath.Base(staged))
+	rules, err := pattern.ReadRulesIn(os.DirFS(l.Dir), dir, l.Options)
 	if err != nil {
 		return pack, 0, err
 	}
@@ -152,7 +154,10 @@ func (l *Library) checked(s Source, staged string) (Pack, int, error) {
 			rules = append(rules, more...)
 		}
 	}
-	_, err = pattern.NewLibrary(rules)
+	all, err := pattern.NewLibrary(rules)
+	if err == nil {
+		err = s.permits(all, dir)
+	}
 	return pack, n, err
 }
 
