@@ -43,7 +43,9 @@ func TestUnderstood(t *testing.T) {
 // tasks and stacks.
 func TestReturns(t *testing.T) {
 	var r returns
-	put := func(task, stack, popped, back uint64) bool { return r.put(task, &underway{stack: stack, popped: popped, back: back}) }
+	put := func(task, stack, popped, back uint64) bool {
+		return r.put(task, &underway{stack: stack, popped: popped, back: back})
+	}
 	put(1, 0x1000, 8, 0xa)
 	put(2, 0x2000, 0, 0xb)
 	for _, c := range []struct {
