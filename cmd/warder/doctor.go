@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"charm.land/lipgloss/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -45,25 +44,17 @@ func printReport(w io.Writer, r *hostinfo.Report, output string) error {
 	if output == "json" {
 		return printJSON(w, r)
 	}
-	width := 0
+	width, colour := 0, false
 	if f, ok := w.(*os.File); ok {
 		width, _, _ = term.GetSize(int(f.Fd())) // 0 where it is no terminal
+		colour = coloured(f)
 	}
-	// Colours go where w is no terminal, or NO_COLOR is set.
-	_, err := lipgloss.Fprint(w, reportTable(r, width))
+	_, err := io.WriteString(w, reportTable(r, width, colour))
 	return err
 }
 
-var (
-	styleGroup = lipgloss.NewStyle().Bold(true)
-	styleGood  = lipgloss.NewStyle().Foreground(lipgloss.Green)
-	styleBad   = lipgloss.NewStyle().Foreground(lipgloss.Red).Bold(true)
-	styleWarn  = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
-	styleFaint = lipgloss.NewStyle().Faint(true)
-)
-
 // reportTable is the report in lines of at most width cells; 0 is any width.
-func reportTable(r *hostinfo.Report, width int) string {
+func reportTable(r *hostinfo.Report, width int, colour bool) string {
 	nameWidth := 0
 	for _, i := range r.Items {
 		nameWidth = max(nameWidth, len(i.Name))
@@ -77,29 +68,29 @@ func reportTable(r *hostinfo.Report, width int) string {
 				b.WriteByte('\n')
 			}
 			group = i.Group
-			b.WriteString(styleGroup.Render(group) + "\n")
+			b.WriteString(paint(colour, bold, group) + "\n")
 		}
-		fmt.Fprintf(&b, "  %s %-*s  %s\n", mark(i), nameWidth, i.Name, hang(describe(i), indent, width))
+		fmt.Fprintf(&b, "  %s %-*s  %s\n", mark(i, colour), nameWidth, i.Name, hang(describe(i, colour), indent, width))
 		if !i.Present && i.Todo != "" {
 			fmt.Fprintf(&b, "%*s%s\n", indent, "", hang("what to do: "+i.Todo, indent, width))
 		}
 	}
-	return b.String() + "\n" + verdict(r) + "\n"
+	return b.String() + "\n" + verdict(r, colour) + "\n"
 }
 
-func mark(i hostinfo.Item) string {
+func mark(i hostinfo.Item, colour bool) string {
 	switch {
 	case i.Present:
-		return styleGood.Render("✓")
+		return paint(colour, green, "✓")
 	case i.Required:
-		return styleBad.Render("✗")
+		return paint(colour, red, "✗")
 	}
-	return styleWarn.Render("-")
+	return paint(colour, yellow, "-")
 }
 
 // describe is the value of a thing that is there and what it is for, or what is
 // lost without it.
-func describe(i hostinfo.Item) string {
+func describe(i hostinfo.Item, colour bool) string {
 	if !i.Present {
 		lost := "missing"
 		if i.Value != "" {
@@ -114,9 +105,9 @@ func describe(i hostinfo.Item) string {
 	case i.Use == "":
 		return i.Value
 	case i.Value == "":
-		return styleFaint.Render(i.Use)
+		return paint(colour, dim, i.Use)
 	}
-	return i.Value + "  " + styleFaint.Render(i.Use)
+	return i.Value + "  " + paint(colour, dim, i.Use)
 }
 
 // hang wraps s so that it ends at width when it starts at indent, where the
@@ -125,12 +116,27 @@ func hang(s string, indent, width int) string {
 	if width < indent+20 {
 		return s
 	}
-	return strings.ReplaceAll(lipgloss.Wrap(s, width-indent, " "), "\n", "\n"+strings.Repeat(" ", indent))
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Split(s, " ") {
+		switch n := cells(word); {
+		case i > 0 && at+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent + n
+		case i > 0:
+			b.WriteByte(' ')
+			at += 1 + n
+		default:
+			at += n
+		}
+		b.WriteString(word)
+	}
+	return b.String()
 }
 
-func verdict(r *hostinfo.Report) string {
+func verdict(r *hostinfo.Report, colour bool) string {
 	if r.Ready {
-		return styleGood.Render("ready:") + " warder run will work here"
+		return paint(colour, green, "ready:") + " warder run will work here"
 	}
 	var names []string
 	for _, i := range r.Missing() {
@@ -138,5 +144,5 @@ func verdict(r *hostinfo.Report) string {
 			names = append(names, i.Name)
 		}
 	}
-	return styleBad.Render("not ready:") + " warder run needs " + strings.Join(names, ", ")
+	return paint(colour, red, "not ready:") + " warder run needs " + strings.Join(names, ", ")
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"warder/secmon/event"
 	"warder/secmon/event/store"
@@ -45,7 +44,7 @@ disturbed: its directory is read as it is.`,
 			if q.To, err = moment("--until", until); err != nil {
 				return err
 			}
-			tty := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+			tty := coloured(os.Stdout)
 			out := &printer{w: cmd.OutOrStdout(), json: output == "json", verbose: true, colour: tty}
 			for e, err := range store.Read(args[0], q) {
 				switch {

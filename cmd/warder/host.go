@@ -12,7 +12,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
@@ -108,7 +107,7 @@ func runHost(ctx context.Context, f hostFlags) error {
 		fmt.Fprintln(os.Stderr, "warder: run it on an emulated machine: warder host --lab ...")
 		return exitStatus(statusFailed)
 	}
-	tty := term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("NO_COLOR") == ""
+	tty := coloured(os.Stdout)
 	out := &printer{w: os.Stdout, json: f.output == "json", verbose: f.verbose, colour: tty}
 	if f.demo {
 		return runDemo(ctx, cfg, out)

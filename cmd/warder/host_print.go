@@ -29,20 +29,7 @@ type printer struct {
 
 const maxKept = 64
 
-const (
-	bold   = "\x1b[1m"
-	red    = "\x1b[1;31m"
-	yellow = "\x1b[33m"
-	dim    = "\x1b[2m"
-	plain  = "\x1b[0m"
-)
-
-func (p *printer) paint(colour, s string) string {
-	if !p.colour {
-		return s
-	}
-	return colour + s + plain
-}
+func (p *printer) paint(colour, s string) string { return paint(p.colour, colour, s) }
 
 func (p *printer) write(s string) {
 	p.mu.Lock()
