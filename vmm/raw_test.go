@@ -132,9 +132,15 @@ func TestKillFromPause(t *testing.T) {
 		if err := m.Pause(); err != nil {
 			t.Fatal(err)
 		}
+		if !m.Paused() {
+			t.Fatal("it is paused and does not say so")
+		}
 		if err := m.Resume(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if m.Paused() {
+		t.Error("it says that it is paused")
 	}
 	if err := m.Pause(); err != nil {
 		t.Fatal(err)

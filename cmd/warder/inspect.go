@@ -36,7 +36,8 @@ shown, and marked HIDDEN where the kernel's own records disagree.
 ` + inspectHelp(),
 		Example: `  warder inspect web ps
   warder inspect web files 1 -o json`,
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: completeInspect,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -54,6 +55,24 @@ shown, and marked HIDDEN where the kernel's own records disagree.
 	cmd.Flags().IntVar(&f.pid, "pid", 0, "read and write: the memory of this process, not the kernel's")
 	cmd.Flags().BoolVar(&f.pause, "pause", false, "dump: have the machine stand still meanwhile")
 	return cmd
+}
+
+// completeInspect completes the name of a VM, then what there is to see.
+func completeInspect(cmd *cobra.Command, args []string, _ string) (words []string, _ cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		vms, _ := api.List(cmd.Context(), api.Dir())
+		for _, vm := range vms {
+			words = append(words, vm.Name)
+		}
+	case 1:
+		for _, s := range subjects() {
+			words = append(words, s.name+"\t"+s.help)
+		}
+	default:
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
 // A subject is something to inspect.

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"warder/secmon/introspect"
 )
@@ -30,6 +33,18 @@ func TestInspectRowsAreText(t *testing.T) {
 	}
 	if row := processRow(introspect.ProcessInfo{PID: 7, Comm: "ghost", Hidden: true}); !strings.Contains(row, "HIDDEN ghost") {
 		t.Errorf("a hidden process: %q", row)
+	}
+}
+
+func TestInspectCompletes(t *testing.T) {
+	cmd := inspectCommand()
+	cmd.SetContext(t.Context())
+	words, _ := completeInspect(cmd, []string{"web"}, "")
+	if !slices.Contains(words, "ps\tprocesses") {
+		t.Errorf("%q", words)
+	}
+	if _, how := completeInspect(cmd, []string{"web", "dump"}, ""); how != cobra.ShellCompDirectiveDefault {
+		t.Errorf("a file is completed by %v", how)
 	}
 }
 

@@ -29,8 +29,8 @@ func (l *Live) AllSymbols(ctx context.Context, each func(SymbolInfo) error) erro
 		return err
 	}
 	incomplete := err
+	q := l.ask(ctx) // one for all modules, so that its bounds are those of the answer
 	for _, m := range modules {
-		q := l.ask(ctx)
 		// The table is replaced once, when the module has been set up.
 		table := q.at("module", uint64(m.Module)).to("kallsyms", "mod_kallsyms")
 		n, symtab, strtab := table.uint("num_symtab"), table.uint("symtab"), table.uint("strtab")

@@ -46,6 +46,9 @@ func realKernels(t *testing.T, test func(t *testing.T, k *Kernel, im *image)) {
 // form: struct kernel_symbol, offsets relative to where they stand.
 func TestKallsymsAgreesWithExports(t *testing.T) {
 	realKernels(t, func(t *testing.T, k *Kernel, im *image) {
+		if _, modular := k.symbols.Lookup("modules"); !modular {
+			return // it exports nothing, as the tuned kernel does
+		}
 		checked := 0
 		byName := make(map[string][]Symbol)
 		for sym := range k.symbols.All() {

@@ -239,6 +239,25 @@ func TestMapsAndMounts(t *testing.T) {
 	}
 }
 
+// All modules' symbols together are bounded as one answer.
+func TestSymbolsOfManyModules(t *testing.T) {
+	l := newLandOf(t, 16<<20)
+	table := l.alloc(64)
+	l.set("mod_kallsyms.num_symtab", table, maxModuleSymbols-1)
+	zeros := l.alloc(24 * maxModuleSymbols)
+	l.set("mod_kallsyms.symtab", table, zeros)
+	l.set("mod_kallsyms.strtab", table, l.str("x"))
+	l.set("mod_kallsyms.typetab", table, zeros)
+	for i := range 100 {
+		l.set("module.kallsyms", l.module(fmt.Sprint("m", i)), table)
+	}
+	n := 0
+	err := l.live.AllSymbols(t.Context(), func(SymbolInfo) error { n++; return nil })
+	if n < maxModuleSymbols || n > maxAnswerReads/3 || !errors.Is(err, ErrIncomplete) {
+		t.Errorf("%d symbols, %v", n, err)
+	}
+}
+
 // BenchmarkProcesses is ps of 500 processes with their memory and files.
 func BenchmarkProcesses(b *testing.B) {
 	l := newLandOf(b, 32<<20)

@@ -20,6 +20,7 @@ var members = []string{
 	"pid_namespace.idr", "idr.idr_rt", "xarray.xa_head", "xa_node.slots", "task_struct.children", "task_struct.sibling",
 	"rq.curr", "rq.cfs_tasks", "task_struct.se.group_node", "task_struct.cgroups", "css_set.dfl_cgrp", "cgroup.kn",
 	"kernfs_node.name", "task_struct.nsproxy", "nsproxy.mnt_ns", "mnt_namespace.ns.inum", "cred.user_ns", "user_namespace.ns.inum",
+	"module.kallsyms", "mod_kallsyms.num_symtab", "mod_kallsyms.symtab", "mod_kallsyms.strtab", "mod_kallsyms.typetab",
 	"module.name", "module.list", "module.state", "module.refcnt.counter", "module.taints", "module.source_list",
 	"module_use.source_list", "module_use.source", "kset.list", "kobject.entry", "module_kobject.kobj", "module_kobject.mod",
 	"mnt_namespace.root", "mount.mnt_id", "mount.mnt", "vfsmount.mnt_flags", "vfsmount.mnt_sb", "super_block.s_dev", "super_block.s_flags",
@@ -57,7 +58,7 @@ func TestRealKernelsHaveWhatWalksNeed(t *testing.T) {
 	realKernels(t, func(t *testing.T, k *Kernel, _ *image) {
 		_, modular := k.symbols.Lookup("modules") // a tuned kernel loads none
 		for _, m := range members {
-			if strings.HasPrefix(m, "module") && !modular {
+			if strings.HasPrefix(m, "mod") && !modular {
 				continue
 			}
 			if f, err := k.fields.get(m); err != nil || f.size == 0 && m != "unix_address.name" {

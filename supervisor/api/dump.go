@@ -12,7 +12,8 @@ import (
 // it is made. ?pause=1 has the machine stand still meanwhile. A guest whose
 // kernel is not found is dumped without what only that knows.
 func dump(h *Hosted, w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("pause") != "" {
+	// One that somebody else has paused stays as it is.
+	if r.URL.Query().Get("pause") != "" && !h.Machine.Paused() {
 		if err := h.Machine.Pause(); err != nil {
 			fail(w, &Error{Unavailable, err.Error()})
 			return
