@@ -8,6 +8,7 @@ import (
 
 	"warder/secmon/pattern/record"
 	"warder/secmon/pattern/sigma"
+	"warder/secmon/syscalls"
 )
 
 // Limits on a rule, so that a library cannot make the engine slow.
@@ -16,10 +17,9 @@ const (
 	maxPattern  = 4096
 )
 
-// What a rule may name.
+// What a rule about files may name; others may name any call.
 var (
 	writeCalls   = []string{"write", "pwrite64", "writev", "pwritev", "pwritev2"}
-	partCalls    = append([]string{"send", "sendto", "sendmsg", "execve", "execveat", "connect", "openat"}, writeCalls...)
 	triggerCalls = []string{"execve", "execveat", "openat"}
 )
 
@@ -121,11 +121,7 @@ func (c *compiler) span(s *Splice) (err error) {
 }
 
 func (c *compiler) parts(s *Splice) (err error) {
-	calls := partCalls
-	if s.Object == "file" {
-		calls = writeCalls
-	}
-	if s.Parts, err = c.calls(c.at("parts", "syscall"), calls); err != nil {
+	if s.Parts, err = c.calls(s, c.at("parts", "syscall"), writeCalls); err != nil {
 		return err
 	}
 	if n := c.n.Get("parts").Get("content"); n != nil {
@@ -148,12 +144,7 @@ func (c *compiler) parts(s *Splice) (err error) {
 }
 
 func (c *compiler) trigger(s *Splice) (err error) {
-	calls := triggerCalls
-	if s.Object != "file" {
-		calls = append(slices.Clone(triggerCalls), partCalls...)
-		calls = append(calls, "read", "recv", "recvfrom", "recvmsg", "accept", "accept4")
-	}
-	if s.Triggers, err = c.calls(c.at("trigger", "syscall"), calls); err != nil {
+	if s.Triggers, err = c.calls(s, c.at("trigger", "syscall"), triggerCalls); err != nil {
 		return err
 	}
 	switch n := c.n.Get("trigger").Get("vm"); {
@@ -220,14 +211,18 @@ func (c *compiler) regexps(list *sigma.Node) (out []*regexp.Regexp, err error) {
 	return out, nil
 }
 
-// calls checks a list of system calls against those that can play the part.
-func (c *compiler) calls(n *sigma.Node, known []string) (calls []string, err error) {
+// calls checks a list of system calls: of a file they must be some of those that
+// can play the part.
+func (c *compiler) calls(s *Splice, n *sigma.Node, ofFile []string) (calls []string, err error) {
 	if n.Kind != sigma.ListNode || len(n.List) == 0 {
-		return nil, c.fail(n, "system calls are needed here: some of %s", strings.Join(known, ", "))
+		return nil, c.fail(n, "system calls are needed here, as %s", strings.Join(ofFile, ", "))
 	}
 	for _, call := range n.List {
-		if !slices.Contains(known, call.Text) {
-			return nil, c.fail(call, "the system call %q cannot be used here, only %s", call.Text, strings.Join(known, ", "))
+		if s.Object == "file" && !slices.Contains(ofFile, call.Text) {
+			return nil, c.fail(call, "the system call %q cannot be used here, only %s", call.Text, strings.Join(ofFile, ", "))
+		}
+		if !syscalls.Known(call.Text) {
+			return nil, c.fail(call, "there is no system call %q", call.Text)
 		}
 		calls = append(calls, call.Text)
 	}

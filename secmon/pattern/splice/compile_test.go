@@ -104,6 +104,16 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Of what is no file any call can be a part or a trigger.
+func TestAnyCall(t *testing.T) {
+	for call, want := range map[string]string{"msgsnd": "", "mq_timedsend": "", "nonsense": `there is no system call "nonsense"`} {
+		_, err := parse(t, strings.NewReplacer("[file]", "[user.name]", "[write, pwrite64]", "["+call+"]", "join: offset", "join: time", "[execve, execveat]", "["+call+"]").Replace(source))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", call, err, want)
+		}
+	}
+}
+
 // A sequence of calls on one object, by several VMs, whatever is between them.
 func TestSequence(t *testing.T) {
 	r := compile(t, strings.NewReplacer(
