@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,7 +59,7 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 type server struct {
 	asked   []string
 	lent    byte
-	silent  bool
+	silent  atomic.Bool
 	refuses bool
 	with    []dhcpv4.Modifier
 }
@@ -77,7 +78,7 @@ func (s *server) answer(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	if s.refuses && what == "RENEW" {
 		kind = dhcpv4.MessageTypeNak
 	}
-	if s.silent {
+	if s.silent.Load() {
 		return nil
 	}
 	r, err := dhcpv4.NewReplyFromRequest(m, append([]dhcpv4.Modifier{
@@ -131,7 +132,7 @@ func TestLeaseIsLost(t *testing.T) {
 		if err := c.Acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		s.silent = true
+		s.silent.Store(true)
 		start := time.Now()
 		c.Apply = func(l Lease) error {
 			*applied = append(*applied, l.Address.String())
@@ -147,7 +148,7 @@ func TestLeaseIsLost(t *testing.T) {
 		defer cancel()
 		go func() {
 			time.Sleep(20 * time.Minute)
-			s.silent = false
+			s.silent.Store(false)
 			time.Sleep(2 * time.Minute)
 			cancel()
 		}()
@@ -180,7 +181,8 @@ func TestLeaseIsRefused(t *testing.T) {
 
 func TestNoServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{silent: true}
+		s := &server{}
+		s.silent.Store(true)
 		c, applied := s.client(t)
 		start := time.Now()
 		err := c.Acquire(t.Context())
