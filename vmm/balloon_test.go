@@ -3,7 +3,6 @@ package vmm_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -203,22 +202,8 @@ func TestBalloon(t *testing.T) {
 }
 
 var reloadsBalloon = testguest.Register("reloads-balloon", func(g *testguest.Guest) {
-	modules, err := filepath.Glob("/modules/*virtio_balloon.ko")
-	g.Check(err)
 	for range 5 {
-		for {
-			err := unix.DeleteModule("virtio_balloon", unix.O_NONBLOCK)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
-				g.Fatal("unload: ", err)
-			}
-		}
-		f, err := os.Open(modules[0])
-		g.Check(err)
-		g.Check(unix.FinitModule(int(f.Fd()), "", 0))
-		g.Check(f.Close())
+		reloadDriver(g, "virtio_balloon", "0x0005")
 		g.Report("loaded", nil)
 	}
 	newOrders(g).wait(g, "end")

@@ -3,7 +3,6 @@ package vmm_test
 import (
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -85,15 +84,8 @@ var growsAndShrinks = testguest.Register("grows-and-shrinks", func(g *testguest.
 	// The driver goes and comes while there is nothing plugged, and while it is
 	// being asked. One that leaves memory behind could not come back.
 	eventually(g, func() (int, bool) { n := memoryBlocks(g); return n, n == blocks })
-	modules, err := filepath.Glob("/modules/*virtio_mem.ko")
-	g.Check(err)
 	for range 3 {
-		for unix.DeleteModule("virtio_mem", unix.O_NONBLOCK) != nil {
-		}
-		f, err := os.Open(modules[0])
-		g.Check(err)
-		g.Check(unix.FinitModule(int(f.Fd()), "", 0))
-		g.Check(f.Close())
+		reloadDriver(g, "virtio_mem", "0x0018")
 	}
 	g.Report("loaded", nil)
 	o.wait(g, "end")

@@ -112,16 +112,7 @@ func (s subject) load(device string) (stop func()) {
 
 var losesDrivers = testguest.Register("loses-drivers", func(g *testguest.Guest) {
 	for _, s := range subjects {
-		device := ""
-		all, err := filepath.Glob("/sys/bus/virtio/devices/*")
-		g.Check(err)
-		for _, d := range all {
-			id, err := os.ReadFile(filepath.Join(d, "device"))
-			g.Check(err)
-			if strings.TrimSpace(string(id)) == s.id {
-				device = d
-			}
-		}
+		device := deviceOf(g, s.id)
 		driver, err := filepath.EvalSymlinks(filepath.Join(device, "driver"))
 		g.Check(err)
 		works := func() {
@@ -131,12 +122,11 @@ var losesDrivers = testguest.Register("loses-drivers", func(g *testguest.Guest) 
 		works()
 		for range 5 {
 			stop := s.load(device)
-			g.Check(os.WriteFile(filepath.Join(driver, "unbind"), []byte(filepath.Base(device)), 0))
-			g.Check(os.WriteFile(filepath.Join(driver, "bind"), []byte(filepath.Base(device)), 0))
+			rebindDriver(g, driver, device)
 			works()
 			stop()
 		}
-		if s.module != "" {
+		if _, err := modulePath(s.module); err == nil {
 			stop := s.load(device)
 			works()
 			stop()
@@ -147,27 +137,6 @@ var losesDrivers = testguest.Register("loses-drivers", func(g *testguest.Guest) 
 		g.Report("survived", s.id)
 	}
 })
-
-// unload takes a module out of the kernel as soon as nobody uses it.
-func unload(g *testguest.Guest, module string) {
-	eventually(g, func() (bool, bool) {
-		err := unix.DeleteModule(module, unix.O_NONBLOCK)
-		return true, err == nil
-	})
-}
-
-// load loads a module that was there when the guest came up.
-func load(g *testguest.Guest, module string) {
-	paths, err := filepath.Glob("/modules/*-" + module + ".ko")
-	g.Check(err)
-	if len(paths) != 1 {
-		g.Fatal("the module ", module, " is in ", paths)
-	}
-	f, err := os.Open(paths[0])
-	g.Check(err)
-	defer f.Close()
-	g.Check(unix.FinitModule(int(f.Fd()), "", 0))
-}
 
 // TestDriversComeAndGo takes the driver away from each kind of device while it is at
 // work, and gives it back; where it is a module, that is unloaded too.
