@@ -38,6 +38,7 @@ func root() *cobra.Command {
 	cmd.AddCommand(
 		runCommand(),
 		bootCommand(),
+		traceCommand(),
 		hostCommand(),
 		lsCommand(),
 		inspectCommand(),

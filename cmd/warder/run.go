@@ -64,6 +64,17 @@ command line runs on an emulated machine, with copies of the files it names.`,
 			return run(cmd.Context(), f)
 		},
 	}
+	f.addTo(cmd)
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment of the command, NAME=VALUE, or NAME to pass it on; may be repeated")
+	flags.StringVar(&f.gdb, "gdb", "", "let GDB debug the guest's kernel: PORT on this machine, HOST:PORT, unix:PATH, or stdio")
+	flags.BoolVar(&f.gdbWait, "gdb-wait", false, "wait for GDB before the first instruction (with --gdb)")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
+	return cmd
+}
+
+// addTo adds the flags of the VM and of its command.
+func (f *runFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.StringVar(&f.name, "name", "vm", "name of the VM, its hostname too")
@@ -80,19 +91,14 @@ command line runs on an emulated machine, with copies of the files it names.`,
 	flags.StringArrayVar(&f.attached.Nets, "net", nil, "network interface, "+netSyntax+"; may be repeated")
 	flags.StringArrayVar(&f.attached.Pmems, "pmem", nil, "file that the guest has as memory, /dev/pmem0 and on, PATH[:rw]; may be repeated")
 	flags.StringArrayVar(&f.attached.Ports, "port", nil, "connect a port of the guest to a Unix socket, NAME=unix:PATH; may be repeated")
-	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment of the command, NAME=VALUE, or NAME to pass it on; may be repeated")
 	flags.StringVarP(&f.dir, "workdir", "w", "", "working directory of the command")
 	flags.StringVarP(&f.user, "user", "u", "", "user of the command, NAME[:GROUP] or numbers")
 	flags.DurationVar(&f.timeout, "timeout", 0, "kill the command after this time (default never)")
 	flags.BoolVar(&f.console, "console", false, "print what the guest's kernel says, on standard error")
 	flags.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	flags.BoolVarP(&f.stdin, "interactive", "i", false, "give the command this standard input")
-	flags.StringVar(&f.gdb, "gdb", "", "let GDB debug the guest's kernel: PORT on this machine, HOST:PORT, unix:PATH, or stdio")
-	flags.BoolVar(&f.gdbWait, "gdb-wait", false, "wait for GDB before the first instruction (with --gdb)")
 	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
 	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
-	return cmd
 }
 
 // failed says what warder failed at, as opposed to the command.

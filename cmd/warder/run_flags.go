@@ -33,6 +33,7 @@ type runFlags struct {
 	lab      string
 	gdb      string
 	gdbWait  bool
+	trace    *traceFlags // nil for none
 	args     []string
 
 	cpuWeight int
@@ -188,6 +189,17 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	}
 	if f.gdbWait {
 		args = append(args, "--gdb-wait")
+	}
+	if t := f.trace; t != nil {
+		args[0] = "trace"
+		for _, s := range t.sets {
+			add("trace", s)
+		}
+		add("string-limit", strconv.Itoa(t.limit))
+		add("output", t.output)
+		if t.follow {
+			args = append(args, "--follow-forks")
+		}
 	}
 	if f.tty {
 		args = append(args, "--tty")

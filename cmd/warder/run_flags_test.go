@@ -150,3 +150,24 @@ func TestInLab(t *testing.T) {
 		}
 	}
 }
+
+// TestTraceInLab is TestInLab for what warder trace adds.
+func TestTraceInLab(t *testing.T) {
+	f := runFlags{name: "n", args: []string{"true"}, trace: &traceFlags{sets: []string{"%file", "!openat,read"}, follow: true, limit: 7, output: "json"}}
+	args, _, err := f.inLab()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if args[0] != "trace" {
+		t.Fatalf("args %q", args)
+	}
+	cmd := traceCommand()
+	if err := cmd.ParseFlags(args[1:]); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"trace": `[%file,"!openat,read"]`, "follow-forks": "true", "string-limit": "7", "output": "json", "name": "n"} {
+		if got := cmd.Flags().Lookup(name).Value.String(); got != want {
+			t.Errorf("--%s %q, want %q", name, got, want)
+		}
+	}
+}

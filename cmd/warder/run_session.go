@@ -144,6 +144,11 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 			defer term.Restore(int(os.Stdin.Fd()), state)
 		}
 	}
+	traced, err := f.trace.begin(s.ctx, vm, cmd.Args)
+	if err != nil {
+		return status, err
+	}
+	defer func() { traced.end(status) }()
 	p, err := vm.Start(s.ctx, cmd, stdio)
 	if err != nil {
 		return status, err

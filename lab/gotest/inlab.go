@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"warder/boot/kernelpkg"
@@ -74,6 +76,10 @@ func (l *labRun) prepare(ctx context.Context) error {
 	return nil
 }
 
+// labPackages names, one a line, the Debian packages that a package's tests need
+// in the outer machine.
+const labPackages = "testdata/lab-packages"
+
 // addPackage takes a package's test binary along, with the files of its
 // directory and its test data: tests find them as they do here.
 func (l *labRun) addPackage(p goPackage, binary string) error {
@@ -91,6 +97,11 @@ func (l *labRun) addPackage(p goPackage, binary string) error {
 			l.cfg.Files = append(l.cfg.Files, lab.File{Host: filepath.Join(p.Dir, e.Name()), Guest: dir + "/" + e.Name()})
 		}
 	}
+	packages, err := os.ReadFile(filepath.Join(p.Dir, labPackages))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l.cfg.Packages = append(l.cfg.Packages, strings.Fields(string(packages))...)
 	common := filepath.Join(p.Module.Dir, "testdata")
 	if info, err := os.Stat(common); err == nil && info.IsDir() {
 		l.cfg.Files = append(l.cfg.Files, lab.File{Host: common, Guest: "/src/warder/testdata"})

@@ -90,6 +90,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /v1/vms/{vm}/dump", s.of(dump))
 	mux.HandleFunc("GET /v1/vms/{vm}/diff", s.of(diff))
 	mux.HandleFunc("GET /v1/vms/{vm}/gdb", s.of(s.gdb))
+	mux.HandleFunc("GET /v1/vms/{vm}/trace", s.of(s.trace))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{NotFound, fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
 	})

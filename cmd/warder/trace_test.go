@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"warder/secmon/event"
+)
+
+func TestTraceUsage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no command":       {nil, "give it after --"},
+		"two things":       {[]string{"--vm", "a", "--", "true"}, "leave the command out"},
+		"no such call":     {[]string{"-e", "opnat", "--", "true"}, `"opnat"`},
+		"no such class":    {[]string{"-e", "%none", "--", "true"}, "%network"},
+		"not trace":        {[]string{"-e", "signal=SIGINT", "--", "true"}, "only trace="},
+		"much":             {[]string{"-s", "1000000", "--", "true"}, "65536"},
+		"a process":        {[]string{"-p", "1", "--", "true"}, "--vm"},
+		"no such format":   {[]string{"-o", "xml", "--", "true"}, "text or json"},
+		"no such VM":       {[]string{"--vm", "absent"}, "warder ls"},
+		"what run refuses": {[]string{"--memory", "much", "--", "true"}, "as in 512M"},
+	} {
+		cmd := warderCommand(t, append([]string{"trace"}, tt.args...)...)
+		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+t.TempDir())
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		if status := finish(t, cmd, cmd.Run()); status == 0 || !strings.Contains(stderr.String(), tt.want) {
+			t.Errorf("%s: status %d, stderr %q; want %q", name, status, stderr.String(), tt.want)
+		}
+	}
+}
+
+func TestTrace(t *testing.T) {
+	inVM(t)
+	r := warder(t, nil, "trace", "-f", "-e", "openat,execve,exit_group", "--", "sh", "-c", "cat /proc/sys/kernel/hostname; exit 3")
+	if r.status != 3 || r.stdout != "vm\n" {
+		t.Errorf("status %d, output %q", r.status, r.stdout)
+	}
+	for _, want := range []string{`execve("`, `"/proc/sys/kernel/hostname", O_RDONLY`, ") = 3", "exit_group(3)", "+++ exited with 3 +++"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("the trace lacks %q:\n%s", want, r.stderr)
+		}
+	}
+	if strings.Contains(r.stderr, "read(") {
+		t.Errorf("the trace has what nobody asked for:\n%s", r.stderr)
+	}
+}
+
+// TestTraceJSON has no more on standard error than events.
+func TestTraceJSON(t *testing.T) {
+	inVM(t)
+	r := warder(t, nil, "trace", "-e", "openat", "-o", "json", "--", "cat", "/proc/sys/kernel/hostname")
+	found := false
+	for line := range strings.Lines(r.stderr) {
+		var e event.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		found = found || e.Call.Path == "/proc/sys/kernel/hostname"
+	}
+	if r.status != 0 || !found {
+		t.Errorf("status %d, the file is not in\n%s", r.status, r.stderr)
+	}
+}
+
+// TestTraceOfARunningVM looks at a VM of another process.
+func TestTraceOfARunningVM(t *testing.T) {
+	inVM(t)
+	vm := warderCommand(t, "run", "-i", "--name", "traced", "--", "sh", "-c", "echo up; while read line; do cat /proc/sys/kernel/hostname; done")
+	in, err := vm.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := vm.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm.Stderr = os.Stderr
+	if err := vm.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "up" {
+		t.Fatalf("the VM said %q: %v", lines.Text(), lines.Err())
+	}
+	trace := warderCommand(t, "trace", "--vm", "traced", "-e", "openat")
+	seen, err := trace.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace.Stderr = os.Stderr
+	if err := trace.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Whatever the guest opens before the trace is on is not seen: it is asked to
+	// until it is.
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		for {
+			if _, err := io.WriteString(in, "again\n"); err != nil || !lines.Scan() {
+				return
+			}
+		}
+	}()
+	calls := bufio.NewScanner(seen)
+	for calls.Scan() && !strings.Contains(calls.Text(), `"/proc/sys/kernel/hostname", O_RDONLY`) {
+	}
+	if err := calls.Err(); err != nil || !strings.HasPrefix(calls.Text(), "[pid ") || !strings.Contains(calls.Text(), "openat(") {
+		t.Errorf("the trace said %q: %v", calls.Text(), err)
+	}
+	if err := trace.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, seen)
+	if status := finish(t, trace, trace.Wait()); status != 0 {
+		t.Errorf("a trace that was interrupted: status %d", status)
+	}
+	in.Close()
+	<-stop
+	if err := vm.Wait(); err != nil {
+		t.Errorf("the VM that was traced: %v", err)
+	}
+}
