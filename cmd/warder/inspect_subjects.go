@@ -32,6 +32,8 @@ func subjects() []subject {
 		{"write", "ADDR|SYMBOL BYTES", "change it: BYTES in hexadecimal", writeMemory},
 		{"struct", "TYPE ADDR|SYMBOL [PATH]", "a structure, decoded; PATH as parent.cred->uid or cpus[1]", structure},
 		{"diff", "", "what the guest's own /proc hides, or makes up", differences},
+		{"symbols", "FILE", "write the symbols of kallsyms as an ELF file, for GDB", writeSymbols},
+		{"gdb", "[ADDRESS]", "let GDB debug the kernel, by its standard input and output or at an address", debugGuest},
 		{"dump", "FILE", "write memory and registers as an ELF core file, - for standard output", dump},
 	}
 }

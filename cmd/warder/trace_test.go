@@ -2,12 +2,21 @@ package main
 
 import (
 	"bufio"
+	"debug/elf"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"warder/internal/testgdb"
 	"warder/secmon/event"
 )
 
@@ -70,8 +79,8 @@ func TestTraceJSON(t *testing.T) {
 	}
 }
 
-// TestTraceOfARunningVM looks at a VM of another process.
-func TestTraceOfARunningVM(t *testing.T) {
+// TestTraceRunningVM traces and debugs a VM of another process.
+func TestTraceRunningVM(t *testing.T) {
 	inVM(t)
 	vm := warderCommand(t, "run", "-i", "--name", "traced", "--", "sh", "-c", "echo up; while read line; do cat /proc/sys/kernel/hostname; done")
 	in, err := vm.StdinPipe()
@@ -123,9 +132,73 @@ func TestTraceOfARunningVM(t *testing.T) {
 	if status := finish(t, trace, trace.Wait()); status != 0 {
 		t.Errorf("a trace that was interrupted: status %d", status)
 	}
+	debugRunning(t, "traced")
 	in.Close()
 	<-stop
 	if err := vm.Wait(); err != nil {
 		t.Errorf("the VM that was traced: %v", err)
+	}
+}
+
+// debugRunning debugs a VM through warder inspect.
+func debugRunning(t *testing.T, name string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "symbols")
+	if r := warder(t, nil, "inspect", name, "symbols", file); r.status != 0 {
+		t.Fatalf("status %d: %s", r.status, r.stderr)
+	}
+	symbols, err := elf.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer symbols.Close()
+	all, err := symbols.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(s elf.Symbol) bool { return s.Name == "linux_banner" })
+	if i < 0 {
+		t.Fatal("the file lacks linux_banner")
+	}
+	inspect := warderCommand(t, "inspect", name, "gdb", "127.0.0.1:0")
+	out, err := inspect.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inspect.Stderr = os.Stderr
+	if err := inspect.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(out)
+	if !said.Scan() {
+		t.Fatal("warder inspect does not say where it listens")
+	}
+	_, addr, _ := strings.Cut(said.Text(), "target remote ")
+	for range 2 { // the guest goes on in between
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := testgdb.New(t, conn)
+		g.Ask("?", "T02thread:1;")
+		if got := g.Call("qXfer:exec-file:read::0,100"); !strings.HasPrefix(got, "l/") {
+			t.Errorf("the executable is %q", got)
+		}
+		if got := g.Call("vCont;s:1"); got != "T05thread:1;" {
+			t.Errorf("a step was answered %q", got)
+		}
+		if got := g.Call(fmt.Sprintf("m%x,d", all[i].Value)); got != hex.EncodeToString([]byte("Linux version")) {
+			t.Errorf("linux_banner is %q", got)
+		}
+		g.Ask("D", "OK")
+		if err := g.Closed(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) { // its last acknowledgement is not read
+			t.Errorf("after a detach: %v", err)
+		}
+	}
+	if err := inspect.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if status := finish(t, inspect, inspect.Wait()); status != 0 {
+		t.Errorf("status %d", status)
 	}
 }

@@ -4,11 +4,13 @@ package symfile
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 
 	"warder/secmon/introspect"
@@ -32,6 +34,13 @@ type section struct {
 // they have in the running guest.
 func Write(w io.Writer, g *introspect.Guest) error {
 	return write(w, g.Arch(), g.Slide(), g.Symbols().All())
+}
+
+// WriteSymbols writes the ELF file of symbols that are where they say, in any
+// order.
+func WriteSymbols(w io.Writer, arch string, symbols []introspect.Symbol) error {
+	sorted := slices.SortedStableFunc(slices.Values(symbols), func(a, b introspect.Symbol) int { return cmp.Compare(a.Addr, b.Addr) })
+	return write(w, arch, 0, slices.Values(sorted))
 }
 
 // write takes symbols in the order of their addresses; slide is added to all but

@@ -68,6 +68,25 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// Symbols of modules come after those of the kernel, at addresses before them.
+func TestWriteSymbols(t *testing.T) {
+	var b bytes.Buffer
+	err := WriteSymbols(&b, "arm64", []introspect.Symbol{
+		{Name: "_text", Type: 'T', Addr: 0xffff800080000000}, {Name: "init_module", Type: 't', Addr: 0xffff80007a000000},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elf.NewFile(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Symbols()
+	if err != nil || len(got) != 2 || got[0].Name != "init_module" || got[0].Value != 0xffff80007a000000 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	if write(io.Discard, "riscv64", 0, slices.Values([]introspect.Symbol{})) == nil {
 		t.Error("an architecture that is none")
