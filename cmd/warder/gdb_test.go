@@ -15,6 +15,7 @@ import (
 
 	"warder/internal/oracle"
 	"warder/internal/testkvm"
+	"warder/lab"
 )
 
 // TestGDB has Debian's GDB debug a guest kernel of either architecture in the
@@ -40,6 +41,9 @@ func TestGDB(t *testing.T) {
 		t.Run(arch, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
+			if _, err := lab.Prepare(ctx, lab.Config{Arch: arch, Guests: true, Init: filepath.Join(dir, "warder-"+arch)}); err != nil {
+				oracle.Missing(t, "an emulator and a kernel, which make deps gets: "+err.Error())
+			}
 			guest := exec.CommandContext(ctx, filepath.Join(dir, "warder-"+runtime.GOARCH), "run", "--lab="+arch, "--gdb", "stdio", "--gdb-wait", "--",
 				"sh", "-c", "echo the guest went on")
 			var said bytes.Buffer

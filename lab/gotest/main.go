@@ -3,7 +3,8 @@
 //
 // The tests here run first. One that needs KVM skips itself, saying "runs in
 // the lab"; the packages that have such tests (they import internal/testkvm)
-// are then compiled for each architecture and run in one outer machine each.
+// are then compiled for each architecture and run in one outer machine each,
+// which has the Debian packages that their testdata/lab-packages name.
 // Everything put off must have passed in the lab at the end.
 package main
 
