@@ -96,7 +96,7 @@ func (f *formatter) arg(i int, p Param) string {
 	case Hex:
 		return hex(v)
 	case Mode:
-		return fmt.Sprintf("%#o", v&0o7777)
+		return fmt.Sprintf("%#03o", uint16(v))
 	case Flags:
 		if p.set == "proto" && !f.overIP() {
 			return strconv.FormatUint(uint64(uint32(v)), 10)
@@ -138,7 +138,11 @@ func (f *formatter) memory(i int, p Param, v uint64) string {
 	case v == 0:
 		return "NULL"
 	case p.Kind == Envp && read:
-		return fmt.Sprintf("%s /* %d vars */", hex(v), strings.Count(data, "\x00"))
+		vars := "vars"
+		if strings.Count(data, "\x00") == 1 {
+			vars = "var"
+		}
+		return fmt.Sprintf("%s /* %d %s */", hex(v), strings.Count(data, "\x00"), vars)
 	case p.Kind.After() && !read:
 		return hex(v)
 	case !read:
@@ -177,7 +181,11 @@ func socketAddress(raw string) string {
 
 // buffer says by "..." when the guest has more than was read.
 func (f *formatter) buffer(i int, p Param, data string) string {
-	s := Quote(data, f.limit)
+	quote := Quote
+	if p.Kind == OutData {
+		quote = quoteHex
+	}
+	s := quote(data, f.limit)
 	whole := uint64(len(data))
 	if p.Kind == Buf && p.Length >= 0 {
 		whole = f.value(p.Length)

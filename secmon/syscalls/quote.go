@@ -1,6 +1,9 @@
 package syscalls
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // escapes of C that strace writes; other bytes that are no ASCII are octal.
 var escapes = map[byte]string{
@@ -40,4 +43,17 @@ func Quote(s string, limit int) string {
 	}
 	b.WriteByte('"')
 	return b.String() + rest
+}
+
+// quoteHex is Quote with every byte in hexadecimal.
+func quoteHex(s string, limit int) string {
+	rest := ""
+	if len(s) > limit {
+		s, rest = s[:limit], "..."
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		fmt.Fprintf(&b, `\x%02x`, s[i])
+	}
+	return `"` + b.String() + `"` + rest
 }
