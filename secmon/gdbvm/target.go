@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"warder/secmon/gdbstub"
 	"warder/vmm"
@@ -89,7 +90,40 @@ func (t *target) Attach() (gdbstub.Stop, error) {
 	}
 	t.stop = gdbstub.Stop{Reason: gdbstub.Interrupted, Thread: 1}
 	t.look()
+	if err := t.catch(); err != nil {
+		return t.stop, errors.Join(err, t.d.Close())
+	}
 	return t.stop, nil
+}
+
+// How often, and after how long, a guest is stopped again that was not caught in
+// its kernel.
+const (
+	catches    = 100
+	catchAfter = 5 * time.Millisecond
+)
+
+// catch has the guest stand where a vCPU runs the kernel, if it can be had soon:
+// one that hides itself from programs can be found from there alone.
+func (t *target) catch() error {
+	if t.cfg.Kernel == "" || t.cfg.Linked {
+		return nil
+	}
+	var all []vmm.Resumption
+	for _, thread := range t.Threads() {
+		all = append(all, vmm.Resumption{VCPU: thread.ID - 1})
+	}
+	for n := 0; n < catches && !t.seen; n++ {
+		if err := t.d.Resume(all...); err != nil {
+			return err
+		}
+		time.Sleep(catchAfter)
+		if err := t.d.Halt(); err != nil {
+			return err
+		}
+		t.look()
+	}
+	return nil
 }
 
 // Detach implements gdbstub.Target.
