@@ -75,7 +75,7 @@ func counted(t *testing.T, there func() bool) {
 // share has two crowds count until they have counted far enough together, and
 // gives how much the first did for each count of the second.
 func share(a, b []counter) float64 {
-	const enough = 200e6
+	const enough = 1e9 // many of the turns in which a bound machine runs
 	counted(a[0].t, func() bool {
 		return !slices.ContainsFunc(slices.Concat(a, b), func(c counter) bool { return c.value() == 0 })
 	})

