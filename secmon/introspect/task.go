@@ -124,10 +124,16 @@ func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, 
 	return uint32(n), args, nil
 }
 
-// Is32Bit says whether a system call of an arm64 kernel comes from a 32-bit
-// program: both kinds come in by the same handlers (Arm ARM, SPSR_EL1.M[4]).
+// Is32Bit says whether a system call comes from a 32-bit program, where both
+// kinds come in by the same handler: by its code segment (__USER32_CS in
+// arch/x86/include/asm/segment.h) or its state (Arm ARM, SPSR_EL1.M[4]).
 func (t *Task) Is32Bit(regs uint64) (bool, error) {
+	const user32 = 0x23
 	r := t.reader()
+	if t.guest.Arch() == "amd64" {
+		v, err := r.uint(regs, r.layout.codeSegment)
+		return uint16(v) == user32, err
+	}
 	v, err := r.uint(regs, r.layout.pstate)
 	return v&(1<<4) != 0, err
 }

@@ -133,6 +133,7 @@ type layout struct {
 	currentTask field        // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
 	calls       [2]registers // by ABI
 	pstate      field        // arm64: in struct pt_regs
+	codeSegment field        // amd64: in struct pt_regs
 }
 
 // ABI is how a program passes a system call's arguments to the kernel.
@@ -216,6 +217,7 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		for i, name := range []string{"bx", "cx", "dx", "si", "di", "bp"} {
 			add(&l.calls[Compat].arg[i], name)
 		}
+		add(&l.codeSegment, "cs")
 		add(&l.calls[Native].number, "orig_ax")
 		add(&l.calls[Compat].number, "orig_ax")
 		// Where the kernel has no such structure, current_task is a variable.

@@ -96,19 +96,23 @@ func (d *decoder) findTask() bool {
 	return err == nil
 }
 
+// narrow are the ABIs of the 32-bit programs of an architecture.
+var narrow = map[syscalls.ABI]syscalls.ABI{syscalls.AMD64: syscalls.I386, syscalls.ARM64: syscalls.ARM}
+
 // arguments reads the call's number and the words of its arguments.
 func (d *decoder) arguments() bool {
 	c := &d.event.Call
 	regs := d.cpu.Arg(0)
 	d.abi = d.site.abi
-	if d.abi == syscalls.ARM64 {
-		// 32-bit programs come in by the same handlers.
-		narrow, err := d.task.Is32Bit(regs)
+	if narrow, ok := narrow[d.abi]; ok {
+		// 32-bit programs come in by the same handlers: on arm64 by all, on amd64
+		// by those without parameters.
+		is, err := d.task.Is32Bit(regs)
 		if err != nil {
 			return false
 		}
-		if narrow {
-			d.abi = syscalls.ARM
+		if is {
+			d.abi = narrow
 		}
 	}
 	from := introspect.Native

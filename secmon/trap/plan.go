@@ -39,6 +39,10 @@ func (p *planner) site(symbol string) (*site, error) {
 			return nil, err
 		}
 	}
+	// A handler without parameters is one function by the names of several ABIs.
+	if same := p.plan.sites[s.at]; same != nil {
+		s = same
+	}
 	p.plan.names[symbol], p.plan.sites[s.at] = s, s
 	return s, nil
 }

@@ -179,6 +179,10 @@ func TestStreamEqualsPtrace(t *testing.T) {
 			t.Errorf("thread %d made %d calls, %d were seen", tid, len(want), len(got))
 		}
 		for i := range min(len(got), len(want)) {
+			if got[i].Call.ABI != abi.String() {
+				t.Errorf("thread %d, call %d: a call by the ABI %s: %s", tid, i, got[i].Call.ABI, syscalls.Format(&got[i].Call, 32))
+				break
+			}
 			if d := difference(abi, want[i], &got[i].Call); d != "" {
 				t.Errorf("thread %d, call %d: %s; seen as %s", tid, i, d, syscalls.Format(&got[i].Call, 32))
 				break
