@@ -95,7 +95,10 @@ func otherAct(e *event.Event) string {
 // responses says what was done about an alert.
 func responses(f *event.Finding) []string {
 	var out []string
-	last := f.Acts[len(f.Acts)-1]
+	var last event.Event
+	if n := len(f.Acts); n > 0 {
+		last = f.Acts[n-1]
+	}
 	if last.Call.Denied == 0 {
 		out = append(out, "recorded; the act was let through")
 	}
@@ -110,6 +113,9 @@ func responses(f *event.Finding) []string {
 		default:
 			out = append(out, fmt.Sprintf("%s of %s", t.Response, t.VM))
 		}
+	}
+	if len(out) == 0 {
+		out = append(out, "recorded; the act was refused for another pattern")
 	}
 	return out
 }
