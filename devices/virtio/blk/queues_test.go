@@ -143,24 +143,24 @@ func TestManyBuffers(t *testing.T) {
 	if n := len(a.Room) - 1; a.Room[n] != ok || !bytes.Equal(a.Room[:n], want) {
 		t.Errorf("read back: status %d, right: %v", a.Room[n], bytes.Equal(a.Room[:n], want))
 	}
-	if f.reads != 1 || f.writes != 1 {
-		t.Errorf("%d reads and %d writes of the file, want one each", f.reads, f.writes)
+	if reads, writes := f.reads.Load(), f.writes.Load(); reads != 1 || writes != 1 {
+		t.Errorf("%d reads and %d writes of the file, want one each", reads, writes)
 	}
 }
 
 // calls counts the calls of a file.
 type calls struct {
 	*blk.File
-	reads, writes int
+	reads, writes atomic.Int32
 }
 
 func (c *calls) ReadVectorAt(bufs [][]byte, off int64) (int, error) {
-	c.reads++
+	c.reads.Add(1)
 	return c.File.ReadVectorAt(bufs, off)
 }
 
 func (c *calls) WriteVectorAt(bufs [][]byte, off int64) (int, error) {
-	c.writes++
+	c.writes.Add(1)
 	return c.File.WriteVectorAt(bufs, off)
 }
 
