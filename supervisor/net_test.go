@@ -129,10 +129,15 @@ func TestNet(t *testing.T) {
 	}, {Net: vmm.Net{Port: port}, DHCP: true}}})
 	hostAddress(t, tapName, "10.9.0.1")
 
+	// Linux looks at links once a second.
+	for start := time.Now(); output(t, vm, "cat /sys/class/net/eth0/operstate") != "up"; time.Sleep(100 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatal("the guest's interface does not come up")
+		}
+	}
 	for script, want := range map[string]string{
 		"cat /sys/class/net/eth0/address":                               mac.String(),
 		"cat /sys/class/net/eth0/mtu":                                   "1400",
-		"cat /sys/class/net/eth0/operstate":                             "up",
 		"cat /etc/resolv.conf":                                          "nameserver 10.9.0.1\nnameserver 10.8.0.53",
 		"grep -c 'fd090000000000000000000000000002' /proc/net/if_inet6": "1",
 		"grep -c '^eth0.00000000.0100090A' /proc/net/route":             "1",
