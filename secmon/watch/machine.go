@@ -11,6 +11,7 @@ import (
 	"warder/secmon/act"
 	"warder/secmon/event"
 	"warder/secmon/introspect"
+	"warder/secmon/pattern"
 	"warder/secmon/trap"
 )
 
@@ -134,16 +135,30 @@ func (m *machine) disarm(ctx context.Context) error {
 	return errors.Join(m.traps.Load().Disarm(ctx), m.shares.Close())
 }
 
-// pauseHere pauses the machine while one of its vCPUs stands at a trap, and comes
-// back when it has been resumed. An alert says whether that worked.
-func (m *machine) pauseHere(vcpu int) {
-	done := make(chan struct{})
-	go func() {
-		_ = m.pause()
-		close(done)
-	}()
-	m.target.Machine.VCPU(vcpu).StandBy(done)
+// pausing is a pause of a machine that an act has asked for.
+type pausing struct {
+	done chan struct{}
+	err  error // once done is closed
 }
+
+// pausing has the machine paused, once for all who want it because of one act: a
+// second pause could come after somebody has resumed it.
+func (w *Watch) pausing(m *machine) *pausing {
+	p := &pausing{done: make(chan struct{})}
+	w.responses.Go(func() {
+		defer close(p.done)
+		p.err = m.pause()
+	})
+	return p
+}
+
+// Respond implements [Responder].
+func (p *pausing) Respond(string, pattern.Response) (string, error) {
+	<-p.done
+	return untilResumed, p.err
+}
+
+const untilResumed = "until it is resumed"
 
 // pause pauses the machine until somebody resumes it.
 func (m *machine) pause() error {

@@ -47,8 +47,9 @@ func targets(a *event.Event, r pattern.Response) []string {
 }
 
 // raise has an alert's responses carried out, and hands the alert on with what
-// came of them. It does not wait.
-func (w *Watch) raise(a event.Event) {
+// came of them. It does not wait. The machine may be paused already because of the
+// act, else paused is nil.
+func (w *Watch) raise(a event.Event, paused *pausing) {
 	later := false
 	for name := range strings.SplitSeq(a.Finding.Response, ",") {
 		r := pattern.Response(name)
@@ -66,7 +67,12 @@ func (w *Watch) raise(a event.Event) {
 	}
 	w.responses.Go(func() {
 		defer func() { <-w.responding }()
-		w.Alerts.Put(w.responded(a, w.within))
+		w.Alerts.Put(w.responded(a, func(vm string, r pattern.Response) (string, error) {
+			if r == pattern.Pause && paused != nil {
+				return w.within(paused, vm, r)
+			}
+			return w.within(w.responder(), vm, r)
+		}))
 	})
 }
 
@@ -93,14 +99,14 @@ func (w *Watch) responded(a event.Event, respond func(vm string, r pattern.Respo
 
 // within carries out one response, and waits for it only so long. What comes
 // later is an event of its own.
-func (w *Watch) within(vm string, r pattern.Response) (string, error) {
+func (w *Watch) within(by Responder, vm string, r pattern.Response) (string, error) {
 	type outcome struct {
 		detail string
 		err    error
 	}
 	done := make(chan outcome, 1)
 	w.responses.Go(func() {
-		detail, err := w.responder().Respond(vm, r)
+		detail, err := by.Respond(vm, r)
 		done <- outcome{detail, err}
 	})
 	late := time.NewTimer(respondTime)
@@ -153,7 +159,7 @@ func (r machines) Respond(vm string, what pattern.Response) (string, error) {
 	}
 	switch what {
 	case pattern.Pause:
-		return "until it is resumed", m.pause()
+		return untilResumed, m.pause()
 	case pattern.Snapshot:
 		return m.snapshot(r.w.Snapshots)
 	case pattern.Isolate:

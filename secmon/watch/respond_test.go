@@ -74,7 +74,7 @@ func TestResponses(t *testing.T) {
 		},
 	} {
 		before := alert(response)
-		w.raise(before)
+		w.raise(before, nil)
 		got, err := w.Alerts.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestSlowResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatch(t)
 		w.Responder = &notes{wait: respondTime + time.Second}
-		w.raise(alert("snapshot"))
+		w.raise(alert("snapshot"), nil)
 		start := time.Now()
 		got, err := w.Alerts.Next(t.Context())
 		if err != nil {
@@ -123,7 +123,7 @@ func TestTooManyResponses(t *testing.T) {
 		w := newWatch(t)
 		w.Responder = &notes{wait: time.Second}
 		for range maxResponding + 1 {
-			w.raise(alert("destroy"))
+			w.raise(alert("destroy"), nil)
 		}
 		got, err := w.Alerts.Next(t.Context())
 		if err != nil || got.Finding.Taken[0].Failed != errBusy.Error() {

@@ -152,9 +152,9 @@ func (w *Watch) Run(ctx context.Context) {
 	var telling sync.WaitGroup
 	telling.Go(func() { w.tellEvictions(ctx) })
 	defer telling.Wait()
-	w.engine.Run(ctx, w.raise)
+	w.engine.Run(ctx, func(a event.Event) { w.raise(a, nil) })
 	for _, a := range w.engine.Flush() {
-		w.raise(a)
+		w.raise(a, nil)
 	}
 }
 
@@ -168,14 +168,15 @@ func (w *Watch) observe(m *machine, e event.Event) unix.Errno {
 		e.Call.Payload = bytes.Clone(e.Call.Payload[:maxQueued])
 	}
 	w.Events.Put(e)
-	for _, a := range alerts {
-		w.raise(a)
+	var paused *pausing // the alert says whether that worked
+	if verdict.Pause {
+		paused = w.pausing(m)
 	}
-	switch {
-	case verdict.Pause && e.Kind == event.Syscall:
-		m.pauseHere(int(e.VCPU))
-	case verdict.Pause:
-		go m.pause() // the alert says whether that worked
+	for _, a := range alerts {
+		w.raise(a, paused)
+	}
+	if paused != nil && e.Kind == event.Syscall {
+		m.target.Machine.VCPU(int(e.VCPU)).StandBy(paused.done) // at the hook, until it is resumed
 	}
 	return verdict.Errno
 }
