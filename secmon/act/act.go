@@ -143,7 +143,9 @@ func (w *Watcher) register(cpu CPU, e *event.Event, a vmm.Act) {
 	if a.Name != "LSTAR" {
 		return
 	}
-	if a.Old != 0 {
+	if a.Old == 0 {
+		w.locate(cpu, a.Value) // as the kernel boots
+	} else {
 		w.locate(cpu, a.Old)
 		e.Action = EntryMoved
 	}
