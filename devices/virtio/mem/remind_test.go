@@ -2,6 +2,7 @@ package mem
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,8 @@ func TestRemind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		notified := 0
-		d.OnConfigChange(func() { notified++ })
+		var notified atomic.Int64
+		d.OnConfigChange(func() { notified.Add(1) })
 		does := func(f func(first, n uint64) (response, error), first uint64) {
 			t.Helper()
 			d.mu.Lock()
@@ -34,12 +35,12 @@ func TestRemind(t *testing.T) {
 				t.Fatalf("response %d, %v", resp, err)
 			}
 		}
-		said := func(want int, after time.Duration) {
+		said := func(want int64, after time.Duration) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if notified != want {
-				t.Fatalf("the driver was told %d times, want %d", notified, want)
+			if got := notified.Load(); got != want {
+				t.Fatalf("the driver was told %d times, want %d", got, want)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -57,10 +58,10 @@ func TestRemind(t *testing.T) {
 		said(4, 4*soonest)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n, want := notified-4, int(time.Hour/latest); n < want-1 || n > want+1 {
+		if n, want := notified.Load()-4, int64(time.Hour/latest); n < want-1 || n > want+1 {
 			t.Errorf("%d reminders in an hour, want one in %v", n, latest)
 		}
-		n := notified
+		n := notified.Load()
 		d.Request(4 * block) // which it has
 		said(n+1, time.Hour)
 		d.Request(3 * block)
