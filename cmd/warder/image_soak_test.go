@@ -64,7 +64,7 @@ func TestImageBootsFromDisk(t *testing.T) {
 			}
 			b := boards[c.board]
 			runBoard(t, prepared.QEMU, slices.Concat(b.machine, c.disk, []string{
-				"-bios", firmware, "-drive", "if=none,id=disk,format=raw,readonly=on,file=" + disk,
+				"-bios", firmware, "-drive", "if=none,id=disk,format=raw,snapshot=on,file=" + disk,
 			}), b.said)
 		})
 	}
