@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -71,5 +73,18 @@ func TestInspectUsage(t *testing.T) {
 		if err := run(t.Context(), v); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
 		}
+	}
+}
+
+// seenFromOutside has a process of ours with the VM vm listed, and a command of
+// its guest shown.
+func seenFromOutside(t *testing.T, pid int, command string) {
+	t.Helper()
+	if r := warder(t, nil, "ls"); r.status != 0 || !regexp.MustCompile(fmt.Sprintf(`(?m)^vm +%d +1 `, pid)).MatchString(r.stdout) {
+		t.Errorf("warder ls: %+v", r)
+	}
+	r := warder(t, nil, "inspect", fmt.Sprintf("vm@%d", pid), "ps")
+	if r.status != 0 || !strings.Contains(r.stdout, "sh -c "+command) {
+		t.Errorf("warder inspect ps: %+v", r)
 	}
 }

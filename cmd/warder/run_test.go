@@ -280,6 +280,7 @@ func TestRunInterrupted(t *testing.T) {
 			if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
 				t.Fatal(err)
 			}
+			seenFromOutside(t, cmd.Process.Pid, tt.script)
 			for _, s := range tt.signals {
 				if err := cmd.Process.Signal(s); err != nil {
 					t.Fatal(err)
