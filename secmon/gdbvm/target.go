@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -96,11 +97,12 @@ func (t *target) Attach() (gdbstub.Stop, error) {
 	return t.stop, nil
 }
 
-// How often, and after how long, a guest is stopped again that was not caught in
-// its kernel.
+// For how long, and after how long at the most, a guest is stopped again that was
+// not caught in its kernel. The wait varies: the ticks of a guest can be in step with
+// the host's, and a guest that is stopped at these alone be at the same place always.
 const (
-	catches    = 100
-	catchAfter = 5 * time.Millisecond
+	catchFor   = 5 * time.Second
+	catchAfter = 10 * time.Millisecond
 )
 
 // catch has the guest stand where a vCPU runs the kernel, if it can be had soon:
@@ -113,11 +115,11 @@ func (t *target) catch() error {
 	for _, thread := range t.Threads() {
 		all = append(all, vmm.Resumption{VCPU: thread.ID - 1})
 	}
-	for n := 0; n < catches && !t.seen; n++ {
+	for start := time.Now(); !t.seen && time.Since(start) < catchFor; {
 		if err := t.d.Resume(all...); err != nil {
 			return err
 		}
-		time.Sleep(catchAfter)
+		time.Sleep(rand.N(catchAfter))
 		if err := t.d.Halt(); err != nil {
 			return err
 		}
