@@ -157,7 +157,9 @@ func TestBalloon(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, r, "inflate", func() bool { return r.MemoryStats().Balloon.Actual == ram-rest })
-	if got := used(); got > rest {
+	// Linux can move what the balloon has: a page that comes back stays with the
+	// host's account until it is taken again.
+	if got := used(); got > rest+mib {
 		t.Errorf("the guest still uses %d bytes of the host, was told to make do with %d", got, rest)
 	}
 	t.Logf("inflation: %d MiB, then %d MiB; %+v", before/mib, used()/mib, r.MemoryStats().Balloon)
