@@ -313,7 +313,7 @@ func TestLookIntoABusyGuest(t *testing.T) {
 
 	t.Run("agrees with the guest", func(t *testing.T) {
 		g.t = t
-		g.compare(20)
+		g.compare(8)
 		if all := ask[introspect.Difference](g, "/diff"); len(all) > 0 {
 			t.Errorf("differences %+v", all)
 		}
@@ -391,8 +391,10 @@ func (g *guest) sameAsProc(pid int) {
 // cat reads a file in the guest.
 func (g *guest) cat(script string) string {
 	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 2*time.Minute)
+	defer cancel()
 	var out bytes.Buffer
-	if _, err := g.hosted.Service.Run(g.t.Context(), proto.Command{Args: []string{"sh", "-c", script}}, control.Stdio{Out: &out}); err != nil {
+	if _, err := g.hosted.Service.Run(ctx, proto.Command{Args: []string{"sh", "-c", script}}, control.Stdio{Out: &out}); err != nil {
 		g.t.Fatal(err)
 	}
 	return strings.TrimSpace(out.String())
