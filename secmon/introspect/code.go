@@ -44,7 +44,36 @@ func (t *textRanges) name(addr uint64) (symbol, suspect string) {
 			return fmt.Sprintf("[%s]+%#x", m.Name, addr-base), ""
 		}
 	}
+	if at, ok := t.trampoline(addr); ok {
+		return t.q.Near(at), ""
+	}
 	return "", OutsideText
+}
+
+// trampoline gives the place in the kernel's text of an address in its trampoline,
+// which is that text at another address: by it programs come into an arm64 kernel
+// that hides itself from them (arch/arm64/kernel/entry.S, tramp_vectors).
+func (t *textRanges) trampoline(addr uint64) (uint64, bool) {
+	const page, most = 4096, 64 << 10
+	start, err := t.q.Addr("__entry_tramp_text_start")
+	if err != nil {
+		return 0, false
+	}
+	end, err := t.q.Addr("__entry_tramp_text_end")
+	if err != nil || end < start || end-start > most {
+		return 0, false
+	}
+	space, mem := t.q.live.space, t.q.live.m.Memory()
+	is, err := space.Translate(mem, addr&^(page-1))
+	if err != nil {
+		return 0, false
+	}
+	for at := start &^ (page - 1); at < end; at += page {
+		if text, err := space.Translate(mem, at); err == nil && text.Addr == is.Addr {
+			return at + addr%page, true
+		}
+	}
+	return 0, false
 }
 
 // SyscallInfo is an entry of a table of system calls.
@@ -147,10 +176,15 @@ func (l *Live) Vectors(ctx context.Context) ([]VectorInfo, error) {
 			if !ok {
 				i = len(all)
 				place[key] = i
-				variants[v.Name]++
 				all = append(all, v)
 			}
 			all[i].CPUs = append(all[i].CPUs, id)
+		}
+	}
+	for _, v := range all {
+		// A vCPU that runs a program has its vectors elsewhere than one in the kernel.
+		if _, ok := text.trampoline(uint64(v.Handler)); !ok {
+			variants[v.Name]++
 		}
 	}
 	for i := range all {
