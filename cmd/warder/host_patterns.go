@@ -191,7 +191,7 @@ func (l *library) update(ctx context.Context, w *watch.Watch) {
 		return
 	}
 	l.now = next
-	tell(rulesUpdated, "%s are in force%s", count(uint64(len(next.Rules)), "rule"), unseen(next))
+	tell(rulesUpdated, "in force: %s%s", count(uint64(len(next.Rules)), "rule"), unseen(next))
 }
 
 // unseen says which calls rules need that cannot be trapped, "" for none.

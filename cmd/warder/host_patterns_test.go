@@ -135,10 +135,10 @@ vms: [{name: vm}]
 			}
 		}
 	}
-	check("the first", "local one other", "rules-updated: source a: a 7, 1 rule", "rules-updated: source b: b 7, 1 rule", "rules-updated: 3 rules are in force")
+	check("the first", "local one other", "rules-updated: source a: a 7, 1 rule", "rules-updated: source b: b 7, 1 rule", "rules-updated: in force: 3 rules")
 	check("nothing new", "local one other")
 	a.publish(program("two"), time.Now())
-	check("a new rule", "local two other", "rules-updated: source a", "rules-updated: 3 rules are in force")
+	check("a new rule", "local two other", "rules-updated: source a", "rules-updated: in force: 3 rules")
 
 	// b is signed by somebody else: a goes on.
 	for _, name := range []string{"keys", "repository"} {
@@ -149,7 +149,7 @@ vms: [{name: vm}]
 	b.publish(program("evil"), time.Now())
 	b.publish(program("evil"), time.Now())
 	a.publish(program("three"), time.Now())
-	check("a wrong key", "local three other", "rules-updated: source a", "rules-refused: source b is not updated: it is not signed by who should have signed it", "rules-updated: 3 rules")
+	check("a wrong key", "local three other", "rules-updated: source a", "rules-refused: source b is not updated: it is not signed by who should have signed it", "rules-updated: in force: 3 rules")
 	if err := os.RemoveAll(b.in("repository")); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ vms: [{name: vm}]
 	writeRule("title: broken\n")
 	check("a fault", "local three other", "rules-refused: source a", "rules-refused: source b", "stay in force")
 	writeRule(program("mine"))
-	check("mended", "mine three other", "rules-refused: source a", "rules-refused: source b", "rules-updated: 3 rules")
+	check("mended", "mine three other", "rules-refused: source a", "rules-refused: source b", "rules-updated: in force: 3 rules")
 
 	// What was in force is there after a restart, without anybody to ask.
 	again, left, err := cfg.openLibrary()

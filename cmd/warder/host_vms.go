@@ -159,7 +159,7 @@ func (h *host) tellRules(l *pattern.Library, left []error) {
 	for _, err := range left {
 		tell(rulesRefused, fmt.Sprintf("%v; it is left out", err))
 	}
-	tell(rulesInForce, fmt.Sprintf("%s are in force%s", count(uint64(len(l.Rules)), "rule"), unseen(l)))
+	tell(rulesInForce, fmt.Sprintf("in force: %s%s", count(uint64(len(l.Rules)), "rule"), unseen(l)))
 }
 
 // update keeps the rules up to date until the host stops.
