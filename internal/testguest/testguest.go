@@ -267,6 +267,12 @@ func initrd(t *testing.T, kernel *kernelpkg.Package) []byte {
 		}
 		records = append(records, cpio.StaticFile(fmt.Sprintf("modules/%03d-%s.ko", i, m.Name), string(ko), 0o644))
 	}
+	return Archive(t, records)
+}
+
+// Archive is an initramfs of these files.
+func Archive(t *testing.T, records []cpio.Record) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w := cpio.Newc.Writer(&b)
 	if err := cpio.WriteRecords(w, records); err != nil {

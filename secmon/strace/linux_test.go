@@ -118,15 +118,7 @@ func withLibraries(t *testing.T, programs ...string) []byte {
 		}
 	}
 	slices.SortStableFunc(records, func(a, b cpio.Record) int { return strings.Compare(a.Name, b.Name) })
-	var b bytes.Buffer
-	w := cpio.Newc.Writer(&b)
-	if err := cpio.WriteRecords(w, records); err != nil {
-		t.Fatal(err)
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testguest.Archive(t, records)
 }
 
 // TestAsStraceSeesIt traces processes that strace traces inside the guest at the

@@ -135,15 +135,23 @@ func (p patch) nopOffset(code []byte) (int, bool) {
 	return off, bytes.HasPrefix(code[off:], p.nop)
 }
 
+// entry reads how a function begins.
+func entry(v introspect.View, g *introspect.Guest, symbol string) (at uint64, code []byte, err error) {
+	if at, err = g.Addr(symbol); err != nil {
+		return 0, nil, err
+	}
+	code = make([]byte, maxEntry)
+	if err := v.ReadAt(code, at); err != nil {
+		return 0, nil, fmt.Errorf("%s: %w", symbol, err)
+	}
+	return at, code, nil
+}
+
 // newSite looks at a function and finds its NOP.
 func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, error) {
-	at, err := g.Addr(symbol)
+	at, code, err := entry(v, g, symbol)
 	if err != nil {
 		return nil, err
-	}
-	code := make([]byte, maxEntry)
-	if err := v.ReadAt(code, at); err != nil {
-		return nil, fmt.Errorf("%s: %w", symbol, err)
 	}
 	p := patches[g.Arch()]
 	off, ok := p.nopOffset(code)
@@ -166,13 +174,9 @@ func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, erro
 // newEntry makes a site of a function's very first instruction, if that is
 // one that can be done for it.
 func newEntry(v introspect.View, g *introspect.Guest, symbol string) (*site, error) {
-	at, err := g.Addr(symbol)
+	at, code, err := entry(v, g, symbol)
 	if err != nil {
 		return nil, err
-	}
-	code := make([]byte, maxEntry)
-	if err := v.ReadAt(code, at); err != nil {
-		return nil, fmt.Errorf("%s: %w", symbol, err)
 	}
 	does, ok := understood(g.Arch(), code, at)
 	if !ok {
