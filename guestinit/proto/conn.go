@@ -66,8 +66,8 @@ func NewConn(rwc io.ReadWriteCloser, limit int, h Handler) *Conn {
 func (c *Conn) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { c.rwc.Close() })
-	var handlers sync.WaitGroup
-	err := c.read(ctx, &handlers)
+	var calls, notices sync.WaitGroup
+	err := c.read(ctx, &calls, &notices)
 	if cause := ctx.Err(); cause != nil {
 		err = cause
 	}
@@ -77,15 +77,18 @@ func (c *Conn) Serve(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	// The last notice may be what somebody waits for beside Done.
+	notices.Wait()
 	close(c.done)
-	handlers.Wait()
+	calls.Wait()
 	return err
 }
 
-// Done is closed when the connection has ended.
+// Done is closed when the connection has ended and every notice that came has
+// been handled.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-func (c *Conn) read(ctx context.Context, handlers *sync.WaitGroup) error {
+func (c *Conn) read(ctx context.Context, calls, notices *sync.WaitGroup) error {
 	for {
 		p, err := ReadFrame(c.rwc)
 		if err == io.EOF {
@@ -106,11 +109,11 @@ func (c *Conn) read(ctx context.Context, handlers *sync.WaitGroup) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			handlers.Go(func() { c.handle(ctx, m) })
+			notices.Go(func() { c.handle(ctx, m) })
 		default:
 			select {
 			case c.slots <- struct{}{}:
-				handlers.Go(func() { c.handle(ctx, m) })
+				calls.Go(func() { c.handle(ctx, m) })
 			default:
 				// Written by the reader: a peer that floods is slowed down.
 				c.write(message{ID: m.ID, Error: Errorf(CodeBusy, "too many calls at once")})

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -265,6 +267,33 @@ func TestEndOfConnection(t *testing.T) {
 		t.Errorf("a call after the end: %v", err)
 	}
 }
+
+// TestLastNotices has a peer give notices and hang up at once: who waits for
+// Done has been told of all of them.
+func TestLastNotices(t *testing.T) {
+	var frames bytes.Buffer
+	const all = 8
+	for range all {
+		if err := WriteFrame(&frames, []byte(`{"method":"exited","body":{}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told atomic.Int32
+	c := NewConn(readCloser{&frames}, 2, func(context.Context, string, json.RawMessage) (any, error) {
+		runtime.Gosched() // the reader is as fast as it can be
+		told.Add(1)
+		return nil, nil
+	})
+	go c.Serve(t.Context())
+	<-c.Done()
+	if n := told.Load(); n != all {
+		t.Errorf("the connection was done after %d of %d notices", n, all)
+	}
+}
+
+type readCloser struct{ io.ReadWriter }
+
+func (readCloser) Close() error { return nil }
 
 func TestExitCode(t *testing.T) {
 	for want, s := range map[int]Status{0: {}, 7: {Code: 7}, 143: {Signal: 15}, 137: {Signal: 9, OutOfMemory: true}} {
