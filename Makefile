@@ -126,7 +126,8 @@ BENCHFLAGS ?=
 bench: ARCH ?= $(HOSTARCH)
 bench: deps
 	@case '$(BENCH)' in ''|patterns) bin/warder patterns bench --rules '$(RULES)';; esac
-	@[ '$(BENCH)' = patterns ] || $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS)
+	@case '$(BENCH)' in ''|lan) $(GO) test -run '^$$' -bench . -benchmem ./secmon/lan;; esac
+	@case '$(BENCH)' in patterns|lan) ;; *) $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS);; esac
 
 clean:
 	rm -rf bin out

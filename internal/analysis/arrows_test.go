@@ -52,6 +52,7 @@ const engineReason = "an engine that imports no machine is tested and measured o
 var engines = []engine{
 	{"secmon/event", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"secmon/gdbstub", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
+	{"secmon/lan", []string{"vmm", "kvm", "boot", "guestinit", "supervisor"}}, // it is plugged into a device
 	{"secmon/pattern", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"vmm/pagetable", []string{"kvm", "boot"}},
 	{"vmm/disasm", []string{"kvm", "boot", "devices"}},

@@ -1,0 +1,37 @@
+// Package lan is the virtual LAN between VMs: an Ethernet switch in this process,
+// whose ports network devices are plugged into.
+//
+// # The way of a frame
+//
+//	VM A ──Send──▶ admit ──▶ judge ──▶ inspect ──▶ deliver ──▶ VM B
+//	               VLAN,     policy,   monitor     │   ▲
+//	               rate,     flows,                ▼   │ Ready
+//	               spoofing  addresses            lane (waits)
+//
+// A frame is copied once, from the memory of the VM that sends it to the memory of
+// the one that receives it, with what is left to be done of it ([net.Offload]): 64 KiB
+// of TCP payload cross as one frame. Nothing on that way allocates.
+//
+// # Who may do what
+//
+// A port speaks for the addresses that were assigned to it and for no others; that
+// cannot be switched off. Between ports nothing passes that a [Rule] does not allow,
+// but answers to what it does allow. Questions for an address (ARP, neighbour
+// discovery) go to the port that has it and to no other. A VLAN is never left.
+//
+// # Who runs it
+//
+// The switch has no goroutine. A frame is forwarded by the one that sends it, the
+// worker of the sender's transmit queue. What a receiver has no room for waits in the
+// sender's memory, in a lane for this sender and this receiver, and goes on by the
+// worker of the receiver when there is room again. So a receiver that stands still
+// holds up only what is for it, and a sender that floods it takes room only from
+// itself: lanes are served in turn, by bytes. A lane holds so many frames; more are
+// lost, and counted.
+//
+// What ports there are, what is allowed and where addresses are is one table that
+// never changes: a change makes another table and puts it in the place of the first.
+// Locks are taken in the order Switch.mu, line.mu, and those of a flow or of counters
+// last. A line's lock is held while its receiver copies a frame; so no [net.Receiver]
+// may send from its Deliver.
+package lan

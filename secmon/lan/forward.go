@@ -1,0 +1,291 @@
+package lan
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"warder/devices/virtio/net"
+)
+
+// A transit is a frame on its way. Who has one, holds a reference; the frame goes back
+// to its sender with the last.
+type transit struct {
+	from  *Port
+	frame *net.Frame
+	seen  [1]Seen
+	// group says that the frame is for all of its VLAN that may have it, uplinks
+	// that it is for those among them.
+	group, uplinks bool
+
+	refs   atomic.Int32
+	tagged net.Frame // frame with the tag of its VLAN
+	hasTag bool
+	next   *transit
+}
+
+// transit is one that is not in use.
+func (p *Port) transit(f *net.Frame) *transit {
+	p.mu.Lock()
+	x := p.spare
+	if x != nil {
+		p.spare = x.next
+	}
+	p.mu.Unlock()
+	if x == nil {
+		x = &transit{from: p}
+	}
+	x.frame, x.group, x.uplinks, x.hasTag, x.next = f, false, false, false, nil
+	x.refs.Store(1)
+	return x
+}
+
+// done gives up a reference.
+func (x *transit) done() {
+	if x.refs.Add(-1) > 0 {
+		return
+	}
+	x.frame.Release()
+	x.frame, x.tagged.Body = nil, nil
+	p := x.from
+	p.mu.Lock()
+	x.next, p.spare = p.spare, x
+	p.mu.Unlock()
+}
+
+// as is the frame as a port gets it, nil if it cannot have it so.
+func (x *transit) as(tagged bool) *net.Frame {
+	if !tagged {
+		return x.frame
+	}
+	return &x.tagged
+}
+
+// needTag makes the frame with the tag of its VLAN, before it is for anybody.
+func (x *transit) needTag() bool {
+	if !x.hasTag {
+		x.hasTag = tag(&x.tagged, x.frame, x.seen[0].VLAN)
+	}
+	return x.hasTag
+}
+
+// Send implements net.Port.
+func (p *Port) Send(f *net.Frame) {
+	p.counters.sent.Add(1)
+	p.counters.sentBytes.Add(uint64(f.Len))
+	x := p.transit(f)
+	defer x.done()
+	s := &x.seen[0]
+	*s = Seen{Frame: f, From: p, Time: p.sw.now()}
+	t := p.sw.table.Load()
+	s.Refused = x.admit(t)
+	if s.Refused == None {
+		s.Refused = x.judge(t)
+	}
+	if p.sw.inspector != nil {
+		p.sw.inspector.Inspect(x.seen[:])
+	}
+	if s.Refused != None {
+		p.lost(s.Refused)
+		return
+	}
+	switch s.Verdict {
+	case Drop:
+		p.lost(Inspected)
+		return
+	case CutFlow:
+		p.sw.Cut(s.Flow)
+		p.lost(Cut)
+		return
+	}
+	x.mirror(t)
+	if s.Verdict == Divert {
+		p.lost(Inspected)
+		return
+	}
+	x.deliver(t)
+}
+
+// admit takes the frame off the port's hands: what it is, and that it is the port's to
+// send.
+func (x *transit) admit(t *table) Reason {
+	p, s := x.from, &x.seen[0]
+	if p.isolated.Load() {
+		return Isolated
+	}
+	if p.cfg.Mirror {
+		return Policy
+	}
+	vlan := p.cfg.VLAN
+	if tagged(x.frame.Head) {
+		if len(p.trunk) == 0 {
+			return Tagged
+		}
+		tag, why := untag(x.frame)
+		if why != None {
+			return why
+		}
+		if vlan = tag & vlanOf; !p.trunk[vlan] {
+			return Tagged
+		}
+	}
+	if vlan == 0 {
+		return Tagged // not at all, where it has to be
+	}
+	s.VLAN = vlan
+	if !p.rate.pass(x.frame.Len, s.Time) {
+		return Rate
+	}
+	if why := s.Packet.parse(x.frame); why != None {
+		return why
+	}
+	return p.honest(t, s.VLAN, x.frame, &s.Packet)
+}
+
+// judge finds whom the frame is for, and why they may not have it.
+func (x *transit) judge(t *table) Reason {
+	p, s := x.from, &x.seen[0]
+	head, pkt := x.frame.Head, &s.Packet
+	if p.cfg.Uplink {
+		p.sw.learned.learn(station{s.VLAN, net.MAC(head[6:])}, p, s.Time)
+	}
+	if who, asks := asksFor(head, pkt); asks {
+		return x.ask(t, who)
+	}
+	to := net.MAC(head)
+	if !to.Unicast() {
+		if to.Unset() {
+			return Malformed
+		}
+		x.group = true
+		// What is said to routers and to who listens to groups is not for others.
+		x.uplinks = pkt.Kind == ARP || pkt.Kind == IPv6 && pkt.Proto == ICMPv6 && !pkt.echo() && !pkt.echoReply()
+		if p.cfg.Trusted {
+			x.uplinks = false
+		}
+		return None
+	}
+	s.To = t.stations[station{s.VLAN, to}]
+	if s.To == nil {
+		s.To = p.sw.learned.find(station{s.VLAN, to}, s.Time)
+	}
+	switch {
+	case s.To == p:
+		return Nobody
+	case s.To == nil: // nobody's that is known, so somebody's behind an uplink if at all
+		x.group, x.uplinks = true, true
+		return None
+	}
+	return x.between(t)
+}
+
+// between is why the frame may not pass to the one port that it is for.
+func (x *transit) between(t *table) Reason {
+	p, s := x.from, &x.seen[0]
+	pkt := &s.Packet
+	if s.To.isolated.Load() {
+		return Isolated
+	}
+	if pkt.Kind == ARP || pkt.Proto == ICMPv6 && pkt.ICMPType == neighbourAdvert {
+		if !t.policy.related(p, s.To) {
+			return Policy
+		}
+		return None
+	}
+	if !s.To.cfg.Uplink && !s.To.cfg.Trusted && !s.To.has(pkt.Destination) {
+		// The answer of a DHCP server goes to an address that is not taken yet.
+		if !p.cfg.Trusted || pkt.Proto != UDP || pkt.SourcePort != dhcpServer {
+			return Address
+		}
+	}
+	if pkt.icmpError() && !pkt.Later {
+		if q, ok := pkt.quoted(x.frame.Head); ok {
+			if id, ok := p.sw.flows.quoted(t.policy, &q, s.VLAN, p, s.To, s.Time); ok {
+				s.Flow, s.Reply = id, true
+				return None
+			}
+		}
+	}
+	var why Reason
+	s.Flow, s.Reply, why = p.sw.flows.pass(t.policy, pkt, s.VLAN, p, s.To, s.Time)
+	return why
+}
+
+// asksFor is the address that the frame is a question for, by ARP or neighbour
+// discovery.
+func asksFor(head []byte, pkt *Packet) (who netip.Addr, asks bool) {
+	switch {
+	case pkt.Kind == ARP && head[etherHeader+7] == 1:
+		return pkt.Destination, true
+	case pkt.Kind == IPv6 && pkt.Proto == ICMPv6 && pkt.ICMPType == neighbourSolicit && !pkt.Fragment:
+		return discovered(head, pkt)
+	}
+	return who, false
+}
+
+// ask has the one asked who has the address, and nobody else.
+func (x *transit) ask(t *table, who netip.Addr) Reason {
+	s := &x.seen[0]
+	s.To = t.addresses[address{s.VLAN, who}]
+	switch {
+	case s.To == nil:
+		x.group, x.uplinks = true, true
+		return None
+	case s.To == x.from:
+		s.To = nil
+		return Nobody // it asks whether anybody else has its address
+	case s.To.isolated.Load():
+		return Isolated
+	case !t.policy.related(x.from, s.To):
+		return Policy
+	}
+	return None
+}
+
+// deliver gives the frame to whom it is for.
+func (x *transit) deliver(t *table) {
+	s := &x.seen[0]
+	if !x.group {
+		x.to(s.To)
+		return
+	}
+	any := false
+	for _, q := range t.members[s.VLAN] {
+		switch {
+		case q == x.from || x.uplinks && !q.cfg.Uplink && !q.cfg.Trusted:
+			continue
+		case s.Packet.Kind == ARP && !t.policy.related(x.from, q), s.Packet.Kind != ARP && !t.policy.allows(x.from, q, &s.Packet):
+			continue
+		}
+		any = true
+		x.to(q)
+	}
+	if !any {
+		x.from.lost(Nobody)
+	}
+}
+
+// to gives the frame to a port.
+func (x *transit) to(q *Port) {
+	tagged := q.trunk[x.seen[0].VLAN]
+	if tagged && !x.needTag() {
+		x.from.lost(Malformed)
+		return
+	}
+	r := q.receiver.Load()
+	if r == nil {
+		x.from.lost(Down)
+		return
+	}
+	q.lines[(*r).Queue(x.as(tagged))].send(x, tagged)
+}
+
+// mirror gives the mirror ports a copy, if they have room now.
+func (x *transit) mirror(t *table) {
+	for _, q := range t.mirrors {
+		r := q.receiver.Load()
+		if r == nil || q == x.from || !x.needTag() {
+			continue
+		}
+		q.lines[(*r).Queue(&x.tagged)].offer(&x.tagged)
+	}
+}

@@ -1,0 +1,165 @@
+package lan
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"warder/devices/virtio/net"
+)
+
+// FuzzSwitch sends sequences of frames into several ports: some as they come out of
+// the fuzzer, most with headers that nearly fit. Whatever they are, a port gets only
+// what the rules let it have, of its VLAN, from who it says to be from.
+func FuzzSwitch(f *testing.F) {
+	f.Add([]byte("\x00\x01\x06\x02\x00\x50aaaa\x10\x00\x06\x12\x50\x00bbbb"))
+	f.Add([]byte("\x00\x02\x11\x00\x00\x35\x01\x00\x11\x00\x35\x00\x03\x44\x3a\x88\x00\x00"))
+	f.Add(between(1, 2, TCP, tcp(1, 80, tcpSYN)))
+	f.Fuzz(func(t *testing.T, in []byte) { sequence(t, in) })
+}
+
+// TestRandomFrames is FuzzSwitch on random bytes.
+func TestRandomFrames(t *testing.T) {
+	const seed = 1
+	random := rand.NewChaCha8([32]byte{seed})
+	got := 0
+	for range 3000 {
+		in := make([]byte, 400)
+		random.Read(in)
+		got += sequence(t, in)
+	}
+	if got < 1000 {
+		t.Errorf("only %d frames came through", got)
+	}
+}
+
+// sequence sends the frames that in makes, and says how many came through.
+func sequence(t *testing.T, in []byte) (received int) {
+	s := New(Config{Flows: 16})
+	guests := []*guest{plug(t, s, 1), plug(t, s, 2), plug(t, s, 3, inVLAN(2)), plug(t, s, 4, trunk(1, 2)), plug(t, s, 5, uplink)}
+	declared := func(from, to int, pkt *Packet) bool {
+		return from == 0 && to == 1 && pkt.Proto == TCP && pkt.DestinationPort == 80 && !pkt.Later || from == 2 && to == 3 || from == 4 && to == 1 && pkt.Proto == UDP
+	}
+	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 80}, Rule{From: "vm3", To: "vm4"}, Rule{From: "vm5", To: "vm2", Proto: UDP})
+	begun := map[[2]int]bool{} // who may answer whom
+	for len(in) > 0 {
+		from, b := crafted(&in)
+		begin(guests, declared, begun, from, b)
+		guests[from].send(b)
+		for to, g := range guests {
+			for _, got := range g.take() {
+				check(t, guests, declared, begun, from, to, got)
+				received++
+			}
+		}
+	}
+	return received
+}
+
+// crafted takes one frame and its sender from the fuzzer's bytes.
+func crafted(in *[]byte) (from int, b []byte) {
+	next := func() (c byte) {
+		if len(*in) > 0 {
+			c = (*in)[0]
+			*in = (*in)[1:]
+		}
+		return c
+	}
+	how := next()
+	from = int(how&15) % 5
+	if how&0x80 != 0 { // as it is
+		n := min(int(next()), len(*in))
+		b = append(b, (*in)[:n]...)
+		*in = (*in)[n:]
+		return from, b
+	}
+	to, proto, flags := next()%6, next(), next()
+	ports := binary.BigEndian.AppendUint16([]byte{next(), next()}, uint16(next()))
+	l4 := append(ports, make([]byte, 20)...)
+	l4[12], l4[13] = 0x50, flags
+	if proto == ICMP || proto == ICMPv6 {
+		l4[0] = flags
+	}
+	sender := byte(from + 1)
+	if how&0x40 != 0 {
+		sender = next()%6 + 1 // says to be another
+	}
+	switch how >> 4 & 3 {
+	case 0:
+		b = between(sender, to+1, proto, l4)
+	case 1:
+		b = between6(sender, to+1, proto, l4)
+	case 2:
+		b = arp(flags&3, mac(to+1), mac(sender), v4(sender), v4(to+1))
+	case 3:
+		kind, p := ip(v4(sender), netip.AddrFrom4([4]byte{255, 255, 255, 255}), proto, l4)
+		b = ether(toAll, mac(sender), kind, p)
+	}
+	if from == 3 && flags&0x80 == 0 {
+		b = withTag(b, typeVLAN, uint16(next()%4))
+	}
+	if len(*in) > 0 && next()&7 == 0 { // and something is wrong with it
+		b[int(next())%len(b)] ^= next()
+	}
+	return from, b
+}
+
+// begin notes what a frame may begin. Who may begin anything may be asked and answered.
+func begin(guests []*guest, declared func(from, to int, pkt *Packet) bool, begun map[[2]int]bool, from int, b []byte) {
+	f := new(net.Frame)
+	f.Fill(b)
+	if tagged(f.Head) {
+		if _, why := untag(f); why != None {
+			return
+		}
+	}
+	var pkt Packet
+	if pkt.parse(f) != None {
+		return
+	}
+	for to := range guests {
+		if declared(from, to, &pkt) {
+			begun[[2]int{from, to}] = true
+		}
+	}
+}
+
+// check says what is wrong about a frame that a port got.
+func check(t *testing.T, guests []*guest, declared func(from, to int, pkt *Packet) bool, begun map[[2]int]bool, from, to int, got []byte) {
+	a, b := guests[from].port, guests[to].port
+	f := new(net.Frame)
+	f.Fill(got)
+	vlan := b.cfg.VLAN
+	if len(b.trunk) > 0 {
+		tag, why := untag(f)
+		if why != None {
+			t.Fatalf("%s got a frame without a tag: %x", b.Name(), got)
+		}
+		vlan = tag
+	}
+	if tagged(f.Head) || !a.in(vlan) || !b.in(vlan) || from == to {
+		t.Fatalf("%s got in VLAN %d from %s: %x", b.Name(), vlan, a.Name(), got)
+	}
+	if !a.cfg.Uplink && net.MAC(f.Head[6:]) != a.cfg.MAC || a.cfg.Uplink && f.Head[6] == 2 && f.Head[11] <= 4 && net.MAC(f.Head[6:]) == mac(f.Head[11]) && guests[f.Head[11]-1].port.in(vlan) {
+		t.Fatalf("%s got a frame from %s with another's MAC address: %x", b.Name(), a.Name(), got)
+	}
+	var pkt Packet
+	if why := pkt.parse(f); why != None {
+		t.Fatalf("%s got from %s what is %v: %x", b.Name(), a.Name(), why, got)
+	}
+	if !a.cfg.Uplink && !a.has(pkt.Source) && !pkt.Source.IsUnspecified() {
+		t.Fatalf("%s got a frame from %s with another's address: %x", b.Name(), a.Name(), got)
+	}
+	related := map[[2]int]bool{{0, 1}: true, {1, 0}: true, {2, 3}: true, {3, 2}: true, {4, 1}: true, {1, 4}: true}
+	_, asks := asksFor(f.Head, &pkt)
+	switch {
+	case pkt.Kind == ARP || pkt.Proto == ICMPv6 && (asks || pkt.ICMPType == neighbourAdvert):
+		if !related[[2]int{from, to}] {
+			t.Fatalf("%s is asked by %s: %x", b.Name(), a.Name(), got)
+		}
+	case declared(from, to, &pkt) || begun[[2]int{to, from}]:
+	default:
+		t.Fatalf("%s got from %s what is not declared: %x", b.Name(), a.Name(), got)
+	}
+}

@@ -1,0 +1,345 @@
+package lan
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"warder/devices/virtio/net"
+)
+
+// guest is what is plugged into a port in tests: it keeps what it gets, as long as it
+// has room.
+type guest struct {
+	t    testing.TB
+	port *Port
+
+	mu   sync.Mutex
+	got  [][]byte
+	gso  []net.Offload
+	room int // frames
+}
+
+func (g *guest) Queue(*net.Frame) int { return 0 }
+
+func (g *guest) Deliver(_ int, f *net.Frame, _ int) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.room == 0 {
+		return 0, net.ErrFull
+	}
+	g.room--
+	g.got = append(g.got, content(f))
+	g.gso = append(g.gso, f.Offload)
+	return 0, nil
+}
+
+// makeRoom has the guest take n frames more.
+func (g *guest) makeRoom(n int) {
+	g.mu.Lock()
+	g.room = n
+	g.mu.Unlock()
+	g.port.Ready(0)
+}
+
+// take is what the guest got since the last call.
+func (g *guest) take() [][]byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	got := g.got
+	g.got, g.gso = nil, nil
+	return got
+}
+
+func content(f *net.Frame) []byte {
+	b := bytes.Clone(f.Head)
+	for _, p := range f.Body {
+		b = append(b, p...)
+	}
+	return b
+}
+
+// send sends a frame as it stands on a wire.
+func (g *guest) send(b []byte) {
+	f := new(net.Frame)
+	f.Fill(b)
+	g.port.Send(f)
+}
+
+// lost counts what the guest's port has lost for a reason.
+func (g *guest) lost(why Reason) uint64 { return g.port.Stats().Lost[why] }
+
+const plenty = 1 << 30
+
+// plug adds a port with a guest at it. Its addresses are made of n.
+func plug(t testing.TB, s *Switch, n byte, change ...func(*PortConfig)) *guest {
+	t.Helper()
+	cfg := PortConfig{Name: fmt.Sprintf("vm%d", n), VLAN: 1, MAC: mac(n), Addresses: []netip.Addr{v4(n), v6(n)}}
+	for _, c := range change {
+		c(&cfg)
+	}
+	p, err := s.AddPort(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{t: t, port: p, room: plenty}
+	if err := p.Start(g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func inVLAN(n uint16) func(*PortConfig) { return func(c *PortConfig) { c.VLAN = n } }
+func trunk(vlans ...uint16) func(*PortConfig) {
+	return func(c *PortConfig) { c.VLAN, c.Trunk = 0, vlans }
+}
+func uplink(c *PortConfig) { c.Uplink, c.MAC, c.Addresses = true, net.MAC{}, nil }
+
+func mac(n byte) net.MAC   { return net.MAC{2, 0, 0, 0, 0, n} }
+func v4(n byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, n}) }
+func v6(n byte) netip.Addr { return netip.AddrFrom16([16]byte{0: 0xfd, 15: n}) }
+
+var toAll = net.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+func ether(to, from net.MAC, kind uint16, payload []byte) []byte {
+	b := append(append([]byte{}, to[:]...), from[:]...)
+	return append(binary.BigEndian.AppendUint16(b, kind), payload...)
+}
+
+// withTag is a frame with a VLAN tag.
+func withTag(b []byte, kind, vlan uint16) []byte {
+	t := binary.BigEndian.AppendUint16(bytes.Clone(b[:12]), kind)
+	return append(binary.BigEndian.AppendUint16(t, vlan), b[12:]...)
+}
+
+// ip is an IP packet.
+func ip(from, to netip.Addr, proto byte, payload []byte) (kind uint16, b []byte) {
+	if from.Is4() {
+		b = []byte{0x45, 0}
+		b = binary.BigEndian.AppendUint16(b, uint16(ipv4Header+len(payload)))
+		b = append(b, 0, 0, 0, 0, 64, proto, 0, 0)
+		kind = typeIPv4
+	} else {
+		b = []byte{0x60, 0, 0, 0}
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), proto, 255)
+		kind = typeIPv6
+	}
+	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
+	return kind, append(b, payload...)
+}
+
+func tcp(from, to uint16, flags byte, payload ...byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, from)
+	b = binary.BigEndian.AppendUint16(b, to)
+	b = append(b, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 1, 0, 0, 0, 0, 0)
+	return append(b, payload...)
+}
+
+func udp(from, to uint16, payload ...byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, from)
+	b = binary.BigEndian.AppendUint16(b, to)
+	b = binary.BigEndian.AppendUint16(b, uint16(udpHeader+len(payload)))
+	return append(append(b, 0, 0), payload...)
+}
+
+// between is a frame from one guest to another.
+func between(from, to byte, proto byte, l4 []byte) []byte {
+	kind, b := ip(v4(from), v4(to), proto, l4)
+	return ether(mac(to), mac(from), kind, b)
+}
+
+func between6(from, to byte, proto byte, l4 []byte) []byte {
+	kind, b := ip(v6(from), v6(to), proto, l4)
+	return ether(mac(to), mac(from), kind, b)
+}
+
+// arp is a question for, or an answer of, an address.
+func arp(op byte, to, from net.MAC, sender, target netip.Addr) []byte {
+	b := []byte{0, 1, 8, 0, 6, 4, 0, op}
+	b = append(append(b, from[:]...), sender.AsSlice()...)
+	b = append(append(b, 0, 0, 0, 0, 0, 0), target.AsSlice()...)
+	return ether(to, from, typeARP, b)
+}
+
+func allow(t testing.TB, s *Switch, rules ...Rule) {
+	t.Helper()
+	if err := s.SetRules(rules); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var everything = Rule{From: Everybody, To: Everybody}
+
+// expect checks which guests got b, and nothing else.
+func expect(t *testing.T, what string, b []byte, guests []*guest, who ...*guest) {
+	t.Helper()
+	for _, g := range guests {
+		var want [][]byte
+		for _, w := range who {
+			if w == g {
+				want = [][]byte{b}
+			}
+		}
+		if got := g.take(); len(got) != len(want) || len(want) == 1 && !bytes.Equal(got[0], want[0]) {
+			t.Errorf("%s: %s got %x, want %x", what, g.port.Name(), got, want)
+		}
+	}
+}
+
+func TestDefaultIsDeny(t *testing.T) {
+	s := New(Config{})
+	a, b := plug(t, s, 1), plug(t, s, 2)
+	for _, f := range [][]byte{
+		between(1, 2, TCP, tcp(1000, 80, tcpSYN)), between6(1, 2, UDP, udp(1000, 53)), between(1, 2, ICMP, []byte{8, 0, 0, 0, 0, 7, 0, 0}),
+		arp(1, toAll, mac(1), v4(1), v4(2)),
+	} {
+		a.send(f)
+	}
+	expect(t, "nothing is declared", nil, []*guest{a, b})
+	if n := a.lost(Policy); n != 4 {
+		t.Errorf("%d frames lost by policy, want 4", n)
+	}
+}
+
+func TestRules(t *testing.T) {
+	s := New(Config{})
+	a, b, c := plug(t, s, 1), plug(t, s, 2), plug(t, s, 3)
+	all := []*guest{a, b, c}
+	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 81}, Rule{From: Everybody, To: "vm3", Proto: UDP, First: 53, Last: 53}, Rule{From: "vm3", To: "vm1", Proto: ICMP})
+	echo, answer := []byte{8, 0, 0, 0, 0, 7, 0, 1}, []byte{0, 0, 0, 0, 0, 7, 0, 1}
+	unreachable := func(quoted []byte) []byte { return append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quoted[etherHeader:]...) }
+	query := between(1, 3, UDP, udp(5000, 53, 1, 2, 3))
+	for _, step := range []struct {
+		what string
+		from *guest
+		b    []byte
+		to   *guest // nil: nobody
+	}{
+		{"an answer that nobody asked for", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN|tcpACK)), nil},
+		{"declared", a, between(1, 2, TCP, tcp(1000, 80, tcpSYN)), b},
+		{"its answer", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN|tcpACK)), a},
+		{"a connection the other way, between the same ports", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN)), nil},
+		{"the last port of the rule", a, between6(1, 2, TCP, tcp(1000, 81, tcpSYN)), b},
+		{"one port above", a, between(1, 2, TCP, tcp(1000, 82, tcpSYN)), nil},
+		{"another protocol", a, between(1, 2, UDP, udp(1000, 80)), nil},
+		{"everybody asks for names", b, between(2, 3, UDP, udp(1000, 53)), c},
+		{"who is asked does not ask", c, between(3, 2, UDP, udp(53, 1001)), nil},
+		{"the answer of a name server", c, between(3, 2, UDP, udp(53, 1000)), b},
+		{"ping", c, between(3, 1, ICMP, echo), a},
+		{"pong", a, between(1, 3, ICMP, answer), c},
+		{"ping the other way", a, between(1, 3, ICMP, echo), nil},
+		{"a query", a, query, c},
+		{"its port is not there", c, between(3, 1, ICMP, unreachable(query)), a},
+		{"an error about nothing that was sent", b, between(2, 1, ICMP, unreachable(between(1, 2, UDP, udp(1, 2)))), nil},
+		{"a fragment without ports", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK))), nil},
+	} {
+		step.from.send(step.b)
+		if step.to != nil {
+			expect(t, step.what, step.b, all, step.to)
+		} else {
+			expect(t, step.what, nil, all)
+		}
+	}
+}
+
+// fragmentOf makes an IPv4 packet a fragment that is not the first.
+func fragmentOf(b []byte) []byte {
+	binary.BigEndian.PutUint16(b[etherHeader+6:], 100)
+	return b
+}
+
+func TestRulesChange(t *testing.T) {
+	s := New(Config{})
+	a, b := plug(t, s, 1), plug(t, s, 2)
+	all := []*guest{a, b}
+	web, ssh := Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 80}, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 22, Last: 22}
+	allow(t, s, web, ssh)
+	a.send(between(1, 2, TCP, tcp(1000, 80, tcpSYN)))
+	a.send(between(1, 2, TCP, tcp(1000, 22, tcpSYN)))
+	b.take()
+	answer80, answer22 := between(2, 1, TCP, tcp(80, 1000, tcpACK)), between(2, 1, TCP, tcp(22, 1000, tcpACK))
+	for range 1000 {
+		allow(t, s, web)
+		b.send(answer80)
+		expect(t, "a flow that is still allowed", answer80, all, a)
+	}
+	b.send(answer22)
+	expect(t, "a flow that is not allowed any more", nil, all)
+	allow(t, s, web, ssh)
+	b.send(answer22)
+	expect(t, "its answers come back only with its own frames", nil, all)
+	f := between(1, 2, TCP, tcp(1000, 22, tcpACK))
+	a.send(f)
+	expect(t, "it goes on", f, all, b)
+}
+
+func TestCut(t *testing.T) {
+	s := New(Config{Flows: flowWays})
+	a, b := plug(t, s, 1), plug(t, s, 2)
+	all := []*guest{a, b}
+	allow(t, s, everything)
+	var id uint64
+	s.inspector = inspect(func(f *Seen) { id = f.Flow })
+	f := between(1, 2, UDP, udp(1000, 80))
+	a.send(f)
+	expect(t, "before", f, all, b)
+	if id == 0 || s.Cut(id+1) || !s.Cut(id) {
+		t.Fatalf("flow %d cannot be cut", id)
+	}
+	for range 3 {
+		a.send(f)
+		b.send(between(2, 1, UDP, udp(80, 1000)))
+	}
+	for port := range uint16(1000) { // many others do not bring it back
+		a.send(between(1, 2, UDP, udp(2000+port, 80)))
+	}
+	b.take()
+	a.send(f)
+	expect(t, "cut", nil, all)
+}
+
+type inspect func(*Seen)
+
+func (i inspect) Inspect(frames []Seen) {
+	for j := range frames {
+		i(&frames[j])
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	s := New(Config{})
+	a, b := plug(t, s, 1), plug(t, s, 2)
+	m := plug(t, s, 3, func(c *PortConfig) { *c = PortConfig{Name: "mirror", Mirror: true} })
+	all := []*guest{a, b, m}
+	allow(t, s, everything)
+	verdict := Forward
+	var seen []Seen
+	s.inspector = inspect(func(f *Seen) { f.Verdict = verdict; seen = append(seen, *f) })
+	f := between(1, 2, TCP, tcp(1000, 80, tcpSYN))
+	copied := withTag(f, typeVLAN, 1)
+	for _, v := range []struct {
+		verdict Verdict
+		to      []*guest
+		mirror  bool
+	}{{Forward, []*guest{b}, true}, {Drop, nil, false}, {Divert, nil, true}, {CutFlow, nil, false}, {Forward, nil, false}} {
+		verdict = v.verdict
+		a.send(f)
+		if got := m.take(); (len(got) == 1) != v.mirror || v.mirror && !bytes.Equal(got[0], copied) {
+			t.Errorf("%v: mirrored %x", v.verdict, got)
+		}
+		expect(t, fmt.Sprint(v.verdict), f, all, v.to...)
+	}
+	if last := seen[4]; last.Refused != Cut || last.Flow != seen[0].Flow {
+		t.Errorf("after the cut: %+v", last)
+	}
+	a.send(withTag(f, typeVLAN, 7))
+	if last := seen[5]; last.Refused != Tagged || last.VLAN != 0 {
+		t.Errorf("what is refused is not shown: %+v", last)
+	}
+	if p := seen[0].Packet; seen[0].To != b.port || p.Destination != v4(2) || p.DestinationPort != 80 || p.TCPFlags != tcpSYN || p.Payload != len(f) {
+		t.Errorf("%+v", seen[0])
+	}
+}

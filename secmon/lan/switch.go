@@ -1,0 +1,198 @@
+package lan
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"warder/devices/virtio/net"
+)
+
+const (
+	// MaxPorts bounds the ports of a switch.
+	MaxPorts = 1024
+	// defaultFlows is how many flows are known at a time.
+	defaultFlows = 16384
+)
+
+// Config is a switch.
+type Config struct {
+	// Inspector sees all frames. Default: none.
+	Inspector Inspector
+	// Flows is how many flows are known at a time, in all. Default: 16384.
+	Flows int
+}
+
+// A Switch forwards frames between its ports. It is safe for concurrent use.
+type Switch struct {
+	inspector Inspector
+	began     time.Time
+	flows     *flows
+	learned   stations
+	table     atomic.Pointer[table]
+
+	mu     sync.Mutex // held while the table is replaced
+	nextID int
+}
+
+// A table is what frames are forwarded by. It never changes.
+type table struct {
+	ports     []*Port
+	stations  map[station]*Port
+	addresses map[address]*Port
+	members   map[uint16][]*Port // of a VLAN
+	mirrors   []*Port
+	policy    *policy
+}
+
+type station struct {
+	vlan uint16
+	mac  net.MAC
+}
+
+type address struct {
+	vlan uint16
+	addr netip.Addr
+}
+
+// New makes a switch without ports, on which nothing is allowed.
+func New(cfg Config) *Switch {
+	if cfg.Flows == 0 {
+		cfg.Flows = defaultFlows
+	}
+	s := &Switch{inspector: cfg.Inspector, began: time.Now(), flows: newFlows(cfg.Flows)}
+	s.table.Store(newTable(nil, &policy{}))
+	return s
+}
+
+// now is the monotonic time in nanoseconds, never 0.
+func (s *Switch) now() int64 { return int64(time.Since(s.began)) + 1 }
+
+func newTable(ports []*Port, p *policy) *table {
+	t := &table{
+		ports: ports, policy: p,
+		stations: make(map[station]*Port), addresses: make(map[address]*Port), members: make(map[uint16][]*Port),
+	}
+	for _, port := range ports {
+		if port.cfg.Mirror {
+			t.mirrors = append(t.mirrors, port)
+			continue
+		}
+		for _, vlan := range port.vlans() {
+			t.members[vlan] = append(t.members[vlan], port)
+			if port.cfg.Uplink {
+				continue
+			}
+			t.stations[station{vlan, port.cfg.MAC}] = port
+			t.addresses[address{vlan, port.linkLocal}] = port
+			for _, a := range port.cfg.Addresses {
+				t.addresses[address{vlan, a}] = port
+			}
+		}
+	}
+	return t
+}
+
+// AddPort adds a port. It fails if another port has its name, or an address of its in
+// one of its VLANs.
+func (s *Switch) AddPort(cfg PortConfig) (*Port, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.table.Load()
+	if len(old.ports) == MaxPorts {
+		return nil, fmt.Errorf("port %s: the switch has %d ports already", cfg.Name, MaxPorts)
+	}
+	p := newPort(s, s.nextID+1, cfg)
+	if err := old.conflict(p); err != nil {
+		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
+	}
+	s.nextID++
+	s.table.Store(newTable(append(slices.Clone(old.ports), p), old.policy))
+	return p, nil
+}
+
+var errTaken = errors.New("there is a port of that name")
+
+func (t *table) conflict(p *Port) error {
+	for _, other := range t.ports {
+		if other.cfg.Name == p.cfg.Name {
+			return errTaken
+		}
+	}
+	if p.cfg.Uplink || p.cfg.Mirror {
+		return nil
+	}
+	for _, vlan := range p.vlans() {
+		if other := t.stations[station{vlan, p.cfg.MAC}]; other != nil {
+			return fmt.Errorf("MAC address %v is that of %s: give another", p.cfg.MAC, other.cfg.Name)
+		}
+		for _, a := range p.cfg.Addresses {
+			if other := t.addresses[address{vlan, a}]; other != nil {
+				return fmt.Errorf("address %v is that of %s: give another", a, other.cfg.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// Remove takes a port away, whose device has stopped or is about to. What it sends
+// from now on is lost.
+func (s *Switch) Remove(p *Port) {
+	s.mu.Lock()
+	old := s.table.Load()
+	ports := slices.DeleteFunc(slices.Clone(old.ports), func(q *Port) bool { return q == p })
+	s.table.Store(newTable(ports, old.policy))
+	s.mu.Unlock()
+	p.Isolate(true)
+	s.learned.forget(p)
+	for _, q := range ports {
+		for i := range q.lines {
+			q.lines[i].forget(p)
+		}
+	}
+}
+
+// SetRules replaces all rules at once. Flows that the new rules allow go on; the
+// next frame of any other is lost.
+func (s *Switch) SetRules(rules []Rule) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.table.Load()
+	p, err := compile(rules, old.policy.generation+1)
+	if err != nil {
+		return err
+	}
+	t := *old
+	t.policy = p
+	s.table.Store(&t)
+	return nil
+}
+
+// Ports are the switch's ports, in the order in which they came.
+func (s *Switch) Ports() []*Port { return slices.Clone(s.table.Load().ports) }
+
+// VLANs are those that ports are in, in their order.
+func (s *Switch) VLANs() []uint16 { return slices.Sorted(maps.Keys(s.table.Load().members)) }
+
+// Reachable are the ports that from may begin a conversation with.
+func (s *Switch) Reachable(from *Port) (to []*Port) {
+	t := s.table.Load()
+	for _, p := range t.ports {
+		if p != from && !p.cfg.Mirror && slices.ContainsFunc(p.vlans(), from.in) && t.policy.begins(from, p) {
+			to = append(to, p)
+		}
+	}
+	return to
+}
+
+// Cut ends a flow: its frames are lost from now on, both ways. It reports whether
+// there is such a flow.
+func (s *Switch) Cut(flow uint64) bool { return s.flows.cut(flow, s.now()) }
