@@ -135,6 +135,51 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+func TestFailuresRunAgain(t *testing.T) {
+	sub := func(outcome string) string {
+		return result("p", "Two/x", outcome, "") + result("p", "Two", outcome, "")
+	}
+	end := result("p", "", "fail", "FAIL")
+	for name, c := range map[string]struct {
+		first  string
+		again  []string // of p
+		second string
+		failed int
+		flaky  int
+	}{
+		"passes":            {result("p", "One", "pass", "") + sub("fail") + end, []string{"Two"}, sub("pass"), 0, 2},
+		"fails again":       {result("p", "One", "pass", "") + sub("fail") + end, []string{"Two"}, sub("fail"), 2, 0},
+		"does not run":      {result("p", "One", "fail", "") + end, []string{"One"}, "", 1, 0},
+		"one of two":        {result("p", "One", "fail", "") + sub("fail") + end, []string{"One", "Two"}, sub("pass") + result("p", "One", "fail", ""), 1, 2},
+		"too many":          {result("p", "A", "fail", "") + result("p", "B", "fail", "") + result("p", "C", "fail", "") + end, nil, "", 3, 0},
+		"never ended":       {`{"Action":"run","Package":"p","Test":"One"}` + "\n" + result("p", "Two", "fail", "") + end, nil, "", 2, 0},
+		"no test that did":  {result("p", "One", "pass", "") + end, nil, "", 1, 0},
+		"failed, then well": {result("p", "One", "fail", "") + result("p", "One", "pass", "") + end, []string{"One"}, result("p", "One", "pass", ""), 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := parse(t, "lab", c.first)
+			names := r.again(2)["p"]
+			if diff := cmp.Diff(c.again, names); diff != "" {
+				t.Errorf("to run again: -want +got\n%s", diff)
+			}
+			r.forgive("p", names, parse(t, "lab", c.second))
+			flaky := 0
+			for _, rec := range r.tests {
+				if rec.flaky {
+					flaky++
+				}
+			}
+			if got := r.count("").failed; got != c.failed || flaky != c.flaky {
+				t.Errorf("%d failed, %d flaky, want %d and %d", got, flaky, c.failed, c.flaky)
+			}
+			var b bytes.Buffer
+			if ok := newReporter(&b).summary([]*run{r}, nil); ok != (c.failed == 0) || strings.Contains(b.String(), "FLAKY") != (c.flaky > 0) {
+				t.Errorf("the summary says %v:\n%s", ok, &b)
+			}
+		})
+	}
+}
+
 func TestSummarySaysWhatScriptsLookFor(t *testing.T) {
 	good := parse(t, "here", result("p", "One", "pass", "")+result("p", "Two", "pass", ""))
 	bad := parse(t, "lab", result("p", "One", "fail", "oh"))

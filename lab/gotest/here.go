@@ -52,6 +52,9 @@ func runHere(ctx context.Context, o options, report *reporter) (*run, error) {
 
 func (r *run) goTest(ctx context.Context, o options, report *reporter, env string, args ...string) error {
 	args = append([]string{"test", "-json", "-timeout", o.timeout.String()}, args...)
+	if o.count != 1 {
+		args = append(args, "-count", fmt.Sprint(o.count))
+	}
 	if o.run != "" {
 		args = append(args, "-run", o.run)
 	}

@@ -46,6 +46,9 @@ func runInLab(ctx context.Context, o options, arch string, report *reporter) (*r
 		}
 		report.packageDone(l.run, p.ImportPath)
 	}
+	if err := l.again(ctx); err != nil {
+		return nil, err
+	}
 	return l.run, nil
 }
 
@@ -183,6 +186,9 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 		Stdout: in,
 		Stderr: in,
 	}
+	if l.o.count != 1 {
+		c.Args = append(c.Args, "-test.count="+fmt.Sprint(l.o.count))
+	}
 	if l.o.run != "" {
 		c.Args = append(c.Args, "-test.run="+l.o.run)
 	}
@@ -199,6 +205,9 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 	}
 	if werr := events.Wait(); err == nil {
 		err = werr
+	}
+	if err == nil && exit.Status > 1 { // a panic, the time: not all tests have run
+		l.run.record(testID{Package: p.ImportPath}).whole = false
 	}
 	if err == nil && exit.Status != 0 && l.run.tests[testID{Package: p.ImportPath}].Outcome != failed {
 		err = fmt.Errorf("exit status %d", exit.Status)

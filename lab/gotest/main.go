@@ -35,6 +35,7 @@ type options struct {
 	env      []string
 	cover    string
 	timeout  time.Duration
+	count    uint
 	overall  time.Duration
 	memory   uint64
 }
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&race, "race", "", "patterns of packages to test with the race detector here")
 	flag.BoolVar(&o.here, "here", true, "run the tests on this machine too")
 	flag.BoolVar(&o.parallel, "parallel", true, "run the architectures at the same time")
+	flag.UintVar(&o.count, "count", 1, "run each test so many times, to find what fails now and then")
 	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
 	flag.StringVar(&o.kernel, "kernel", string(kernelpkg.Debian), "guest kernel of the tests, debian or tuned")
 	flag.StringVar(&env, "env", "", "variables for the tests: NAME=VALUE, separated by commas or spaces")

@@ -75,6 +75,13 @@ func (r *reporter) packageDone(from *run, pkg string) {
 	}
 }
 
+// ending is the last of an output's lines: the whole is above.
+func ending(output string) string {
+	const most = 20
+	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
+}
+
 func indent(s string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ")
 }
@@ -146,8 +153,13 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 		fmt.Fprintln(r.w, line)
 	}
 	for i, run := range runs {
+		for _, id := range run.order {
+			if rec := run.tests[id]; rec.flaky {
+				fmt.Fprintf(r.w, "FLAKY %s: %v: failed, and passed when it was run again alone\n%s\n", run.Place, id, indent(ending(rec.Output)))
+			}
+		}
 		for _, id := range bad[i] {
-			fmt.Fprintf(r.w, "FAILED %s: %v\n", run.Place, id)
+			fmt.Fprintf(r.w, "FAILED %s: %v\n%s\n", run.Place, id, indent(ending(run.tests[id].Output)))
 		}
 	}
 	for _, m := range missing {

@@ -35,6 +35,8 @@ type record struct {
 	Elapsed time.Duration
 	Output  string // bounded by maxOutput
 	cut     bool
+	whole   bool // it ended, and said how
+	flaky   bool // it failed, and passed when it was run again
 }
 
 const maxOutput = 64 << 10
@@ -77,7 +79,7 @@ func (r *run) forget(pkg string) {
 // not give.
 func (r *run) fail(pkg, reason string) {
 	rec := r.record(testID{Package: pkg})
-	rec.Outcome = failed
+	rec.Outcome, rec.whole = failed, false
 	rec.Output += reason + "\n"
 }
 
@@ -121,7 +123,10 @@ func (r *run) add(e event) bool {
 	case "build-fail":
 		rec.Outcome = failed
 	case string(passed), string(failed), string(skipped):
-		rec.Outcome = outcome(e.Action)
+		if o := outcome(e.Action); rec.Outcome != failed { // of several runs, one that failed stands
+			rec.Outcome = o
+		}
+		rec.whole = true
 		rec.Elapsed = time.Duration(e.Elapsed * float64(time.Second))
 		return e.Test == ""
 	}
@@ -143,7 +148,7 @@ func (rec *record) write(s string) {
 func (r *run) settle(pkg string) {
 	for id, rec := range r.tests {
 		if id.Package == pkg && rec.Outcome == "" {
-			rec.Outcome = failed
+			rec.Outcome, rec.whole = failed, false
 			rec.Output += "it started and never ended\n"
 		}
 	}
