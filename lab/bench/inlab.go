@@ -9,7 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"warder/boot/kernelpkg"
 	"warder/lab"
@@ -23,76 +27,105 @@ var packages = map[string][]string{
 	"arm64": {"qemu-system-arm"},
 }
 
-// measureInLab puts everything into an outer machine, runs the benchmarks
-// there and brings the results back.
-func measureInLab(ctx context.Context, o options, log *slog.Logger) (*measure.Report, error) {
-	dir, err := os.MkdirTemp("", "warder-bench-")
-	if err != nil {
+// An inLab runs benchmarks in outer machines, which have everything in them.
+type inLab struct {
+	o     options
+	cfg   lab.Config
+	args  []string          // the command's, for any benchmark
+	dir   string            // for what goes there and comes back
+	about map[string]string // what is measured with
+}
+
+// prepare builds what the machines hold: what can take long is done before their
+// time runs.
+func prepare(ctx context.Context, o options, log *slog.Logger) (_ *inLab, err error) {
+	l := &inLab{o: o}
+	if l.dir, err = os.MkdirTemp("", "warder-bench-"); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	c := lab.Command{
-		Args: append([]string{"/bench/inside"}, o.arguments()...), Stdout: os.Stdout, Stderr: os.Stderr,
-		Results: "/results", ResultsTo: filepath.Join(dir, "results"),
-	}
-	cfg := lab.Config{
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	l.cfg = lab.Config{
 		Arch: o.arch, Memory: o.memory << 20, ICount: o.icount, Guests: true, Silence: o.timeout,
 		Init: filepath.Join(o.warder, "warder-"+o.arch), Log: log,
 	}
-	add := func(host, there string) { cfg.Files = append(cfg.Files, lab.File{Host: host, Guest: there}) }
 	switch {
 	case o.peers != "":
-		add(o.peers, "/")
+		l.add(o.peers, "/")
 	case strings.HasPrefix("qemu", o.peer) || strings.HasPrefix(o.peer, "qemu"):
-		cfg.Packages = packages[o.arch]
+		l.cfg.Packages = packages[o.arch]
 	}
-	add(cfg.Init, "/bin/warder")
-
-	inside := filepath.Join(dir, "inside")
-	if err := build(ctx, o.arch, "warder/lab/bench/inside", inside); err != nil {
-		return nil, err
-	}
-	add(inside, "/bench/inside")
+	l.add(l.cfg.Init, "/bin/warder")
+	programs := map[string]string{"warder/lab/bench/inside": "/bench/inside"}
 	if o.arch == "amd64" {
-		gokvm := filepath.Join(dir, "gokvm")
-		if err := build(ctx, o.arch, "github.com/bobuhiro11/gokvm", gokvm); err != nil {
+		programs["github.com/bobuhiro11/gokvm"] = "/bin/gokvm"
+	}
+	for pkg, there := range programs {
+		here := filepath.Join(l.dir, filepath.Base(there))
+		if err := build(ctx, o.arch, pkg, here); err != nil {
 			return nil, err
 		}
-		add(gokvm, "/bin/gokvm")
+		l.add(here, there)
 	}
 	kernel, err := kernelpkg.Default(o.arch)
 	if err != nil {
 		return nil, err
 	}
-	images, err := makeImages(ctx, o.arch, kernel, dir)
+	images, err := makeImages(ctx, o.arch, kernel, l.dir)
 	if err != nil {
 		return nil, err
 	}
-	add(images, "/bench")
-	add(kernel.KernelPath, "/bench/vmlinux")
-	add(kernel.VmlinuzPath, "/bench/bzImage")
-	c.Args = append(c.Args, "-first", "/bench/first.cpio", "-work", "/bench/work.cpio", "-vmlinux", "/bench/vmlinux", "-bzimage", "/bench/bzImage")
+	l.add(images, "/bench")
+	l.add(kernel.KernelPath, "/bench/vmlinux")
+	l.add(kernel.VmlinuzPath, "/bench/bzImage")
+	l.args = []string{
+		"/bench/inside", "-peer", o.peer, "-repeat", strconv.Itoa(o.repeat), "-vms", strconv.Itoa(o.vms), "-v=" + strconv.FormatBool(o.verbose),
+		"-first", "/bench/first.cpio", "-work", "/bench/work.cpio", "-vmlinux", "/bench/vmlinux", "-bzimage", "/bench/bzImage",
+	}
+	l.about = map[string]string{"guest kernel": kernel.Release}
+	if l.cfg, err = lab.Prepare(ctx, l.cfg); err != nil {
+		return nil, err
+	}
+	return l, addModules(&l.cfg)
+}
 
-	// What can take long is done before the machine's time runs.
-	if cfg, err = lab.Prepare(ctx, cfg); err != nil {
-		return nil, err
-	}
-	if err := addModules(&cfg); err != nil {
-		return nil, err
-	}
-	exit, err := lab.Run(ctx, cfg, c)
+func (l *inLab) add(host, there string) {
+	l.cfg.Files = append(l.cfg.Files, lab.File{Host: host, Guest: there})
+}
+
+func (l *inLab) close() { os.RemoveAll(l.dir) }
+
+// ending is what a benchmark whose time is over has to end what it is at.
+const ending = 2 * time.Minute
+
+// measure runs a benchmark and brings its results back, with an error what there
+// is of them.
+func (l *inLab) measure(ctx context.Context, name string) (*measure.Report, error) {
+	results := filepath.Join(l.dir, "results-"+name)
+	none := &measure.Report{}
+	signals := make(chan int, 1)
+	over := time.AfterFunc(l.o.timeout, func() { signals <- int(unix.SIGTERM) })
+	defer over.Stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, l.o.timeout+ending, fmt.Errorf("not done after %v", l.o.timeout+ending))
+	defer cancel()
+	exit, err := lab.Run(ctx, l.cfg, lab.Command{
+		Args: append(l.args, "-bench", name), Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
+		Results: "/results", ResultsTo: results,
+	})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	r, err := read(filepath.Join(c.ResultsTo, "results.json"))
 	if exit.Status != 0 {
-		return nil, errors.Join(fmt.Errorf("the benchmarks failed, exit status %d", exit.Status), err)
+		err = fmt.Errorf("exit status %d", exit.Status)
 	}
-	if err != nil {
-		return nil, err
+	r, rerr := read(filepath.Join(results, "results.json"))
+	if rerr != nil {
+		return none, errors.Join(err, rerr)
 	}
-	r.About["guest kernel"] = kernel.Release
-	return r, nil
+	return r, err
 }
 
 // addModules adds what the peers' devices need of the outer machine's kernel.

@@ -9,21 +9,28 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"warder/lab/bench/measure"
 )
+
+// benchmarks are those of package inside, in the order in which they run.
+var benchmarks = []string{"boot", "memory", "devices"}
 
 type options struct {
 	arch    string
-	bench   string
+	bench   []string
 	peer    string
 	out     string
 	warder  string // directory of the built binaries
@@ -39,7 +46,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.arch, "arch", runtime.GOARCH, "architecture, amd64 or arm64")
-	flag.StringVar(&o.bench, "bench", "", "benchmarks to run, by name, separated by commas (default all)")
+	names := flag.String("bench", "", "benchmarks to run, by name, separated by commas (default "+strings.Join(benchmarks, ",")+")")
 	flag.StringVar(&o.peer, "peer", "", "measure only peers whose name begins so, as in warder (default all)")
 	flag.StringVar(&o.out, "out", "out/bench", "directory for the results")
 	flag.StringVar(&o.warder, "bin", "bin", "directory of warder's binaries")
@@ -47,37 +54,45 @@ func main() {
 	flag.IntVar(&o.repeat, "repeat", 3, "how often everything is measured")
 	flag.IntVar(&o.vms, "vms", 8, "how many VMs are measured together")
 	flag.Uint64Var(&o.memory, "memory", 3072, "memory of the outer machine in MiB")
-	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "time for everything")
+	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "time for a benchmark, which then ends with what it has")
 	flag.BoolVar(&o.icount, "icount", true, "count instructions; without, times depend on this machine and its load")
 	flag.BoolVar(&o.verbose, "v", false, "show what the machines print")
 	flag.Parse()
+	if o.bench = strings.FieldsFunc(*names, func(r rune) bool { return r == ',' || r == ' ' }); len(o.bench) == 0 {
+		o.bench = benchmarks
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %v", o.timeout))
-	defer cancel()
 	if err := bench(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// bench runs the benchmarks and shows their results.
+// bench runs the benchmarks, each in a machine of its own, so that one that fails
+// takes nothing from the others, and shows their results.
 func bench(ctx context.Context, o options) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	r, err := measureInLab(ctx, o, log)
+	for _, name := range o.bench {
+		if !slices.Contains(benchmarks, name) {
+			return fmt.Errorf("no benchmark %q: have %s", name, strings.Join(benchmarks, ", "))
+		}
+	}
+	l, err := prepare(ctx, o, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}
-	if err := save(r, o.out); err != nil {
-		return err
+	defer l.close()
+	all := &measure.Report{Arch: o.arch, About: l.about}
+	var errs []error
+	for _, name := range o.bench {
+		r, err := l.measure(ctx, name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+		all.Merge(r)
+		if err := save(all, o.out); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 	}
-	return printTable(os.Stdout, r)
-}
-
-func (o options) arguments() []string {
-	args := []string{"-bench", o.bench, "-peer", o.peer, "-repeat", strconv.Itoa(o.repeat), "-vms", strconv.Itoa(o.vms)}
-	if o.verbose {
-		args = append(args, "-v")
-	}
-	return args
+	return errors.Join(append(errs, printTable(os.Stdout, all))...)
 }

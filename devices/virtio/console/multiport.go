@@ -90,22 +90,35 @@ func (d *Multiport) Close() error {
 	return errors.Join(errs...)
 }
 
-// Info implements virtio.Device.
+// Info implements virtio.Device. Linux takes the size of a port's terminal only from
+// a device that has sizes in its configuration space as well.
 func (d *Multiport) Info() virtio.Info {
-	info := virtio.Info{ID: virtio.IDConsole, Name: "ports", Features: featureMultiport}
+	info := virtio.Info{ID: virtio.IDConsole, Name: "ports", Features: featureSize | featureMultiport}
 	for range 2 + 2*len(d.ports) {
 		info.QueueMax = append(info.QueueMax, 64)
 	}
 	return info
 }
 
-// ReadConfig implements virtio.Device: no size, the number of ports.
+// ReadConfig implements virtio.Device: columns and rows of the first port, which a
+// driver that knows of no ports has, and the number of ports.
 func (d *Multiport) ReadConfig(p []byte, off uint64) {
-	config := binary.LittleEndian.AppendUint32(make([]byte, 4), uint32(len(d.ports)))
+	cols, rows := d.ports[0].size()
+	config := binary.LittleEndian.AppendUint16(nil, cols)
+	config = binary.LittleEndian.AppendUint16(config, rows)
+	config = binary.LittleEndian.AppendUint32(config, uint32(len(d.ports)))
 	clear(p)
 	if off < uint64(len(config)) {
 		copy(p, config[off:])
 	}
+}
+
+// OnConfigChange implements virtio.ConfigNotifier.
+func (d *Multiport) OnConfigChange(f func()) {
+	p := d.ports[0]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resized = f
 }
 
 // portQueue is the first of port i's two queues, section 5.3.2.

@@ -163,6 +163,13 @@ func TestTerminalSize(t *testing.T) {
 	if diff := cmp.Diff([]control{{0, resize, 0, "\x50\x00\x19\x00"}}, d.told(1)); diff != "" {
 		t.Error(diff)
 	}
+	// Linux leaves a terminal as it is when the device has no sizes to read.
+	if dev.Info().Features&featureSize == 0 {
+		t.Error("no feature of a size")
+	}
+	if got := d.Get(virtqtest.RegConfig); got != 25<<16|80 {
+		t.Errorf("the configuration has a size of %#x", got)
+	}
 }
 
 // TestNonsenseIsBounded has the driver ask for everything many times before it takes

@@ -25,6 +25,7 @@ type Port struct {
 	ready      bool          // the driver has found it
 	owed       owed
 	cols, rows uint16
+	resized    func() // of the device's configuration, which the first port is in
 	closed     bool
 }
 
@@ -95,12 +96,22 @@ func (p *Port) change() {
 // SetSize tells the guest the size of the terminal at a port that is one.
 func (p *Port) SetSize(cols, rows uint16) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.cols, p.rows = cols, rows
 	if p.ready && p.terminal {
 		p.owed |= owedSize
 		signal(p.news)
 	}
+	resized := p.resized
+	p.mu.Unlock()
+	if resized != nil {
+		resized()
+	}
+}
+
+func (p *Port) size() (cols, rows uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cols, p.rows
 }
 
 // Open reports whether somebody in the guest has the port open.

@@ -9,10 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"warder/lab/bench/measure"
 )
@@ -75,13 +78,20 @@ func run(b *bench, selected []string, results string) error {
 			return fmt.Errorf("no benchmark %q", name)
 		}
 	}
+	// Whoever has no more time gets what there is.
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	defer stop()
 	var errs []error
 	for _, x := range benchmarks {
 		if len(selected) > 0 && !slices.Contains(selected, x.name) {
 			continue
 		}
 		b.name = x.name
-		if err := x.run(context.Background(), b); err != nil {
+		err := x.run(ctx, b)
+		if ctx.Err() != nil {
+			err = errors.New("the time is over")
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", x.name, err))
 		}
 	}

@@ -72,6 +72,16 @@ func (r *Report) Add(name, peer, unit string, better Better, value float64) {
 	r.Results = append(r.Results, Result{name, peer, unit, better, []float64{value}})
 }
 
+// Merge adds the results of another run.
+func (r *Report) Merge(other *Report) {
+	for _, x := range other.Results {
+		for _, v := range x.Values {
+			r.Add(x.Name, x.Peer, x.Unit, x.Better, v)
+		}
+	}
+	r.Absent = append(r.Absent, other.Absent...)
+}
+
 // result is a Result in JSON. What can be computed is there for readers that
 // do not compute, and is not read back.
 type result struct {
