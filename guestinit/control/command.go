@@ -149,7 +149,7 @@ func (p *Process) supervise(streams map[proto.Role]net.Conn, stdio Stdio) {
 	var copyErr error
 	out := func(w io.Writer, c net.Conn) {
 		outputs.Go(func() {
-			if err := drain(w, c); err != nil {
+			if err := drain(w, c, p.guest.Done()); err != nil {
 				mu.Lock()
 				copyErr = errors.Join(copyErr, err)
 				mu.Unlock()
@@ -198,8 +198,7 @@ func (p *Process) supervise(streams map[proto.Role]net.Conn, stdio Stdio) {
 	case <-copied:
 	case <-p.guest.Done():
 		for _, c := range streams {
-			// What has arrived is still read, what has not never comes.
-			c.SetReadDeadline(time.Now().Add(time.Second))
+			c.SetReadDeadline(time.Now().Add(lastRead)) // ends reads that wait
 		}
 		<-copied
 	}
@@ -213,39 +212,6 @@ func (p *Process) supervise(streams map[proto.Role]net.Conn, stdio Stdio) {
 	delete(p.guest.commands, p.id)
 	p.guest.mu.Unlock()
 	close(p.done)
-}
-
-// An OutputError is the failure of the host's side of a command's output, such
-// as a closed pipe. The command saw its own pipe closed.
-type OutputError struct{ Err error }
-
-func (e *OutputError) Error() string { return "output of the command: " + e.Err.Error() }
-func (e *OutputError) Unwrap() error { return e.Err }
-
-// drain copies output until the guest ends it. A failing writer is an error, a
-// connection that breaks is the guest's affair.
-func drain(w io.Writer, c net.Conn) error {
-	t := &tap{w: w}
-	_, err := io.Copy(t, c)
-	if t.err != nil {
-		return &OutputError{t.err}
-	}
-	_ = err
-	return nil
-}
-
-// tap remembers a writer's error, to tell it from the reader's.
-type tap struct {
-	w   io.Writer
-	err error
-}
-
-func (t *tap) Write(p []byte) (int, error) {
-	n, err := t.w.Write(p)
-	if err != nil {
-		t.err = err
-	}
-	return n, err
 }
 
 // feed copies input until either side ends, then tells the guest that there is
