@@ -49,7 +49,7 @@ func prepare(ctx context.Context, o options, log *slog.Logger) (_ *inLab, err er
 		}
 	}()
 	l.cfg = lab.Config{
-		Arch: o.arch, Memory: o.memory << 20, ICount: o.icount, Guests: true, Silence: o.timeout,
+		Arch: o.arch, Memory: o.memory << 20, Guests: true, Silence: o.timeout,
 		Init: filepath.Join(o.warder, "warder-"+o.arch), Log: log,
 	}
 	switch {
@@ -111,8 +111,16 @@ func (l *inLab) measure(ctx context.Context, name string) (*measure.Report, erro
 	defer over.Stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, l.o.timeout+ending, fmt.Errorf("not done after %v", l.o.timeout+ending))
 	defer cancel()
-	exit, err := lab.Run(ctx, l.cfg, lab.Command{
-		Args: append(l.args, "-bench", name), Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
+	cfg := l.cfg
+	// Memory takes no time, and several guests come up sooner on a machine that does
+	// not count.
+	cfg.ICount = l.o.icount && name != "memory"
+	patience := 20 * time.Second
+	if !cfg.ICount {
+		patience = 3 * time.Minute
+	}
+	exit, err := lab.Run(ctx, cfg, lab.Command{
+		Args: append(l.args, "-bench", name, "-patience", patience.String()), Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
 		Results: "/results", ResultsTo: results,
 	})
 	if err != nil {

@@ -54,7 +54,7 @@ func (b *bench) boots(ctx context.Context, p bootPeer, g guest) error {
 }
 
 func bootOnce(ctx context.Context, b *bench, p bootPeer, g guest, counts bool) error {
-	m, err := start(ctx, p.command(g), false, b.verbose)
+	m, err := b.start(ctx, p.command(g), false)
 	if err != nil {
 		return err
 	}

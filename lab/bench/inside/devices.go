@@ -84,13 +84,13 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		defer l.Close()
 		go answerAll(l)
 	}
-	m, err := start(ctx, append(p.command(g), p.extra...), g.console, b.verbose)
+	m, err := b.start(ctx, append(p.command(g), p.extra...), g.console)
 	if err != nil {
 		return err
 	}
 	defer m.end()
 	if p.device == "net" {
-		if err := setUpTAP(tapName); err != nil {
+		if err := setUpTAP(tapName, b.patience); err != nil {
 			return err
 		}
 	}

@@ -9,11 +9,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +43,10 @@ type bench struct {
 	repeat  int
 	vms     int // for what is measured with several
 	verbose bool
-	report  *measure.Report
+	// patience is how long a guest may take to be at its first instruction or done with
+	// its measurements, by this machine's clock.
+	patience time.Duration
+	report   *measure.Report
 }
 
 // files are what package main of lab/bench put into this machine.
@@ -64,6 +69,7 @@ func main() {
 	flag.StringVar(&b.files.work, "work", "", "initramfs that measures devices")
 	flag.IntVar(&b.repeat, "repeat", 3, "how often everything is measured")
 	flag.IntVar(&b.vms, "vms", 8, "how many VMs several are, at least 2")
+	flag.DurationVar(&b.patience, "patience", 20*time.Second, "how long a guest may take by this machine's clock")
 	flag.BoolVar(&b.verbose, "v", false, "show what the machines print")
 	flag.Parse()
 	if err := run(b, strings.FieldsFunc(selected, func(r rune) bool { return r == ',' || r == ' ' }), results); err != nil {
@@ -81,6 +87,9 @@ func run(b *bench, selected []string, results string) error {
 	// Whoever has no more time gets what there is.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
+	if said, err := exec.CommandContext(ctx, qemuProgram, "--version").Output(); err == nil {
+		b.report.About["peer"], _, _ = strings.Cut(string(said), "\n")
+	}
 	var errs []error
 	for _, x := range benchmarks {
 		if len(selected) > 0 && !slices.Contains(selected, x.name) {

@@ -61,7 +61,7 @@ func memoryOf(ctx context.Context, b *bench, p memoryPeer, g guest, n int) (tota
 		}
 	}()
 	for _, c := range commands {
-		m, err := start(ctx, c, false, b.verbose)
+		m, err := b.start(ctx, c, false)
 		if err != nil {
 			return 0, err
 		}

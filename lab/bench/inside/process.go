@@ -16,10 +16,6 @@ import (
 	"warder/lab/bench/initrd"
 )
 
-// patience is how long a guest may take to be at its first instruction or done with its
-// measurements, by the outer machine's clock.
-const patience = 20 * time.Second
-
 // A machine is a VMM that runs a guest.
 type machine struct {
 	cmd     *exec.Cmd
@@ -36,9 +32,9 @@ type machine struct {
 // start starts a VMM with its guest's serial port on standard output. With
 // console that is the guest's second console, with standard input, and the
 // serial port is on standard error.
-func start(ctx context.Context, args []string, console, show bool) (_ *machine, err error) {
-	m := &machine{show: show}
-	ctx, m.cancel = context.WithTimeoutCause(ctx, patience, fmt.Errorf("not done after %v", patience))
+func (b *bench) start(ctx context.Context, args []string, console bool) (_ *machine, err error) {
+	m := &machine{show: b.verbose}
+	ctx, m.cancel = context.WithTimeout(ctx, b.patience)
 	m.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	if err := m.connect(console); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ const (
 )
 
 // setUpTAP gives the TAP that a VMM makes its address.
-func setUpTAP(name string) error {
+func setUpTAP(name string, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		if _, err := net.InterfaceByName(name); err == nil {
 			break

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 )
 
@@ -72,8 +73,9 @@ func (r *Report) Add(name, peer, unit string, better Better, value float64) {
 	r.Results = append(r.Results, Result{name, peer, unit, better, []float64{value}})
 }
 
-// Merge adds the results of another run.
+// Merge adds the results of another run, and what it was measured with.
 func (r *Report) Merge(other *Report) {
+	maps.Copy(r.About, other.About)
 	for _, x := range other.Results {
 		for _, v := range x.Values {
 			r.Add(x.Name, x.Peer, x.Unit, x.Better, v)

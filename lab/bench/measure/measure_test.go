@@ -31,6 +31,23 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestMerge(t *testing.T) {
+	r := &Report{Arch: "arm64", About: map[string]string{"guest kernel": "6.12"}}
+	r.Add("boot/time", "warder", "ms", Less, 3)
+	other := &Report{About: map[string]string{"peer": "9.0"}, Absent: []Absent{{"memory", "gokvm", "no such program"}}}
+	other.Add("memory/1 VM", "warder", "MiB", Less, 9)
+	other.Add("boot/time", "warder", "ms", Less, 4)
+	r.Merge(other)
+	want := &Report{
+		Arch: "arm64", About: map[string]string{"guest kernel": "6.12", "peer": "9.0"},
+		Results: []Result{{"boot/time", "warder", "ms", Less, []float64{3, 4}}, {"memory/1 VM", "warder", "MiB", Less, []float64{9}}},
+		Absent:  other.Absent,
+	}
+	if diff := cmp.Diff(want, r); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	for _, s := range []string{"", "{", `{"results": [{"name": "x", "peer": "y"}]}`, `{"results": [{"values": [1]}]}`} {
 		if _, err := Read(strings.NewReader(s)); err == nil {
