@@ -7,6 +7,9 @@ import "unsafe"
 // fails.
 func (v *VCPU) SetValidRegs(mask uint64) { v.page.validRegs = mask }
 
+// ValidRegs is what SetValidRegs has set.
+func (v *VCPU) ValidRegs() uint64 { return v.page.validRegs }
+
 // SetDirtyRegs sets kvm_run.kvm_dirty_regs: the classes that the next Run takes
 // from SyncRegs before all else. The kernel clears the bits.
 func (v *VCPU) SetDirtyRegs(mask uint64) { v.page.dirtyRegs = mask }

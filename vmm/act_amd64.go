@@ -84,7 +84,7 @@ func (v *VCPU) mayWriteEFER(old, value uint64) bool {
 	if value&^(eferSCE|eferLME|eferLMA|eferNXE|eferLMSLE|eferFFXSR) != 0 {
 		return false
 	}
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	return err == nil && (s.CR0&cr0Paging == 0 || old&eferLME == value&eferLME)
 }
 

@@ -187,7 +187,7 @@ func (v *VCPU) enterAt(c linuxamd64.CPU) error {
 	s.ES, s.FS, s.GS, s.TR = segment(c.ES), segment(c.FS), segment(c.GS), segment(c.TR)
 	s.GDT = kvm.DescriptorTable{Base: c.GDT.Base, Limit: c.GDT.Limit}
 	s.IDT = kvm.DescriptorTable{Base: c.IDT.Base, Limit: c.IDT.Limit}
-	if err := v.fd.SetSregs(&s); err != nil {
+	if err := v.setSregs(&s); err != nil {
 		return fmt.Errorf("entry state: %w", err)
 	}
 	return v.fd.SetRegs(&kvm.Regs{RIP: c.RIP, RSP: c.RSP, RSI: c.RSI, RBX: c.RBX, RFLAGS: c.RFLAGS})

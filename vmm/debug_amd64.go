@@ -77,8 +77,13 @@ func dr7(w []Watchpoint) uint64 {
 }
 
 // applyDebug tells KVM which debug events of the vCPU are to exit: those that
-// the debugger asks for. Traps need none.
-func (v *VCPU) applyDebug() error { return v.setGuestDebug(0) }
+// the debugger asks for. Traps need none, but registers.
+func (v *VCPU) applyDebug() error {
+	if err := v.keepSregs(v.m.trap.Load() != nil); err != nil {
+		return err
+	}
+	return v.setGuestDebug(0)
+}
 
 // setGuestDebug is applyDebug with an exception for the guest, given once.
 func (v *VCPU) setGuestDebug(inject uint32) error {

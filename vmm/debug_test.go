@@ -85,17 +85,19 @@ func (g debugging) register(name string) (value uint64) {
 
 func (g debugging) setRegister(name string, value uint64) {
 	g.t.Helper()
-	g.do(func(v *vmm.VCPU) error {
-		n := 0
-		for _, s := range vmm.RegisterSets() {
-			i := slices.IndexFunc(s.Registers, func(r vmm.RegisterSpec) bool { return r.Name == name })
-			if i >= 0 {
-				return v.WriteRegister(n+i, binary.LittleEndian.AppendUint64(nil, value)[:s.Registers[i].Size])
-			}
-			n += len(s.Registers)
+	g.do(func(v *vmm.VCPU) error { return writeRegister(v, name, value) })
+}
+
+func writeRegister(v *vmm.VCPU, name string, value uint64) error {
+	n := 0
+	for _, s := range vmm.RegisterSets() {
+		i := slices.IndexFunc(s.Registers, func(r vmm.RegisterSpec) bool { return r.Name == name })
+		if i >= 0 {
+			return v.WriteRegister(n+i, binary.LittleEndian.AppendUint64(nil, value)[:s.Registers[i].Size])
 		}
-		return errors.New("no such register")
-	})
+		n += len(s.Registers)
+	}
+	return errors.New("no such register")
 }
 
 // cell is what the guest has in its cell.

@@ -7,6 +7,24 @@ import (
 	"warder/vmm/pagetable"
 )
 
+// addressSpace is what was made of a vCPU's registers last: they are mostly the same
+// when they are asked for again, and a space is on the heap.
+type addressSpace struct {
+	registers pagingRegisters
+	space     pagetable.Space
+}
+
+// spaceOf makes an address space. Who has stopped the machine may ask while
+// the vCPU itself does.
+func (v *VCPU) spaceOf(r pagingRegisters) pagetable.Space {
+	last := v.space.Load()
+	if last == nil || last.registers != r {
+		last = &addressSpace{r, r.Space()}
+		v.space.Store(last)
+	}
+	return last.space
+}
+
 // ReadVirtual fills p from the guest's virtual address va as v translates it.
 // Errors are of type *pagetable.FaultError where the guest maps nothing there.
 func (v *VCPU) ReadVirtual(va uint64, p []byte) error {

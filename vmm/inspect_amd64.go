@@ -17,6 +17,45 @@ func (v *VCPU) regs() *kvm.Regs { return &v.fd.SyncRegs().Regs }
 // setRegs makes KVM take over what has been written to regs.
 func (v *VCPU) setRegs() { v.fd.SetDirtyRegs(kvm.SyncX86Regs) }
 
+// sregs are the special registers as of the latest exit. The caller does not
+// change what it gets.
+func (v *VCPU) sregs() (*kvm.Sregs, error) {
+	if v.fd.ValidRegs()&kvm.SyncX86Sregs != 0 {
+		return &v.fd.SyncRegs().Sregs, nil
+	}
+	s, err := v.fd.GetSregs()
+	return &s, err
+}
+
+// setSregs sets the special registers, and what sregs gives.
+func (v *VCPU) setSregs(s *kvm.Sregs) error {
+	if err := v.fd.SetSregs(s); err != nil {
+		return err
+	}
+	if v.fd.ValidRegs()&kvm.SyncX86Sregs != 0 {
+		v.fd.SyncRegs().Sregs = *s
+	}
+	return nil
+}
+
+// keepSregs has KVM leave the special registers in the run page at each exit,
+// too, or not any more. A hook asks for them several times, each a system call
+// otherwise; other exits do not ask, and there are few of them.
+func (v *VCPU) keepSregs(keep bool) error {
+	switch now := v.fd.ValidRegs()&kvm.SyncX86Sregs != 0; {
+	case keep && !now:
+		s, err := v.fd.GetSregs()
+		if err != nil {
+			return err
+		}
+		v.fd.SyncRegs().Sregs = s // until the next exit
+		v.fd.SetValidRegs(kvm.SyncX86Regs | kvm.SyncX86Sregs)
+	case !keep && now:
+		v.fd.SetValidRegs(kvm.SyncX86Regs)
+	}
+	return nil
+}
+
 // PC is the address of the instruction the vCPU stands at.
 func (v *VCPU) PC() uint64 { return v.regs().RIP }
 
@@ -42,29 +81,32 @@ func (v *VCPU) Arg(n int) uint64 {
 	return 0
 }
 
+// pagingRegisters are those that an address space is made of.
+type pagingRegisters = pagetable.AMD64
+
 // AddressSpace is how the vCPU translates virtual addresses now.
 func (v *VCPU) AddressSpace() (pagetable.Space, error) {
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	if err != nil {
 		return pagetable.Space{}, err
 	}
-	return space(&s), nil
+	return v.spaceOf(paging(s)), nil
 }
 
-func space(s *kvm.Sregs) pagetable.Space {
-	return pagetable.AMD64{CR0: s.CR0, CR3: s.CR3, CR4: s.CR4, EFER: s.EFER}.Space()
+func paging(s *kvm.Sregs) pagingRegisters {
+	return pagingRegisters{CR0: s.CR0, CR3: s.CR3, CR4: s.CR4, EFER: s.EFER}
 }
 
 // InKernel says whether the vCPU runs the guest's kernel, and not a program.
 func (v *VCPU) InKernel() (bool, error) {
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	return s.SS.DPL == 0, err
 }
 
 // KernelBase is the base of GS, which in Linux' kernel mode is the address of
 // the CPU's own variables.
 func (v *VCPU) KernelBase() (uint64, error) {
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	return s.GS.Base, err
 }
 
@@ -95,8 +137,8 @@ const hookLength = 5
 // the port of its own accord must not decide for others.
 func (v *VCPU) atHook() error {
 	isHook := func(at uint64) bool {
-		var code [2]byte
-		return v.ReadVirtual(at, code[:]) == nil && code == hookOut
+		code := v.word[:len(hookOut)]
+		return v.ReadVirtual(at, code) == nil && [2]byte(code) == hookOut
 	}
 	r := v.regs()
 	if behind := r.RIP - uint64(len(hookOut)); !isHook(r.RIP) && isHook(behind) {
@@ -142,9 +184,8 @@ func (v *VCPU) StackPointer() (uint64, error) { return v.regs().RSP, nil }
 // ReturnAddress is where the function will return to at whose first instruction
 // the vCPU stands.
 func (v *VCPU) ReturnAddress() (uint64, error) {
-	var ret [8]byte
-	err := v.ReadVirtual(v.regs().RSP, ret[:])
-	return binary.LittleEndian.Uint64(ret[:]), err
+	err := v.ReadVirtual(v.regs().RSP, v.word[:])
+	return binary.LittleEndian.Uint64(v.word[:]), err
 }
 
 // SetReturnAddress has that function return elsewhere.
@@ -153,7 +194,8 @@ func (v *VCPU) SetReturnAddress(pc uint64) error {
 	if err != nil {
 		return err
 	}
-	return s.Write(v.m.mem, v.regs().RSP, binary.LittleEndian.AppendUint64(nil, pc))
+	binary.LittleEndian.PutUint64(v.word[:], pc)
+	return s.Write(v.m.mem, v.regs().RSP, v.word[:])
 }
 
 // Result is what a function returns that has just returned (System V ABI, AMD64
@@ -177,7 +219,7 @@ func (v *VCPU) returnFromTrap(value uint64) error {
 }
 
 func (v *VCPU) registers() ([]Register, error) {
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +237,7 @@ func (v *VCPU) registers() ([]Register, error) {
 
 // instruction is the one at RIP.
 func (v *VCPU) instruction() (string, error) {
-	s, err := v.fd.GetSregs()
+	s, err := v.sregs()
 	if err != nil {
 		return "", err
 	}
@@ -210,7 +252,7 @@ func (v *VCPU) instruction() (string, error) {
 	if mode != 64 {
 		pc += s.CS.Base
 	}
-	code, err := codeAt(v.m.mem, space(&s), pc, disasm.MaxLen)
+	code, err := codeAt(v.m.mem, paging(s).Space(), pc, disasm.MaxLen)
 	if err != nil {
 		return "", err
 	}

@@ -30,6 +30,9 @@ func (v *VCPU) Arg(n int) uint64 {
 	return v.reg(kvm.RegX(n))
 }
 
+// pagingRegisters are those that an address space is made of.
+type pagingRegisters = pagetable.ARM64
+
 // AddressSpace is how the vCPU translates virtual addresses now.
 func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 	var a pagetable.ARM64
@@ -44,7 +47,7 @@ func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 			return pagetable.Space{}, err
 		}
 	}
-	return a.Space(), nil
+	return v.spaceOf(a), nil
 }
 
 // InKernel says whether the vCPU runs the guest's kernel, and not a program.

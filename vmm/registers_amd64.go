@@ -171,11 +171,11 @@ func (st *cpuState) set(f *registerField, p []byte) error {
 		return v.fd.SetRegs(v.regs())
 	case f.special != nil:
 		*f.special(&st.s) = x
-		return v.fd.SetSregs(&st.s)
+		return v.setSregs(&st.s)
 	case f.segment != nil:
 		// What the selector stands for is in hidden registers, which stay.
 		f.segment(&st.s).Selector = uint16(x)
-		return v.fd.SetSregs(&st.s)
+		return v.setSregs(&st.s)
 	case f.msr != 0:
 		return v.fd.SetMSRs([]kvm.MSREntry{{Index: f.msr, Data: x}})
 	}

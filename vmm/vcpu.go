@@ -4,6 +4,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,9 @@ type VCPU struct {
 	}
 
 	debug debugged
+
+	space atomic.Pointer[addressSpace]
+	word  [8]byte // for what a hook reads, on the vCPU's thread
 
 	stats vcpuStats
 }

@@ -31,7 +31,16 @@ type reader struct {
 	word [8]byte
 	text [maxPath]byte // of a string or name
 	path [maxPath]byte // filled from its end
+	// met are strings that were answers, of which the next one is likely to be
+	// one again; nil to keep none.
+	met map[string]string
 }
+
+// Bounds of what reader.met keeps.
+const (
+	maxMet       = 1024
+	maxMetLength = 256
+)
 
 func (g *Guest) reader(v View) *reader { return &reader{Guest: g, v: v, left: maxReads} }
 
@@ -93,7 +102,7 @@ func (r *reader) cstring(va uint64, limit int) (string, error) {
 			return "", err
 		}
 		if end := bytes.IndexByte(p, 0); end >= 0 {
-			return interned(room[:n+end]), nil
+			return r.interned(room[:n+end]), nil
 		}
 		n += len(p)
 		va += uint64(len(p))
@@ -113,10 +122,21 @@ var words = func() map[string]string {
 	return all
 }()
 
-// interned is the string of these bytes, without a copy of one that is in words.
-func interned(p []byte) string {
+// interned is the string of these bytes, without a copy of one that is in words
+// or was met before.
+func (r *reader) interned(p []byte) string {
 	if w, ok := words[string(p)]; ok {
 		return w
 	}
-	return string(p)
+	if r.met == nil || len(p) > maxMetLength {
+		return string(p)
+	}
+	s, ok := r.met[string(p)]
+	if !ok {
+		if s = string(p); len(r.met) >= maxMet {
+			clear(r.met)
+		}
+		r.met[s] = s
+	}
+	return s
 }

@@ -176,7 +176,7 @@ func (r *reader) joined(end int) string {
 	if len(p) == 0 {
 		return "/"
 	}
-	return interned(p)
+	return r.interned(p)
 }
 
 func joinUp(names []string) string {

@@ -83,10 +83,10 @@ func (r *reader) resolve(task uint64, dir int32, name string, shares Shares, fol
 	} else if c, err = r.on(root); err != nil {
 		return Location{}, err
 	}
-	todo := strings.Split(name, "/")
-	for links := 0; len(todo) > 0; {
-		part := todo[0]
-		todo = todo[1:]
+	todo, more := name, true
+	for links := 0; more; {
+		var part string
+		part, todo, more = strings.Cut(todo, "/")
 		if part == "" || part == "." {
 			continue
 		}
@@ -103,7 +103,7 @@ func (r *reader) resolve(task uint64, dir int32, name string, shares Shares, fol
 		if err != nil {
 			return Location{}, err
 		}
-		if target == "" || len(todo) == 0 && !follow {
+		if target == "" || !more && !follow {
 			c = next
 			continue
 		}
@@ -115,7 +115,10 @@ func (r *reader) resolve(task uint64, dir int32, name string, shares Shares, fol
 				return Location{}, err
 			}
 		}
-		todo = append(strings.Split(target, "/"), todo...)
+		if more {
+			target += "/" + todo
+		}
+		todo, more = target, true
 	}
 	return r.location(c)
 }

@@ -39,18 +39,39 @@ type Process struct {
 // Current finds the task that a vCPU runs, from its base: on amd64 the GS base
 // in kernel mode (the per-CPU area), on arm64 SP_EL0 (the task itself).
 func (g *Guest) Current(v View, base uint64) (*Task, error) {
-	addr := base
+	t := new(Task)
+	if err := t.find(g, v, base); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Next makes t the task that a vCPU runs now, as [Guest.Current] finds it. A Task
+// that is asked about one task after the other has the memory that it needs, and
+// the strings that it has met.
+func (t *Task) Next(g *Guest, v View, base uint64) error {
+	if t.r.met == nil {
+		t.r.met = make(map[string]string)
+	}
+	return t.find(g, v, base)
+}
+
+func (t *Task) find(g *Guest, v View, base uint64) (err error) {
+	t.guest, t.view, t.addr = g, v, base
 	if g.arch == "amd64" {
-		var err error
-		if addr, err = g.reader(v).follow(base, field{g.currentTask, 8}); err != nil {
-			return nil, fmt.Errorf("current task: %w", err)
+		if t.addr, err = t.reader().follow(base, field{g.currentTask, 8}); err != nil {
+			return fmt.Errorf("current task: %w", err)
 		}
 	}
-	if addr == 0 {
-		return nil, fmt.Errorf("current task: %w: nil pointer", ErrWalk)
+	if t.addr == 0 {
+		return fmt.Errorf("current task: %w: nil pointer", ErrWalk)
 	}
-	return &Task{guest: g, view: v, addr: addr}, nil
+	return nil
 }
+
+// Interned is the string of these bytes, without a copy of one that an earlier
+// answer was.
+func (t *Task) Interned(p []byte) string { return t.r.interned(p) }
 
 // Addr is the address of the task's structure, which is its own while it lives.
 func (t *Task) Addr() uint64 { return t.addr }
@@ -90,7 +111,7 @@ func (t *Task) Process() (Process, error) {
 	if end := bytes.IndexByte(comm, 0); end >= 0 {
 		comm = comm[:end]
 	}
-	p.Comm = interned(comm)
+	p.Comm = r.interned(comm)
 	return p, nil
 }
 
