@@ -108,8 +108,8 @@ func TestArmingUnderLoad(t *testing.T) {
 	if counts[0] < int64(rounds*hits) || uint64(counts[0]) < seen || counts[1] != 0 {
 		t.Errorf("%d writes, %d of them wrong", counts[0], counts[1])
 	}
-	// Those that were under way when the hooks went were given their own return
-	// address again, at most one a thread and round; or came back later.
+	// Those that were under way when the hooks went came back when nobody wanted to
+	// know: at most one a thread and round.
 	if back := returned.Load(); back > seen || back+uint64(rounds*2*runtime.NumCPU()) < seen {
 		t.Errorf("%d calls seen, %d of them with a result", seen, back)
 	}

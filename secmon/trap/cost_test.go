@@ -60,8 +60,29 @@ var cost = testguest.Register("cost", func(g *testguest.Guest) {
 	pause(g, "done")
 })
 
-// TestUnwatchedCallsCostNothing counts the exits that calls cost. Times go to the
-// log: they are of whatever machine this runs on.
+// meter counts this process's allocations from one hit to another.
+type meter struct {
+	hits, from, to uint64
+	mallocs        uint64
+}
+
+func (m *meter) hit(event.Event) unix.Errno {
+	m.hits++
+	var s runtime.MemStats
+	switch m.hits {
+	case m.from:
+		runtime.ReadMemStats(&s)
+		m.mallocs = s.Mallocs
+	case m.to:
+		runtime.ReadMemStats(&s)
+		m.mallocs = s.Mallocs - m.mallocs
+	}
+	return 0
+}
+
+// TestUnwatchedCallsCostNothing counts the exits that calls cost, and the allocations
+// once everything was met. Times go to the log: they are of whatever machine this
+// runs on.
 func TestUnwatchedCallsCostNothing(t *testing.T) {
 	testkvm.Need(t)
 	dir := t.TempDir()
@@ -70,9 +91,10 @@ func TestUnwatchedCallsCostNothing(t *testing.T) {
 	for _, p := range phases {
 		testguest.Get[uint32](r, p.name)
 		var tr *trap.Traps
+		seen := meter{from: 50, to: 500}
 		if p.cfg != nil {
 			cfg := *p.cfg
-			cfg.VM, cfg.Kernel, cfg.Sink = "vm", k, func(event.Event) unix.Errno { return 0 }
+			cfg.VM, cfg.Kernel, cfg.Sink = "vm", k, seen.hit
 			var err error
 			if tr, err = trap.Arm(t.Context(), trap.Of(r.Machine), cfg); err != nil {
 				t.Fatal(err)
@@ -90,10 +112,17 @@ func TestUnwatchedCallsCostNothing(t *testing.T) {
 		if low := p.want * calls; exits < low || exits > low+low/10 {
 			t.Errorf("%s: %d exits of hooks for %d calls, want %d a call", p.name, exits, calls, p.want)
 		}
-		if tr != nil {
-			if err := tr.Disarm(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if tr == nil {
+			continue
+		}
+		if err := tr.Disarm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %d allocations in %d hits", p.name, seen.mallocs, seen.to-seen.from)
+		// Other goroutines have little to do meanwhile: a path that allocates does so at
+		// least once a hit.
+		if p.want > 0 && (seen.hits < seen.to || seen.mallocs >= seen.to-seen.from) {
+			t.Errorf("%s: %d hits, %d allocations in %d of them", p.name, seen.hits, seen.mallocs, seen.to-seen.from)
 		}
 	}
 	testguest.Get[uint32](r, "done")

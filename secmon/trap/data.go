@@ -64,19 +64,19 @@ func (d *decoder) word() uint64 {
 
 func (d *decoder) set(n int, data []byte) {
 	c := &d.event.Call
-	c.Data[n], c.Read = string(data), c.Read|1<<n
+	c.Data[n], c.Read = d.task.Interned(data), c.Read|1<<n
 }
 
 func (d *decoder) bytes(n int, at, size uint64) {
-	buf, whole := d.read(nil, at, size)
-	if !whole && len(buf) == 0 {
-		d.missing(event.MissingData)
-		return
-	}
+	whole := false
+	d.buf, whole = d.read(d.buf[:0], at, size)
 	if !whole {
 		d.missing(event.MissingData)
+		if len(d.buf) == 0 {
+			return
+		}
 	}
-	d.set(n, buf)
+	d.set(n, d.buf)
 }
 
 // read appends size bytes from at to buf, page by page, and says whether all of
@@ -95,19 +95,20 @@ func (d *decoder) read(buf []byte, at, size uint64) ([]byte, bool) {
 	return buf, true
 }
 
-// words reads count words from at, fewer where the memory ends.
-func (d *decoder) words(at, count uint64) []uint64 {
+// array reads count words from at, fewer where the memory ends. It is good until
+// the next array is read.
+func (d *decoder) array(at, count uint64) []uint64 {
 	w := d.word()
-	raw, _ := d.read(nil, at, count*w)
-	all := make([]uint64, uint64(len(raw))/w)
-	for i := range all {
-		if p := raw[uint64(i)*w:]; w == 4 {
-			all[i] = uint64(le.Uint32(p))
+	d.buf, _ = d.read(d.buf[:0], at, count*w)
+	d.words = d.words[:0]
+	for p := d.buf; uint64(len(p)) >= w; p = p[w:] {
+		if w == 4 {
+			d.words = append(d.words, uint64(le.Uint32(p)))
 		} else {
-			all[i] = le.Uint64(p)
+			d.words = append(d.words, le.Uint64(p))
 		}
 	}
-	return all
+	return d.words
 }
 
 // strings reads the list of strings in parameter n, which ends with a nil
@@ -124,7 +125,7 @@ func (d *decoder) strings(n int) {
 			d.missing(event.MissingData)
 			break
 		}
-		all := d.words(at+uint64(count)*d.word(), chunk)
+		all := d.array(at+uint64(count)*d.word(), chunk)
 		for _, p := range all {
 			if p == 0 {
 				d.set(n, text)
@@ -187,7 +188,7 @@ func (d *decoder) message(n int, at uint64) { d.received(n, at, 1<<63) }
 
 // received is message of which only so many bytes hold something.
 func (d *decoder) received(n int, at, held uint64) {
-	h := d.words(at, 4)
+	h := d.array(at, 4)
 	if len(h) < 4 {
 		d.missing(event.MissingData)
 		return

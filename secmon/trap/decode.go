@@ -18,8 +18,8 @@ var le = binary.LittleEndian
 // Known says whether there is a system call of that name that can be trapped.
 func Known(name string) bool { return syscalls.Known(name) }
 
-// decoder makes the event of one hit. What cannot be read is left out and
-// marked in Call.Missing.
+// decoder makes the event of one hit after the other of a vCPU. What cannot be read
+// is left out and marked in Call.Missing.
 type decoder struct {
 	h     *hooks
 	armed *armed
@@ -28,11 +28,26 @@ type decoder struct {
 	site  *site
 	abi   syscalls.ABI
 	call  *syscalls.Call
-	task  *introspect.Task
-	open  *introspect.File // what the descriptor refers to, nil for nothing
+	found bool // task is the one that makes the call
+	task  introspect.Task
+	open  bool // file is what the descriptor refers to
+	file  introspect.File
 	event event.Event
 	// results are the clients who want to know the call's.
 	results []wanted
+
+	// What is used again for the next hit.
+	view  pages
+	buf   []byte
+	words []uint64
+}
+
+// decoder is that of a vCPU, ready for its next hit.
+func (a *armed) decoder(h *hooks, cpu CPU) *decoder {
+	d := a.decoders[cpu.ID()]
+	d.h, d.armed, d.guest, d.cpu = h, a, a.guest, cpu
+	d.site, d.call, d.found, d.open, d.results = nil, nil, false, false, d.results[:0]
+	return d
 }
 
 // wanted is a client who wants to know the result of a call, which it knows by
@@ -92,8 +107,10 @@ func (d *decoder) findTask() bool {
 	if err != nil {
 		return false
 	}
-	d.task, err = d.guest.Current(view{space, d.h.m.Memory()}, base)
-	return err == nil
+	d.view.cache.Reset(space)
+	d.view.mem = d.h.m.Memory()
+	d.found = d.task.Next(d.guest, &d.view, base) == nil
+	return d.found
 }
 
 // narrow are the ABIs of the 32-bit programs of an architecture.
@@ -257,7 +274,7 @@ func (d *decoder) path(dir int32, n int) {
 	loc, err := d.task.Resolve(dir, c.Path, d.shares(), d.follows())
 	switch {
 	case err == nil:
-		if c.File = d.file(loc); isExec(d.call.Name) {
+		if c.File = d.named(loc); isExec(d.call.Name) {
 			d.content(loc)
 		}
 	case errors.Is(err, unix.ENOENT):
@@ -275,8 +292,8 @@ func (d *decoder) shares() introspect.Shares {
 	return d.armed.shares
 }
 
-// file names a file as events do: on a share by the host's directory.
-func (d *decoder) file(loc introspect.Location) event.File {
+// named names a file as events do: on a share by the host's directory.
+func (d *decoder) named(loc introspect.Location) event.File {
 	f := event.File{Path: loc.Path, FS: loc.FS, Inner: loc.Inner, Inode: loc.Inode, Absent: !loc.Exists}
 	if d.armed.shares == nil || loc.FS != introspect.ShareFS {
 		return f
@@ -300,14 +317,15 @@ func (d *decoder) content(loc introspect.Location) {
 // descriptor finds what the call's descriptor refers to.
 func (d *decoder) descriptor() {
 	c := &d.event.Call
-	f, err := d.task.File(c.FD)
+	var err error
+	d.file, err = d.task.File(c.FD)
 	switch {
 	case err == nil:
-		c.File, c.Flags = d.file(f.Location), f.Flags
+		d.open = true
+		c.File, c.Flags = d.named(d.file.Location), d.file.Flags
 		if isExec(d.call.Name) {
-			d.content(f.Location)
+			d.content(d.file.Location)
 		}
-		d.open = &f
 	case errors.Is(err, introspect.ErrNotOpen):
 		// The call will say so.
 	default:

@@ -9,7 +9,8 @@ import (
 // hit reports a call that is about to run, and lets it run or not. through is
 // what lets it.
 func (h *hooks) hit(a *armed, s *site, cpu CPU, through vmm.TrapAction) vmm.TrapAction {
-	d := decoder{h: h, armed: a, guest: a.guest, cpu: cpu, site: s}
+	d := a.decoder(h, cpu)
+	d.site = s
 	told := d.decode()
 	var errno unix.Errno
 	var holds []*Hold
@@ -37,7 +38,7 @@ func (h *hooks) hit(a *armed, s *site, cpu CPU, through vmm.TrapAction) vmm.Trap
 			}
 		}
 	}
-	return h.decided(&d, errno, holds, through)
+	return h.decided(d, errno, holds, through)
 }
 
 // decided does what the clients have said, one hold after the other.
@@ -48,9 +49,8 @@ func (h *hooks) decided(d *decoder, errno unix.Errno, holds []*Hold, through vmm
 		return vmm.Return(-int64(errno))
 	case len(holds) > 0:
 		// What the decoder holds is still true: the vCPU stands where it was.
-		waiting := *d
 		return vmm.Stand(holds[0].done, func() vmm.TrapAction {
-			return h.decided(&waiting, holds[0].errno, holds[1:], through)
+			return h.decided(d, holds[0].errno, holds[1:], through)
 		})
 	}
 	h.follow(d)

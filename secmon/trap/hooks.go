@@ -41,9 +41,10 @@ type armed struct {
 	// begins and ends are where the guest's own tracer does, nil where it has none.
 	// Hooked returns go to begins.
 	begins, ends *site
-	trouble      string  // why there are none of them
-	shares       *Shares // of the first client that has some
-	wants        wants   // of all clients together
+	trouble      string           // why there are none of them
+	decoders     map[int]*decoder // by the vCPU's number; one at a time runs into a hook
+	shares       *Shares          // of the first client that has some
+	wants        wants            // of all clients together
 }
 
 // wants is what clients want to know of a call.
@@ -162,9 +163,6 @@ func (h *hooks) change(clients []*Traps) error {
 			errs = append(errs, s.giveBack(v))
 		}
 	}
-	if before.begins != nil && after.begins == nil {
-		errs = append(errs, h.returns.restore(v, before.begins.at))
-	}
 	h.away = h.away && after.ends != nil
 	h.clients = clients
 	h.now.Store(after)
@@ -176,7 +174,12 @@ func (h *hooks) change(clients []*Traps) error {
 
 // plan finds the sites that clients want.
 func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*Traps) (*armed, error) {
-	a := &armed{guest: guest, clients: clients, sites: make(map[uint64]*site), names: make(map[string]*site)}
+	a := &armed{guest: guest, clients: clients, sites: make(map[uint64]*site), names: make(map[string]*site), decoders: make(map[int]*decoder)}
+	for _, cpu := range h.m.CPUs() {
+		if a.decoders[cpu.ID()] = before.decoders[cpu.ID()]; a.decoders[cpu.ID()] == nil {
+			a.decoders[cpu.ID()] = new(decoder)
+		}
+	}
 	p := planner{view: v, guest: guest, before: before, plan: a}
 	for _, t := range clients {
 		a.wants.add(&t.cfg)
@@ -187,10 +190,10 @@ func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*
 			return nil, err
 		}
 	}
-	// Calls that are under way can be given their return address back only where it
-	// is known where they keep it.
-	back := guest.Arch() == "arm64" && h.returns.pending() > 0
-	if len(clients) == 0 && !back {
+	// A call that is under way comes back to a hook, whoever still wants its result. It
+	// cannot be given its own address back: its task may have returned already, and
+	// stand at the hook with nothing on its stack that tells.
+	if len(clients) == 0 && h.returns.pending() == 0 {
 		return a, nil
 	}
 	switch err := p.tracer(); {

@@ -78,6 +78,22 @@ func (m machine) SetHook(f HookFunc) error {
 
 func (m machine) Owner(make func() any) any { return m.m.TrapOwner(make) }
 
+// pages reads a guest's memory through the address space of a vCPU, for one hit.
+type pages struct {
+	cache pagetable.Cache
+	mem   Memory
+}
+
+func (p *pages) ReadAt(b []byte, va uint64) error { return p.cache.Read(p.mem, va, b) }
+
+// Physical implements introspect.Spaces.
+func (p *pages) Physical(va uint64) (guestmem.Addr, error) { return p.cache.Translate(p.mem, va) }
+
+// Of implements introspect.Spaces.
+func (p *pages) Of(tables guestmem.Addr) introspect.Spaces {
+	return view{p.cache.Space().User(tables), p.mem}
+}
+
 // view reads a guest's memory through one address space.
 type view struct {
 	space pagetable.Space

@@ -58,7 +58,7 @@ func (d *decoder) process() {
 	p := &d.event.Process
 	p.Login, p.LoggedIn = d.task.Login()
 	if !isExec(d.call.Name) {
-		self, ok := d.h.processes.of(d.task)
+		self, ok := d.h.processes.of(&d.task)
 		if p.Exe, p.Args = self.exe, self.args; !ok {
 			d.missing(event.MissingProgram)
 		}

@@ -59,7 +59,7 @@ func (d *decoder) program() bool {
 		d.missing(event.MissingPath | event.MissingFile)
 		return true
 	}
-	c.Path, c.File = name, d.file(loc)
+	c.Path, c.File = name, d.named(loc)
 	d.content(loc)
 	asked, ok := d.h.programs.recall(d.task.Addr())
 	if ok && d.armed.wants.process {

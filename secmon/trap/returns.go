@@ -1,9 +1,7 @@
 package trap
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +23,7 @@ const maxReturns = 32768
 type returns struct {
 	mu    sync.Mutex
 	calls map[uint64]*underway
+	spare []*underway
 }
 
 // underway is a call that has not returned yet.
@@ -47,24 +46,45 @@ func (r *returns) pending() int {
 
 // put remembers a call of a task, in place of one that never came back. It gives
 // false when there are too many.
-func (r *returns) put(task uint64, u *underway) bool {
+func (r *returns) put(task uint64, call underway) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.calls == nil {
 		r.calls = make(map[uint64]*underway)
 	}
-	if len(r.calls) >= maxReturns && r.calls[task] == nil {
+	u := r.calls[task]
+	last := len(r.spare) - 1
+	switch {
+	case u != nil:
+	case len(r.calls) >= maxReturns:
 		return false
+	case last >= 0:
+		u, r.spare = r.spare[last], r.spare[:last]
+	default:
+		u = new(underway)
 	}
+	to := append(u.to[:0], call.to...)
+	*u = call
+	u.to = to
 	r.calls[task] = u
 	return true
 }
 
-// forget drops a task's call.
+// forget drops a task's call, if it has one.
 func (r *returns) forget(task uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.calls, task)
+	if u := r.calls[task]; u != nil {
+		delete(r.calls, task)
+		r.spare = append(r.spare, u)
+	}
+}
+
+// done says that nobody uses what take gave any more.
+func (r *returns) done(u *underway) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spare = append(r.spare, u)
 }
 
 // take gives the call of a task that is back with this stack, and forgets it.
@@ -79,32 +99,13 @@ func (r *returns) take(task, stack uint64) *underway {
 	return u
 }
 
-// restore gives the calls that are under way their own return addresses back,
-// which on amd64 are on their stacks, and forgets them. The machine stands still.
-func (r *returns) restore(v view, pad uint64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var errs []error
-	for task, u := range r.calls {
-		delete(r.calls, task)
-		var now [8]byte
-		if v.ReadAt(now[:], u.stack) != nil || le.Uint64(now[:]) != pad {
-			continue // the task has ended in its call
-		}
-		if err := v.space.Write(v.mem, u.stack, binary.LittleEndian.AppendUint64(nil, u.back)); err != nil {
-			errs = append(errs, fmt.Errorf("return address of task %#x: %w", task, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // neverReturn are the calls that end their task.
 var neverReturn = map[string]bool{"exit": true, "exit_group": true}
 
 // follow has the call that is about to run come back to us, if somebody wants its
 // result.
 func (h *hooks) follow(d *decoder) {
-	if d.armed.begins == nil || d.task == nil || d.call == nil {
+	if d.armed.begins == nil || !d.found || d.call == nil {
 		return
 	}
 	// Whatever the task called before has ended without coming back.
@@ -115,7 +116,7 @@ func (h *hooks) follow(d *decoder) {
 	if len(d.results) == 0 {
 		return
 	}
-	u := &underway{event: d.event, call: d.call, abi: d.abi, to: d.results}
+	u := underway{event: d.event, call: d.call, abi: d.abi, to: d.results}
 	back, err := d.cpu.ReturnAddress()
 	stack, err2 := d.cpu.StackPointer()
 	if u.back, u.stack = back, stack; d.guest.Arch() == "amd64" {
@@ -149,7 +150,7 @@ func (h *hooks) refused(d *decoder, errno unix.Errno) {
 // returned reports a call that has come back, and says where it goes on. It gives
 // false for whoever comes there otherwise.
 func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
-	d := decoder{h: h, armed: a, guest: a.guest, cpu: cpu}
+	d := a.decoder(h, cpu)
 	if !d.findTask() {
 		return 0, false
 	}
@@ -161,6 +162,7 @@ func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
 	if u == nil {
 		return 0, false
 	}
+	defer h.returns.done(u)
 	result, err := cpu.Result()
 	if err != nil {
 		return u.back, true
@@ -176,6 +178,9 @@ func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
 		d.written()
 	}
 	for _, w := range u.to {
+		if !slices.Contains(a.clients, w.client) {
+			continue // it has left meanwhile
+		}
 		e := d.event
 		e.VM, e.Seq, e.VCPU = w.client.cfg.VM, w.seq, int32(cpu.ID())
 		w.client.cfg.Result(e)

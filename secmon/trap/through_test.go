@@ -44,7 +44,7 @@ func TestUnderstood(t *testing.T) {
 func TestReturns(t *testing.T) {
 	var r returns
 	put := func(task, stack, popped, back uint64) bool {
-		return r.put(task, &underway{stack: stack, popped: popped, back: back})
+		return r.put(task, underway{stack: stack, popped: popped, back: back})
 	}
 	put(1, 0x1000, 8, 0xa)
 	put(2, 0x2000, 0, 0xb)

@@ -180,3 +180,38 @@ func TestArmsWhatIsTraced(t *testing.T) {
 		}
 	})
 }
+
+// TestReturnsOutliveTheirClient has a call under way when the last client leaves:
+// it returns to the hook, which stays for it alone.
+func TestReturnsOutliveTheirClient(t *testing.T) {
+	eachKernel(t, func(t *testing.T, f *fake) {
+		f.trace(t)
+		before := bytes.Clone(f.image)
+		tr, err := f.arm(t, pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begins := tr.h.now.Load().begins
+		tr.h.returns.put(7, underway{back: 0x1234, stack: 0x5000})
+		if err := tr.Disarm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		changed := bytes.Clone(before)
+		copy(changed[begins.at-f.base:], begins.hook)
+		for _, s := range tr.h.now.Load().sites {
+			copy(changed[s.at-f.base:], s.hook)
+		}
+		if !bytes.Equal(f.image, changed) || f.hook == nil {
+			t.Error("the call would return to where no hook is, or others were left")
+		}
+		if tr.h.returns.take(7, 0x5000) == nil {
+			t.Fatal("the call is forgotten")
+		}
+		if tr, err = f.arm(t, pass); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Disarm(t.Context()); err != nil || !bytes.Equal(before, f.image) || f.hook != nil {
+			t.Errorf("the hook is still there, or %v", err)
+		}
+	})
+}

@@ -13,17 +13,17 @@ type vector struct {
 }
 
 func (d *decoder) write() {
-	if d.open != nil {
-		d.offset(*d.open)
+	if d.open {
+		d.offset(d.file)
 	}
 	d.payload([]vector{{d.value(1), d.value(2)}})
 }
 
 func (d *decoder) pwrite() {
 	c := &d.event.Call
-	if d.open != nil {
+	if d.open {
 		// Linux appends even so (pwrite(2), BUGS).
-		d.offset(*d.open)
+		d.offset(d.file)
 		if !c.Append {
 			c.Offset = int64(d.value(3))
 		}
@@ -35,8 +35,8 @@ func (d *decoder) pwrite() {
 const maxVectors = 1024
 
 func (d *decoder) writev() {
-	if d.open != nil {
-		d.offset(*d.open)
+	if d.open {
+		d.offset(d.file)
 	}
 	d.payloadVectors()
 }
@@ -49,8 +49,8 @@ func (d *decoder) pwritev() {
 	if d.abi.Compat() {
 		at |= int64(c.Args[4]) << 32
 	}
-	if d.open != nil {
-		f := *d.open
+	if d.open {
+		f := d.file
 		if d.flags("rwf")&appends != 0 {
 			f.Flags |= unix.O_APPEND
 		}
@@ -73,7 +73,7 @@ func (d *decoder) payloadVectors() {
 
 // vectors reads an array of struct iovec.
 func (d *decoder) vectors(at, count uint64) ([]vector, bool) {
-	words := d.words(at, 2*count)
+	words := d.array(at, 2*count)
 	if uint64(len(words)) < 2*count {
 		return nil, false
 	}
