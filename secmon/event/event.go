@@ -45,6 +45,9 @@ const (
 	// Privileged is something that a guest did to its machine, and that it seldom
 	// has a reason for once it has booted: Action, Message, Access.
 	Privileged
+	// Anomaly is traffic of a VM that hardly has an innocent reason: Action, Message,
+	// Net as far as it is about one conversation.
+	Anomaly
 )
 
 // Actions of tasks, files and flows. Other kinds have words of their channels.

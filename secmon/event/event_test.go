@@ -46,6 +46,7 @@ func samples() []Event {
 			Transport: "udp", Application: "dns", DNS: &DNS{Name: "a.b", Type: "A", Code: "NOERROR", Answers: []string{"1.2.3.4"}},
 			HTTP: &HTTP{"GET", "h", "/p", "q=1", "ua", 200}, TLS: &TLS{"s", []string{"h2"}, "j"}, Payload: []byte{0, 255},
 		}},
+		{Time: 14, Kind: Anomaly, Action: "port-scan", VM: "a", Message: "m", Net: &Net{SourceVM: "a", DestinationVM: "b", VLAN: 7}},
 		{Time: 9, Kind: Guard, Action: "blocked", VM: "a", Message: "eicar", Call: Call{File: File{Path: "/x"}}},
 		{Time: 10, Kind: Host, Action: "sysctl", Message: "kernel.x"},
 		{Time: 11, Kind: Introspection, Action: "text-written", VM: "a", Message: "m"},
@@ -155,4 +156,20 @@ func FuzzJSON(f *testing.F) {
 			t.Fatalf("%s: cannot read back: %v", line, err)
 		}
 	})
+}
+
+func TestFlowID(t *testing.T) {
+	a, b := netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.2:80")
+	id := FlowID("tcp", a, b)
+	if id == 0 || id >= 1<<53 || id != FlowID("tcp", b, a) || id != FlowID("tcp", netip.MustParseAddrPort("[::ffff:10.0.0.1]:40000"), b) {
+		t.Errorf("%d is not the same for both directions", id)
+	}
+	for _, other := range []uint64{FlowID("udp", a, b), FlowID("tcp", a, netip.MustParseAddrPort("10.0.0.2:81")), FlowID("tcp", netip.MustParseAddrPort("10.0.0.2:40000"), netip.MustParseAddrPort("10.0.0.1:80"))} {
+		if other == id {
+			t.Error("another flow has the same number")
+		}
+	}
+	if FlowID("tcp", netip.AddrPort{}, b) != 0 || FlowID("tcp", netip.MustParseAddrPort("10.0.0.1:0"), b) != 0 {
+		t.Error("a flow with an end that is not known has a number")
+	}
 }

@@ -200,6 +200,7 @@ var kinds = map[Kind]ecsEvent{
 	Host:          {Kind: "event", Dataset: "host", Category: []string{"configuration"}, Type: []string{"change"}},
 	Introspection: {Kind: "event", Dataset: "introspection", Category: []string{"intrusion_detection"}, Type: []string{"info"}},
 	Privileged:    {Kind: "event", Dataset: "privileged", Category: []string{"host"}, Type: []string{"info"}},
+	Anomaly:       {Kind: "event", Dataset: "anomaly", Category: []string{"network", "intrusion_detection"}, Type: []string{"info"}},
 	LogLine:       {Kind: "event", Dataset: "log", Type: []string{"info"}, Action: "log"},
 }
 

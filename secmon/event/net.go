@@ -1,12 +1,16 @@
 package event
 
-import "net/netip"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+)
 
 // Net is the flow that an event is about, and what a message of it held. It is
 // shared between events and never changed.
 type Net struct {
 	// Flow is the same for all events about one flow, in every VM and on the
-	// network between them; 0 where not known.
+	// network between them; 0 where not known. [FlowID] makes it.
 	Flow uint64
 	// Transport is tcp, udp, icmp, vsock, ...; Application what is spoken over
 	// it (dns, http, tls, ssh, ...), "" where not known.
@@ -56,4 +60,25 @@ type Log struct {
 	Facility string // auth, daemon, ...
 	Severity uint8  // as in syslog: 0 the worst, 7 debugging
 	Text     string
+}
+
+// FlowID numbers a flow by its ends, the same in both directions and wherever it is
+// seen; a later flow between the same ports has the same number. It is 0 if an end is
+// not known. It has 53 bits, so that readers of JSON to whom numbers are floating
+// point have it right.
+func FlowID(transport string, a, b netip.AddrPort) uint64 {
+	if !a.IsValid() || !b.IsValid() || a.Port() == 0 && b.Port() != 0 || b.Port() == 0 && a.Port() != 0 {
+		return 0
+	}
+	if b.Addr().Unmap().Compare(a.Addr().Unmap()) < 0 || a.Addr().Unmap() == b.Addr().Unmap() && b.Port() < a.Port() {
+		a, b = b, a
+	}
+	var buf [64]byte
+	p := buf[:0]
+	for _, end := range [...]netip.AddrPort{a, b} {
+		ip := end.Addr().As16()
+		p = binary.BigEndian.AppendUint16(append(p, ip[:]...), end.Port())
+	}
+	sum := sha256.Sum256(append(p, transport...))
+	return max(binary.BigEndian.Uint64(sum[:])>>11, 1)
 }

@@ -1,0 +1,45 @@
+package monitor
+
+import (
+	"net/netip"
+	"time"
+
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
+)
+
+// Headers are those of a frame, as a capture's filter sees them.
+type Headers = packet.Headers
+
+// Flow is a flow as it is at one moment. Index 0 is of its source, which opened it,
+// index 1 of its destination.
+type Flow struct {
+	ID            uint64         `json:"id"` // as in events
+	VLAN          uint16         `json:"vlan"`
+	Transport     string         `json:"transport"`
+	Application   string         `json:"application,omitempty"`
+	State         string         `json:"state"`
+	Source        netip.AddrPort `json:"source"`
+	Destination   netip.AddrPort `json:"destination"`
+	SourceVM      string         `json:"source_vm,omitempty"`
+	DestinationVM string         `json:"destination_vm,omitempty"`
+	Begun         time.Time      `json:"begun"`
+	Last          time.Time      `json:"last"`
+	Bytes         [2]uint64      `json:"bytes"`
+	Packets       [2]uint64      `json:"packets"`
+}
+
+// Flows are those that are known now, in no order.
+func (m *Monitor) Flows() []Flow {
+	var list []Flow
+	m.flows.Each(func(f *flow.Flow[known]) bool {
+		n := netOf(f)
+		list = append(list, Flow{
+			ID: n.Flow, VLAN: f.VLAN, Transport: n.Transport, Application: n.Application, State: f.State.String(),
+			Source: n.Source, Destination: n.Destination, SourceVM: n.SourceVM, DestinationVM: n.DestinationVM,
+			Begun: time.Unix(0, f.Begun), Last: time.Unix(0, f.Last), Bytes: f.Bytes, Packets: f.Packets,
+		})
+		return true
+	})
+	return list
+}

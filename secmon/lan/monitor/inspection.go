@@ -1,0 +1,243 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"warder/secmon/event"
+	"warder/secmon/lan/app"
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
+	"warder/secmon/lan/stream"
+)
+
+// inspection is what is being learned of a flow, from what each side says.
+type inspection struct {
+	halves   [2]stream.Half
+	verdicts [2]app.Verdict
+	begun    [2]bool // something was said
+	told     [2]bool // what it began with, to rules
+	exchange app.Exchange
+}
+
+// stop gives back what is held.
+func (in *inspection) stop(m *stream.Memory) {
+	in.halves[0].Stop(m)
+	in.halves[1].Stop(m)
+}
+
+// maxDatagram is how much of a datagram is looked at. Messages of DNS have up to
+// 1232 bytes, or 4096 where somebody insists.
+const maxDatagram = 4096
+
+// read takes in what a frame of a flow carries. The flow is locked.
+func (t *turn) read(f *flow.Flow[known], in *inspection, d int) {
+	h := &t.h
+	if h.Fragment {
+		return
+	}
+	payload := stream.Pieces{Head: t.s.Frame.Head, Body: t.s.Frame.Body}
+	if f.Protocol == packet.UDP {
+		t.datagram(f, in, d, payload)
+		return
+	}
+	seq := h.Seq
+	if h.Flags&packet.SYN != 0 {
+		seq++
+		in.halves[d].Start(seq)
+	}
+	if in.halves[d].Add(t.memory, seq, payload, h.Payload, h.PayloadLen) {
+		t.segment(f, in, d)
+	}
+	if f.State == flow.Reset || in.halves[0].Over() && in.halves[1].Over() {
+		t.forget(f)
+	}
+}
+
+// datagram reads a datagram of UDP.
+func (t *turn) datagram(f *flow.Flow[known], in *inspection, d int, payload stream.Pieces) {
+	n := min(t.h.PayloadLen, maxDatagram)
+	var p []byte
+	if t.h.Payload+n <= len(payload.Head) {
+		p = payload.Head[t.h.Payload : t.h.Payload+n]
+	} else {
+		p = payload.Append(make([]byte, 0, n), t.h.Payload, n)
+	}
+	t.first(f, in, d, p)
+	if f.Data.app == "" && !in.begun[d] {
+		if protocol, v := app.Recognise(packet.UDP, d, p); v == app.Yes {
+			t.recognised(f, protocol)
+		}
+	}
+	in.begun[d] = true
+	switch {
+	case f.Data.app == app.DNS:
+		t.dns(f, d, p)
+	case in.begun[0] && in.begun[1] || f.Data.app != "" && t.payload.Load() == 0:
+		f.Data.inspect = nil
+	}
+}
+
+// segment reads what one side of a connection has said and nobody has read.
+func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
+	half := &in.halves[d]
+	defer func() {
+		if !half.Over() {
+			half.Settle(t.memory)
+		}
+	}()
+	t.first(f, in, d, half.Unread())
+	if f.Data.app == "" {
+		protocol, v := app.Recognise(packet.TCP, d, half.Unread())
+		in.verdicts[d] = v
+		switch {
+		case v == app.Yes:
+			t.recognised(f, protocol)
+		case v == app.No:
+			in.halves[d].Stop(t.memory)
+			return
+		default:
+			return
+		}
+		// What the other side has said could not be read until now.
+		if other := &in.halves[1-d]; len(other.Unread()) > 0 {
+			t.speak(f, in, 1-d)
+		}
+	}
+	t.speak(f, in, d)
+}
+
+// speak reads a side by the protocol that it speaks.
+func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
+	half := &in.halves[d]
+	for !half.Over() && len(half.Unread()) > 0 {
+		p := half.Unread()
+		used, skip := 0, int64(0)
+		switch f.Data.app {
+		case app.HTTP:
+			var head *app.Head
+			var ok bool
+			head, used, skip, ok = in.exchange.Next(d, p)
+			if !ok {
+				t.lostHTTP(f, p)
+				half.Stop(t.memory)
+				return
+			}
+			if head != nil {
+				t.http(f, d, head)
+			}
+		case app.DNS:
+			if len(p) < 2 {
+				return
+			}
+			n := 2 + int(binary.BigEndian.Uint16(p))
+			if len(p) < n {
+				return
+			}
+			t.dns(f, d, p[2:n])
+			used = n
+		case app.TLS:
+			hello, more := app.ReadHello(p)
+			if hello != nil {
+				n := netOf(f)
+				n.TLS = &event.TLS{ServerName: hello.ServerName, ALPN: hello.ALPN, JA4: hello.JA4}
+				n.Host = hello.ServerName
+				t.message(f, d, "tls-hello", n)
+			}
+			if !more || d != 0 {
+				in.stop(t.memory)
+				return
+			}
+		case app.SSH:
+			banner := app.Banner(p)
+			if banner != "" {
+				e := t.message(f, d, "ssh-banner", netOf(f))
+				e.Message = banner
+			}
+			if banner != "" || bytes.IndexByte(p, '\n') >= 0 || len(p) >= app.Decisive {
+				half.Stop(t.memory)
+				return
+			}
+		default:
+			in.stop(t.memory)
+			return
+		}
+		if used == 0 && skip == 0 {
+			return // more has to come
+		}
+		half.Use(t.memory, used, skip)
+	}
+}
+
+// message appends the event of a message that side d has sent.
+func (t *turn) message(f *flow.Flow[known], d int, action string, n *event.Net) *event.Event {
+	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Packet, Action: action, VM: f.Data.vms[d], Net: n})
+	return &t.events[len(t.events)-1]
+}
+
+// first tells rules what a side begins with, if they look at that.
+func (t *turn) first(f *flow.Flow[known], in *inspection, d int, p []byte) {
+	want := int(t.payload.Load())
+	if want == 0 || in.told[d] || len(p) == 0 {
+		return
+	}
+	in.told[d] = true
+	n := netOf(f)
+	n.Payload = bytes.Clone(p[:min(len(p), want)])
+	t.message(f, d, "data", n)
+}
+
+// recognised tells which protocol a flow is, and whether it belongs there.
+func (t *turn) recognised(f *flow.Flow[known], p app.Protocol) {
+	f.Data.app = p
+	switch p {
+	case app.HTTP, app.TLS, app.SSH, app.DNS: // their messages tell
+	default:
+		t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Changed, VM: f.Data.vms[0], Net: netOf(f)})
+	}
+	if app.Misplaced(p, f.DstPort) && f.Data.vms[0] != "" {
+		what := fmt.Sprintf("speaks %s to port %d", p, f.DstPort)
+		if at := app.At(f.DstPort); at != "" {
+			what += ", where " + string(at) + " belongs"
+		}
+		t.events = t.machine(f.Data.vms[0]).does(t.events, t.now, wrongPort, what, netOf(f))
+	}
+}
+
+func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
+	m, ok := app.ReadDNS(p)
+	if !ok {
+		return
+	}
+	n := netOf(f)
+	n.DNS = &event.DNS{Name: m.Name, Type: m.Type, Code: m.Code, Answers: m.Answers}
+	action := "dns-query"
+	if m.Answer {
+		action = "dns-answer"
+	}
+	t.message(f, d, action, n)
+	if !m.Answer && f.Data.vms[d] != "" {
+		x := t.machine(f.Data.vms[d])
+		t.events = x.found(t.events, t.now, n, x.Questions(t.now, m.Name))
+	}
+}
+
+func (t *turn) http(f *flow.Flow[known], d int, head *app.Head) {
+	n := netOf(f)
+	n.HTTP = &event.HTTP{Method: head.Method, Host: head.Host, Path: head.Path, Query: head.Query, UserAgent: head.UserAgent, Status: head.Status}
+	action := "http-request"
+	if head.Status != 0 {
+		action = "http-response"
+	}
+	n.Host = head.Host
+	t.message(f, d, action, n)
+}
+
+// lostHTTP is for a side that speaks HTTP no more, or says a head that is too long.
+func (t *turn) lostHTTP(f *flow.Flow[known], p []byte) {
+	if len(p) >= app.MaxHead && f.Data.vms[0] != "" {
+		what := fmt.Sprintf("a head of HTTP of more than %d bytes", app.MaxHead)
+		t.events = t.machine(f.Data.vms[0]).does(t.events, t.now, longHead, what, netOf(f))
+	}
+}

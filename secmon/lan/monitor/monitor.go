@@ -1,0 +1,214 @@
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"warder/secmon/event"
+	"warder/secmon/lan"
+	"warder/secmon/lan/app"
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
+	"warder/secmon/lan/stream"
+)
+
+// Bounds of a monitor.
+const (
+	// DefaultFlows is how many flows are known at a time; each takes about 400 bytes.
+	DefaultFlows = 65536
+	// unordered is how many bytes of streams may wait to be read, in all.
+	unordered = 64 << 20
+	// maxLate is how many events of flows that had to go may wait to be told.
+	maxLate = 4096
+	// MaxPayload is the most of a message that rules can look at, in bytes.
+	MaxPayload = 4096
+)
+
+// Config is a monitor.
+type Config struct {
+	// Sink takes an event, on the goroutine of whoever sent the frame, and says
+	// whether the frame is to be stopped, with all that follows in its flow.
+	Sink func(event.Event) (block bool)
+	// Flows is how many flows are known at a time. Default: DefaultFlows.
+	Flows int
+}
+
+// Monitor sees the frames of one switch. It is safe for concurrent use.
+type Monitor struct {
+	cfg     Config
+	flows   *flow.Table[known]
+	memory  *stream.Memory
+	payload atomic.Int32 // bytes of messages that rules look at
+	offset  atomic.Int64 // from the switch's time to the host's, ns
+	synced  atomic.Int64 // when it was found, by the switch's time
+	taps    taps
+	stats   counters
+
+	mu       sync.Mutex
+	machines map[string]*machine // by VM
+	late     []event.Event       // of flows that had to go
+}
+
+var _ lan.Inspector = (*Monitor)(nil)
+
+// known is what a monitor knows of a flow.
+type known struct {
+	vms     [2]string // of its source and destination
+	app     app.Protocol
+	inspect *inspection // nil when there is nothing to learn any more
+	refused bool        // the switch lets none of it pass
+}
+
+// counters are what a monitor counts.
+type counters struct {
+	frames, bytes, malformed, held, lateLost atomic.Uint64
+}
+
+// Stats are the counts of a monitor.
+type Stats struct {
+	Frames    uint64 `json:"frames"` // seen, refused ones among them
+	Bytes     uint64 `json:"bytes"`
+	Malformed uint64 `json:"malformed"` // frames that contradict themselves
+	Flows     int    `json:"flows"`     // known now
+	Evicted   uint64 `json:"evicted"`   // flows that had to go before they were over
+	Unread    int64  `json:"unread"`    // bytes of streams that wait for others
+	Lost      uint64 `json:"lost"`      // streams given up because something did not fit
+	Held      uint64 `json:"held"`      // events beyond what a VM may cause a second
+}
+
+// New makes a monitor.
+func New(cfg Config) *Monitor {
+	if cfg.Flows == 0 {
+		cfg.Flows = DefaultFlows
+	}
+	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unordered), machines: make(map[string]*machine)}
+	m.flows = flow.New(cfg.Flows, m.evicted)
+	return m
+}
+
+// SetPayload says how many bytes of each side's first message rules look at, at most
+// MaxPayload; none are reported for 0.
+func (m *Monitor) SetPayload(n int) { m.payload.Store(int32(min(max(n, 0), MaxPayload))) }
+
+// Stats gives the counts so far.
+func (m *Monitor) Stats() Stats {
+	c := &m.stats
+	return Stats{
+		Frames: c.frames.Load(), Bytes: c.bytes.Load(), Malformed: c.malformed.Load(), Flows: m.flows.Len(), Evicted: m.flows.Evicted(),
+		Unread: m.memory.Used(), Lost: m.memory.Lost(), Held: c.held.Load(),
+	}
+}
+
+// Run tells what only time tells, until ctx ends: flows that are over, counts that
+// were held back.
+func (m *Monitor) Run(ctx context.Context) {
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-every.C:
+			m.Advance(now.UnixNano())
+		}
+	}
+}
+
+// Advance tells what is to be told at a time, in nanoseconds since 1970.
+func (m *Monitor) Advance(now int64) {
+	var over []event.Event
+	m.flows.Advance(now, func(f *flow.Flow[known]) {
+		m.forget(f)
+		over = append(over, m.ended(f, now, "idle"))
+	})
+	m.tell(over)
+	m.tellLate()
+	for _, x := range m.all() {
+		x.tellDue(m, now)
+	}
+}
+
+// evicted is called for a flow that has to go, while its part of the table is locked.
+func (m *Monitor) evicted(f *flow.Flow[known]) {
+	m.forget(f)
+	e := m.ended(f, f.Last, "evicted")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.late) == maxLate {
+		m.stats.lateLost.Add(1)
+		return
+	}
+	m.late = append(m.late, e)
+}
+
+// forget gives back what a flow holds.
+func (m *Monitor) forget(f *flow.Flow[known]) {
+	if in := f.Data.inspect; in != nil {
+		in.stop(m.memory)
+		f.Data.inspect = nil
+	}
+}
+
+func (m *Monitor) tellLate() {
+	m.mu.Lock()
+	late := m.late
+	m.late = nil
+	m.mu.Unlock()
+	m.tell(late)
+	if n := m.stats.lateLost.Swap(0); n > 0 {
+		m.cfg.Sink(event.Event{Time: time.Now().UnixNano(), Kind: event.Loss, Action: "flows", Lost: n, Message: fmt.Sprintf("the ends of %d flows are not told: too many had to go at once", n)})
+	}
+}
+
+// tell hands events on, and says whether one of them is to be stopped.
+func (m *Monitor) tell(events []event.Event) (block bool) {
+	for _, e := range events {
+		if e.VM != "" && !m.machine(e.VM).mayTell(e.Time) {
+			m.stats.held.Add(1)
+			continue
+		}
+		if m.cfg.Sink(e) {
+			block = true
+		}
+	}
+	return block
+}
+
+// ended is the event of a flow that is over.
+func (m *Monitor) ended(f *flow.Flow[known], now int64, why string) event.Event {
+	if f.State.Over() {
+		why = f.State.String()
+	}
+	return event.Event{Time: now, Kind: event.Flow, Action: event.Ended, VM: f.Data.vms[0], Message: why, Net: netOf(f)}
+}
+
+// netOf is a flow as events have it.
+func netOf(f *flow.Flow[known]) *event.Net {
+	n := &event.Net{
+		Transport: transport(f.Protocol), Application: string(f.Data.app), SourceVM: f.Data.vms[0], DestinationVM: f.Data.vms[1],
+		VLAN: f.VLAN, Initiated: true, Bytes: f.Bytes, Packets: f.Packets,
+	}
+	n.Source, n.Destination = end(f.Src, f.SrcPort), end(f.Dst, f.DstPort)
+	n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)
+	return n
+}
+
+// transport is what the Elastic Common Schema calls a protocol of IP.
+func transport(protocol uint8) string {
+	switch protocol {
+	case packet.TCP:
+		return "tcp"
+	case packet.UDP:
+		return "udp"
+	case packet.ICMP:
+		return "icmp"
+	case packet.ICMPv6:
+		return "ipv6-icmp"
+	case 132:
+		return "sctp"
+	}
+	return fmt.Sprintf("ip-%d", protocol)
+}

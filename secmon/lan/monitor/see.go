@@ -1,0 +1,265 @@
+package monitor
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"warder/devices/virtio/net"
+	"warder/secmon/event"
+	"warder/secmon/lan"
+	"warder/secmon/lan/app"
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
+)
+
+// Actions of anomalies that the monitor itself tells, beside those of package anomaly.
+const (
+	spoofMAC   = "mac-spoofing"
+	spoofIP    = "ip-spoofing"
+	spoofARP   = "arp-spoofing"
+	spoofND    = "nd-spoofing"
+	spoofDHCP  = "dhcp-spoofing"
+	spoofRA    = "router-spoofing"
+	vlanHop    = "vlan-hopping"
+	malformed  = "malformed"
+	longHead   = "oversized-head"
+	lateral    = "lateral-movement"
+	wrongPort  = "wrong-port"
+	flowsSpent = "flow-exhaustion"
+)
+
+// turn is one frame, while it is looked at.
+type turn struct {
+	*Monitor
+	s      *lan.Seen
+	h      packet.Headers
+	now    int64
+	events []event.Event
+	begun  *event.Net // the flow that the frame began
+}
+
+// Inspect implements [lan.Inspector].
+func (m *Monitor) Inspect(frames []lan.Seen) {
+	for i := range frames {
+		s := &frames[i]
+		t := turn{Monitor: m, s: s, now: s.Time + m.clock(s.Time)}
+		t.h.Decode(s.Frame.Head, s.Frame.Len, s.Frame.GSO != net.NoGSO)
+		m.stats.frames.Add(1)
+		m.stats.bytes.Add(uint64(s.Frame.Len))
+		t.see()
+		m.taps.offer(&t)
+		if len(t.events) > 0 && m.tell(t.events) {
+			s.Verdict = lan.CutFlow
+			if s.Flow == 0 {
+				s.Verdict = lan.Drop
+			}
+		}
+	}
+}
+
+// resync is how often the host's clock is read, in nanoseconds. For each frame that would
+// cost as much as reading its headers.
+const resync = int64(time.Second)
+
+// clock is what to add to the switch's time.
+func (m *Monitor) clock(at int64) int64 {
+	if last := m.synced.Load(); last != 0 && at-last < resync {
+		return m.offset.Load()
+	}
+	o := time.Now().UnixNano() - at
+	m.offset.Store(o)
+	m.synced.Store(at)
+	return o
+}
+
+// vm is the VM at a port, "" for a port with something else behind it.
+func vm(p *lan.Port) string {
+	if p == nil {
+		return ""
+	}
+	if c := p.Config(); c.Uplink || c.Trusted {
+		return ""
+	}
+	return p.Name()
+}
+
+func (t *turn) see() {
+	h := &t.h
+	switch {
+	case t.s.Refused != lan.None:
+		t.refused()
+	case h.Fault != packet.Sound:
+		t.faulty()
+	case h.Type == packet.TypeARP:
+		if h.ARP.Op == 1 && h.ARP.Sender != h.ARP.Target {
+			t.asks(h.ARP.Target)
+		}
+	case h.IP:
+		t.flow()
+	}
+}
+
+// flow counts the frame, and reads it if there is something to learn.
+func (t *turn) flow() {
+	h, s := &t.h, t.s
+	key, forward := flow.KeyOf(h, s.VLAN)
+	part, hash := t.flows.Part(&key)
+	port := int32(s.From.ID() % flow.MaxPorts)
+	part.Lock()
+	f, fresh := part.Get(hash, h, &key, s.VLAN, forward, port, t.now)
+	opens := h.Protocol == packet.TCP && h.Flags&(packet.SYN|packet.ACK) == packet.SYN
+	if !fresh && f.State.Over() && opens {
+		t.forget(f)
+		t.events = append(t.events, t.ended(f, t.now, ""))
+		part.Again(f, h, forward, port, t.now)
+		f.Data = known{}
+		fresh = true
+	}
+	d := f.Direction(forward)
+	packets := 1
+	if g := int(s.Frame.GSOSize); s.Frame.GSO != net.NoGSO && g > 0 {
+		packets = max(1, (h.PayloadLen+g-1)/g)
+	}
+	f.Count(d, port, s.Frame.Len, packets, t.now)
+	if h.Protocol == packet.TCP && h.Transport {
+		f.Step(d, h.Flags)
+	}
+	if fresh {
+		t.begins(f, d)
+	} else if f.Data.vms[d] == "" && f.Packets[d] == uint64(packets) {
+		f.Data.vms[d] = vm(s.From)
+	}
+	if in := f.Data.inspect; in != nil {
+		t.read(f, in, d)
+	}
+	part.Unlock()
+	if fresh {
+		t.connects(d)
+	}
+}
+
+// begins fills in what is known of a new flow.
+func (t *turn) begins(f *flow.Flow[known], d int) {
+	f.Data.vms[d], f.Data.vms[1-d] = vm(t.s.From), vm(t.s.To)
+	if t.h.Transport && (f.Protocol == packet.TCP || f.Protocol == packet.UDP) {
+		f.Data.inspect = &inspection{}
+	}
+	t.begun = netOf(f)
+	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Began, VM: f.Data.vms[0], Net: t.begun})
+}
+
+// connects tells what it means that a flow begins, with a frame of direction d. The
+// flow is not locked any more.
+func (t *turn) connects(d int) {
+	t.tellLate()
+	if d != 0 || vm(t.s.From) == "" {
+		return // seen from its answer, or not of a VM
+	}
+	if t.h.Protocol == packet.TCP && t.h.Flags&packet.SYN == 0 {
+		return // from its middle: nobody knows who opened it
+	}
+	x := t.machine(vm(t.s.From))
+	t.events = x.found(t.events, t.now, t.begun, x.Connects(t.now, t.h.Protocol, t.h.Dst.IP(), t.h.DstPort))
+}
+
+// asks is for a question after a hardware address.
+func (t *turn) asks(who packet.Addr) {
+	if name := vm(t.s.From); name != "" {
+		x := t.machine(name)
+		t.events = x.found(t.events, t.now, t.net(), x.Asks(t.now, who.IP()))
+	}
+}
+
+// net is the frame as an event has it, apart from any flow.
+func (t *turn) net() *event.Net {
+	n := &event.Net{SourceVM: vm(t.s.From), DestinationVM: vm(t.s.To), VLAN: t.s.VLAN, Initiated: true}
+	switch h := &t.h; {
+	case h.IP:
+		n.Transport = transport(h.Protocol)
+		n.Source, n.Destination = end(h.Src, h.SrcPort), end(h.Dst, h.DstPort)
+		n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)
+		n.Application = string(app.At(h.DstPort))
+	case h.Type == packet.TypeARP:
+		n.Transport = "arp"
+		n.Source, n.Destination = end(h.ARP.Sender, 0), end(h.ARP.Target, 0)
+	}
+	return n
+}
+
+// faulty is for a frame that contradicts itself.
+func (t *turn) faulty() {
+	t.stats.malformed.Add(1)
+	if name := vm(t.s.From); name != "" {
+		t.events = t.machine(name).does(t.events, t.now, malformed, "a frame with "+t.h.Fault.String(), t.net())
+	}
+}
+
+// refused is for a frame that the switch does not let pass.
+func (t *turn) refused() {
+	name := vm(t.s.From)
+	if name == "" {
+		return
+	}
+	h, x := &t.h, t.machine(name)
+	action, what := "", ""
+	switch t.s.Refused {
+	case lan.SourceMAC:
+		action, what = spoofMAC, "sends as "+h.Source.String()
+	case lan.SourceIP:
+		action, what = spoofIP, fmt.Sprintf("sends as %v", h.Src.IP())
+	case lan.Neighbour:
+		action, what = spoofND, "speaks for another's address"
+		if h.Type == packet.TypeARP {
+			action, what = spoofARP, fmt.Sprintf("says that %v is at %v", h.ARP.Sender.IP(), h.ARP.SenderMAC)
+		}
+	case lan.Server:
+		action, what = spoofDHCP, "answers as a DHCP server"
+		if h.Protocol != packet.UDP {
+			action, what = spoofRA, "speaks as a router"
+		}
+	case lan.Tagged, lan.DoubleTag:
+		action, what = vlanHop, fmt.Sprintf("sends with VLAN tags %v", slices.Clone(h.VLANs[:h.Tags]))
+	case lan.Malformed, lan.Protocol:
+		t.stats.malformed.Add(1)
+		action, what = malformed, "a frame with "+h.Fault.String()
+		if h.Fault == packet.Sound {
+			what = fmt.Sprintf("a frame of type %#04x", h.Type)
+		}
+	case lan.Flows:
+		action, what = flowsSpent, "has more flows than it may"
+	case lan.Policy, lan.Address:
+		t.denied(x)
+		return
+	default:
+		return
+	}
+	t.events = x.does(t.events, t.now, action, what, t.net())
+}
+
+// denied is for a frame to somewhere that was not declared.
+func (t *turn) denied(x *machine) {
+	h := &t.h
+	switch {
+	case h.Type == packet.TypeARP:
+		if h.ARP.Op == 1 {
+			t.asks(h.ARP.Target)
+		}
+		return
+	case !h.IP, h.Protocol == packet.TCP && h.Flags&(packet.SYN|packet.ACK) != packet.SYN:
+		return // what is left of a flow that was allowed
+	case h.Dst.IP().IsMulticast():
+		return
+	}
+	n := t.net()
+	to := n.DestinationVM
+	if to == "" {
+		to = h.Dst.IP().String()
+	}
+	what := fmt.Sprintf("is not declared to reach %s, %s", to, n.Transport)
+	if h.Protocol == packet.TCP || h.Protocol == packet.UDP {
+		what = fmt.Sprintf("is not declared to reach %s, port %d/%s", to, h.DstPort, n.Transport)
+	}
+	t.events = x.does(t.events, t.now, lateral, what, n)
+	t.events = x.found(t.events, t.now, n, x.Connects(t.now, h.Protocol, h.Dst.IP(), h.DstPort))
+}

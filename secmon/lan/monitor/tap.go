@@ -1,0 +1,140 @@
+package monitor
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
+	"warder/secmon/lan/stream"
+)
+
+// Captured is a copy of a frame.
+type Captured struct {
+	Time    int64 // nanoseconds since 1970
+	VM      string
+	To      string // the VM it is for, "" if for several or nobody
+	VLAN    uint16
+	Refused lan.Reason
+	Data    []byte // as much as was asked for
+	Len     int    // of the frame
+}
+
+// Bounds of one tap, whose reader may be slow.
+const (
+	maxTapFrames = 4096
+	maxTapBytes  = 16 << 20
+	maxTaps      = 16
+)
+
+// Tap is somebody who gets copies of frames.
+type Tap struct {
+	want    func(*packet.Headers) bool
+	vm      string
+	snap    int
+	frames  chan Captured
+	waiting atomic.Int64 // bytes
+	lost    atomic.Uint64
+}
+
+// taps are those there are. A frame looks at one word.
+type taps struct {
+	mu   sync.Mutex
+	list atomic.Pointer[[]*Tap]
+}
+
+// Capture has frames copied that want says yes to, at most snap bytes of each, of one VM
+// or of all. Its end is Close. It is nil when there are too many already.
+func (m *Monitor) Capture(want func(*packet.Headers) bool, vm string, snap int) *Tap {
+	t := &Tap{want: want, vm: vm, snap: snap, frames: make(chan Captured, maxTapFrames)}
+	if !m.taps.change(func(list []*Tap) []*Tap { return append(list, t) }) {
+		return nil
+	}
+	return t
+}
+
+// Release ends a capture.
+func (m *Monitor) Release(t *Tap) {
+	m.taps.change(func(list []*Tap) []*Tap {
+		var rest []*Tap
+		for _, x := range list {
+			if x != t {
+				rest = append(rest, x)
+			}
+		}
+		return rest
+	})
+}
+
+func (s *taps) change(f func([]*Tap) []*Tap) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*Tap
+	if old := s.list.Load(); old != nil {
+		list = append(list, *old...)
+	}
+	list = f(list)
+	if len(list) > maxTaps {
+		return false
+	}
+	if len(list) == 0 {
+		s.list.Store(nil)
+	} else {
+		s.list.Store(&list)
+	}
+	return true
+}
+
+// offer gives a frame to those who want it.
+func (s *taps) offer(t *turn) {
+	list := s.list.Load()
+	if list == nil {
+		return
+	}
+	for _, x := range *list {
+		x.take(t)
+	}
+}
+
+func (x *Tap) take(t *turn) {
+	from, to := t.s.From.Name(), ""
+	if t.s.To != nil {
+		to = t.s.To.Name()
+	}
+	if x.vm != "" && x.vm != from && x.vm != to {
+		return
+	}
+	if h := t.h; !x.want(&h) { // a copy, so that t need not be on the heap
+		return
+	}
+	f := t.s.Frame
+	n := min(f.Len, x.snap)
+	if x.waiting.Add(int64(n)) > maxTapBytes {
+		x.waiting.Add(-int64(n))
+		x.lost.Add(1)
+		return
+	}
+	c := Captured{Time: t.now, VM: from, To: to, VLAN: t.s.VLAN, Refused: t.s.Refused, Len: f.Len}
+	c.Data = stream.Pieces{Head: f.Head, Body: f.Body}.Append(make([]byte, 0, n), 0, n)
+	select {
+	case x.frames <- c:
+	default:
+		x.waiting.Add(-int64(n))
+		x.lost.Add(1)
+	}
+}
+
+// Next takes the next frame, waiting for one until ctx ends.
+func (x *Tap) Next(ctx context.Context) (Captured, error) {
+	select {
+	case c := <-x.frames:
+		x.waiting.Add(-int64(len(c.Data)))
+		return c, nil
+	case <-ctx.Done():
+		return Captured{}, ctx.Err()
+	}
+}
+
+// Lost is how many frames there was no room for.
+func (x *Tap) Lost() uint64 { return x.lost.Load() }
