@@ -409,6 +409,16 @@ func TestNeeds(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("needs (-want +got):\n%s", d)
 	}
+	for text, want := range map[string]int{
+		"{product: warder, service: packet}\ndetection: {s: {warder.payload|contains: x}, condition: s}":                   1024,
+		"{product: warder, service: packet}\ndetection: {s: [x, y], condition: s}":                                         1024,
+		"{product: warder, service: packet}\ndetection: {s: {dns.question.name: x}, condition: s}":                         0,
+		"{product: warder, service: syscall}\ndetection: {s: {warder.syscall.name: write, event.action: x}, condition: s}": 0,
+	} {
+		if got := library(t, "title: t\nlogsource: "+text+"\n").Needs().Message; got != want {
+			t.Errorf("%s needs %d bytes of messages, want %d", text, got, want)
+		}
+	}
 	if _, err := NewLibrary(nil); err == nil {
 		t.Error("a library without rules was made")
 	}

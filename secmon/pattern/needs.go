@@ -16,6 +16,9 @@ type Needs struct {
 	By       map[string][]*Rule
 	// Payload is how many bytes of what a call writes to a share are looked at.
 	Payload int
+	// Message is how many bytes are looked at of what a message of a flow between
+	// VMs holds; 0 for none.
+	Message int
 	// Process says that rules look at more of a process than its numbers and
 	// name: its program, arguments, directory, parent.
 	Process bool
@@ -65,6 +68,9 @@ func (l *Library) Needs() Needs {
 			case record.AuditSockaddr:
 				calls = addressCalls
 			case record.AuditSyscall, record.Native:
+				if k == record.Native && aboutMessages(r) && detect.LooksAt(r.Detection.Expr, "warder.payload") {
+					n.Message = maxMessage
+				}
 				if k == record.Native && !aboutSyscalls(r) {
 					continue
 				}
@@ -96,3 +102,10 @@ func (n *Needs) add(r *Rule, call string) {
 func aboutSyscalls(r *Rule) bool {
 	return r.Source.Service == "" || r.Source.Service == "syscall"
 }
+
+// maxMessage is how much of a message rules can look at: what says which
+// protocol it is and what it is about stands at its beginning.
+const maxMessage = 1024
+
+// aboutMessages says whether a rule on events themselves is about messages of flows.
+func aboutMessages(r *Rule) bool { return r.Source.Service == "" || r.Source.Service == "packet" }

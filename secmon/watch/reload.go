@@ -22,12 +22,13 @@ type wants struct {
 	calls   []string // sorted; only such as can be trapped
 	payload int
 	process bool
+	message int // bytes of messages that rules look at; no matter of traps
 }
 
 // needed is what a library needs of traps.
 func needed(l *pattern.Library) wants {
 	n := l.Needs()
-	return wants{slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), n.Payload, n.Process}
+	return wants{slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), n.Payload, n.Process, n.Message}
 }
 
 // Unseen are the calls that a library needs and that cannot be trapped.

@@ -27,6 +27,7 @@ type world struct {
 	mu     sync.Mutex
 	events []event.Event
 	block  func(event.Event) bool
+	look   int // bytes of messages
 }
 
 // vm is what is plugged into a port: it counts what it gets.
@@ -49,7 +50,7 @@ func (v *vm) Deliver(_ int, f *net.Frame, _ int) (int, error) {
 func newWorld(t testing.TB, rules ...lan.Rule) *world {
 	t.Helper()
 	w := &world{t: t, vms: make(map[string]*vm)}
-	w.mon = monitor.New(monitor.Config{Sink: w.take, Flows: 4096})
+	w.mon = monitor.New(monitor.Config{Sink: w.take, Flows: 4096, Message: func() int { return w.look }})
 	w.sw = lan.New(lan.Config{Inspector: w.mon})
 	for i, name := range []string{"a", "b", "c"} {
 		n := byte(i + 1)

@@ -74,7 +74,7 @@ func (t *turn) datagram(f *flow.Flow[known], in *inspection, d int, payload stre
 	switch {
 	case f.Data.app == app.DNS:
 		t.dns(f, d, p)
-	case in.begun[0] && in.begun[1] || f.Data.app != "" && t.payload.Load() == 0:
+	case in.begun[0] && in.begun[1] || f.Data.app != "" && t.message.Load() == 0:
 		f.Data.inspect = nil
 	}
 }
@@ -143,7 +143,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 				n := netOf(f)
 				n.TLS = &event.TLS{ServerName: hello.ServerName, ALPN: hello.ALPN, JA4: hello.JA4}
 				n.Host = hello.ServerName
-				t.message(f, d, "tls-hello", n)
+				t.says(f, d, "tls-hello", n)
 			}
 			if !more || d != 0 {
 				in.stop(t.memory)
@@ -152,7 +152,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 		case app.SSH:
 			banner := app.Banner(p)
 			if banner != "" {
-				e := t.message(f, d, "ssh-banner", netOf(f))
+				e := t.says(f, d, "ssh-banner", netOf(f))
 				e.Message = banner
 			}
 			if banner != "" || bytes.IndexByte(p, '\n') >= 0 || len(p) >= app.Decisive {
@@ -170,22 +170,22 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 	}
 }
 
-// message appends the event of a message that side d has sent.
-func (t *turn) message(f *flow.Flow[known], d int, action string, n *event.Net) *event.Event {
+// says appends the event of a message that side d has sent.
+func (t *turn) says(f *flow.Flow[known], d int, action string, n *event.Net) *event.Event {
 	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Packet, Action: action, VM: f.Data.vms[d], Net: n})
 	return &t.events[len(t.events)-1]
 }
 
 // first tells rules what a side begins with, if they look at that.
 func (t *turn) first(f *flow.Flow[known], in *inspection, d int, p []byte) {
-	want := int(t.payload.Load())
+	want := int(t.message.Load())
 	if want == 0 || in.told[d] || len(p) == 0 {
 		return
 	}
 	in.told[d] = true
 	n := netOf(f)
 	n.Payload = bytes.Clone(p[:min(len(p), want)])
-	t.message(f, d, "data", n)
+	t.says(f, d, "data", n)
 }
 
 // recognised tells which protocol a flow is, and whether it belongs there.
@@ -216,7 +216,7 @@ func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
 	if m.Answer {
 		action = "dns-answer"
 	}
-	t.message(f, d, action, n)
+	t.says(f, d, action, n)
 	if !m.Answer && f.Data.vms[d] != "" {
 		x := t.machine(f.Data.vms[d])
 		t.events = x.found(t.events, t.now, n, x.Questions(t.now, m.Name))
@@ -231,7 +231,7 @@ func (t *turn) http(f *flow.Flow[known], d int, head *app.Head) {
 		action = "http-response"
 	}
 	n.Host = head.Host
-	t.message(f, d, action, n)
+	t.says(f, d, action, n)
 }
 
 // lostHTTP is for a side that speaks HTTP no more, or says a head that is too long.

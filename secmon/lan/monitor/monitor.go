@@ -23,8 +23,8 @@ const (
 	unordered = 64 << 20
 	// maxLate is how many events of flows that had to go may wait to be told.
 	maxLate = 4096
-	// MaxPayload is the most of a message that rules can look at, in bytes.
-	MaxPayload = 4096
+	// MaxMessage is the most of a message that rules can look at, in bytes.
+	MaxMessage = 4096
 )
 
 // Config is a monitor.
@@ -34,6 +34,9 @@ type Config struct {
 	Sink func(event.Event) (block bool)
 	// Flows is how many flows are known at a time. Default: DefaultFlows.
 	Flows int
+	// Message says how many bytes of each side's first message the rules look at; it is
+	// asked once a second. More than MaxMessage are not reported. Default: none.
+	Message func() int
 }
 
 // Monitor sees the frames of one switch. It is safe for concurrent use.
@@ -41,7 +44,7 @@ type Monitor struct {
 	cfg     Config
 	flows   *flow.Table[known]
 	memory  *stream.Memory
-	payload atomic.Int32 // bytes of messages that rules look at
+	message atomic.Int32 // bytes of messages that rules look at
 	offset  atomic.Int64 // from the switch's time to the host's, ns
 	synced  atomic.Int64 // when it was found, by the switch's time
 	taps    taps
@@ -86,12 +89,9 @@ func New(cfg Config) *Monitor {
 	}
 	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unordered), machines: make(map[string]*machine)}
 	m.flows = flow.New(cfg.Flows, m.evicted)
+	m.ask()
 	return m
 }
-
-// SetPayload says how many bytes of each side's first message rules look at, at most
-// MaxPayload; none are reported for 0.
-func (m *Monitor) SetPayload(n int) { m.payload.Store(int32(min(max(n, 0), MaxPayload))) }
 
 // Stats gives the counts so far.
 func (m *Monitor) Stats() Stats {
@@ -117,8 +117,16 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
+// ask finds how much rules look at.
+func (m *Monitor) ask() {
+	if m.cfg.Message != nil {
+		m.message.Store(int32(min(max(m.cfg.Message(), 0), MaxMessage)))
+	}
+}
+
 // Advance tells what is to be told at a time, in nanoseconds since 1970.
 func (m *Monitor) Advance(now int64) {
+	m.ask()
 	var over []event.Event
 	m.flows.Advance(now, func(f *flow.Flow[known]) {
 		m.forget(f)

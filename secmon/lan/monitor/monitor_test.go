@@ -239,7 +239,8 @@ func TestMalformed(t *testing.T) {
 func TestPayloadOnlyIfAskedFor(t *testing.T) {
 	w := newWorld(t)
 	w.dial("a", 1000, "b", 7).say(0, "first words")
-	w.mon.SetPayload(5)
+	w.look = 5
+	w.later(0)
 	c := w.dial("a", 1001, "b", 7)
 	c.say(0, "first words")
 	c.say(0, "more words")

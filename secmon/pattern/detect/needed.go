@@ -127,3 +127,11 @@ func Values(x sigma.Expr, fields ...string) (values []string, ok bool) {
 	}
 	return nil, false
 }
+
+// LooksAt says whether x tests a field by its name or, by a keyword, the texts of a
+// whole record.
+func LooksAt(x sigma.Expr, field string) bool {
+	found := false
+	each(x, func(m *sigma.Match) { found = found || m.Field == field || m.Field == "" })
+	return found
+}
