@@ -138,7 +138,11 @@ func (r *Remote) Put(ctx context.Context, path string, query url.Values, body io
 
 // Copy writes an answer that is no JSON to w.
 func (r *Remote) Copy(ctx context.Context, path string, query url.Values, w io.Writer) (int64, error) {
-	resp, err := r.client.do(ctx, http.MethodGet, r.path(path), query, nil)
+	return r.client.copy(ctx, r.path(path), query, w)
+}
+
+func (c *Client) copy(ctx context.Context, path string, query url.Values, w io.Writer) (int64, error) {
+	resp, err := c.do(ctx, http.MethodGet, path, query, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -164,8 +168,12 @@ func (r *Remote) ReadMemory(ctx context.Context, query url.Values, w io.Writer) 
 
 // Stream asks for a stream of values. An error ends it.
 func (r *Remote) Stream(ctx context.Context, path string, query url.Values) iter.Seq2[json.RawMessage, error] {
+	return r.client.stream(ctx, r.path(path), query)
+}
+
+func (c *Client) stream(ctx context.Context, path string, query url.Values) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
-		resp, err := r.client.do(ctx, http.MethodGet, r.path(path), query, nil)
+		resp, err := c.do(ctx, http.MethodGet, path, query, nil)
 		if err != nil {
 			yield(nil, err)
 			return

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"warder/secmon/introspect"
+	"warder/secmon/lan/monitor"
 	"warder/supervisor"
 	"warder/vmm"
 )
@@ -57,8 +58,9 @@ type Server struct {
 	log    *slog.Logger
 	served chan error
 
-	mu  sync.Mutex
-	vms map[string]*Hosted
+	mu      sync.Mutex
+	vms     map[string]*Hosted
+	monitor *monitor.Monitor // of the LAN, nil without one
 }
 
 // Listen opens this process's socket in a directory, [Dir] for one.
@@ -91,6 +93,9 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /v1/vms/{vm}/diff", s.of(diff))
 	mux.HandleFunc("GET /v1/vms/{vm}/gdb", s.of(s.gdb))
 	mux.HandleFunc("GET /v1/vms/{vm}/trace", s.of(s.trace))
+	mux.HandleFunc("GET /v1/lan/monitor", s.ofLAN(s.lanMonitor))
+	mux.HandleFunc("GET /v1/lan/flows", s.ofLAN(lanFlows))
+	mux.HandleFunc("GET /v1/lan/capture", s.ofLAN(lanCapture))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{NotFound, fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
 	})

@@ -5,11 +5,7 @@ import (
 	"time"
 
 	"warder/secmon/lan/flow"
-	"warder/secmon/lan/packet"
 )
-
-// Headers are those of a frame, as a capture's filter sees them.
-type Headers = packet.Headers
 
 // Flow is a flow as it is at one moment. Index 0 is of its source, which opened it,
 // index 1 of its destination.

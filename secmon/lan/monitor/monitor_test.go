@@ -18,7 +18,7 @@ import (
 	"warder/devices/virtio/net"
 	"warder/secmon/event"
 	"warder/secmon/lan"
-	"warder/secmon/lan/monitor"
+	"warder/secmon/lan/filter"
 )
 
 func same(t *testing.T, got []string, want ...string) {
@@ -291,12 +291,15 @@ func TestFloodIsHeld(t *testing.T) {
 
 func TestCapture(t *testing.T) {
 	w := newWorld(t)
-	all := func(*monitor.Headers) bool { return true }
-	tap := w.mon.Capture(all, "c", 40)
+	toC, err := filter.Parse("vm c and udp port 9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := w.mon.Capture(toC, 40)
 	w.datagram("a", 1, "b", 9, nil)
 	w.datagram("a", 1, "c", 9, make([]byte, 400))
 	c, err := tap.Next(t.Context())
-	if err != nil || c.VM != "a" || c.To != "c" || len(c.Data) != 40 || c.Len != 442 || c.VLAN != 1 || time.Since(time.Unix(0, c.Time)) > time.Hour {
+	if err != nil || c.From != "a" || c.To != "c" || len(c.Data) != 40 || c.Len != 442 || c.VLAN != 1 || time.Since(time.Unix(0, c.Time)) > time.Hour {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for range 5000 {
@@ -307,11 +310,11 @@ func TestCapture(t *testing.T) {
 	}
 	w.mon.Release(tap)
 	for range 16 {
-		if tap = w.mon.Capture(all, "", 40); tap == nil {
+		if tap = w.mon.Capture(toC, 40); tap == nil {
 			t.Fatal("no tap")
 		}
 	}
-	if w.mon.Capture(all, "", 40) != nil {
+	if w.mon.Capture(toC, 40) != nil {
 		t.Error("a tap too many")
 	}
 }

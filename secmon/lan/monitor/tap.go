@@ -6,15 +6,15 @@ import (
 	"sync/atomic"
 
 	"warder/secmon/lan"
-	"warder/secmon/lan/packet"
+	"warder/secmon/lan/filter"
 	"warder/secmon/lan/stream"
 )
 
 // Captured is a copy of a frame.
 type Captured struct {
-	Time    int64 // nanoseconds since 1970
-	VM      string
-	To      string // the VM it is for, "" if for several or nobody
+	Time    int64  // nanoseconds since 1970
+	From    string // the port that sent it
+	To      string // the port that it is for, "" if for several or nobody
 	VLAN    uint16
 	Refused lan.Reason
 	Data    []byte // as much as was asked for
@@ -30,8 +30,7 @@ const (
 
 // Tap is somebody who gets copies of frames.
 type Tap struct {
-	want    func(*packet.Headers) bool
-	vm      string
+	want    *filter.Filter
 	snap    int
 	frames  chan Captured
 	waiting atomic.Int64 // bytes
@@ -44,10 +43,10 @@ type taps struct {
 	list atomic.Pointer[[]*Tap]
 }
 
-// Capture has frames copied that want says yes to, at most snap bytes of each, of one VM
-// or of all. Its end is Close. It is nil when there are too many already.
-func (m *Monitor) Capture(want func(*packet.Headers) bool, vm string, snap int) *Tap {
-	t := &Tap{want: want, vm: vm, snap: snap, frames: make(chan Captured, maxTapFrames)}
+// Capture has the frames copied that a filter wants, at most snap bytes of each, until
+// [Monitor.Release]. It is nil when there are too many captures already.
+func (m *Monitor) Capture(want *filter.Filter, snap int) *Tap {
+	t := &Tap{want: want, snap: snap, frames: make(chan Captured, maxTapFrames)}
 	if !m.taps.change(func(list []*Tap) []*Tap { return append(list, t) }) {
 		return nil
 	}
@@ -102,20 +101,17 @@ func (x *Tap) take(t *turn) {
 	if t.s.To != nil {
 		to = t.s.To.Name()
 	}
-	if x.vm != "" && x.vm != from && x.vm != to {
+	f, h := t.s.Frame, t.h // a copy, so that t need not be on the heap
+	if !x.want.Match(filter.Frame{Headers: &h, VLAN: t.s.VLAN, Len: f.Len, From: from, To: to, Refused: t.s.Refused != lan.None}) {
 		return
 	}
-	if h := t.h; !x.want(&h) { // a copy, so that t need not be on the heap
-		return
-	}
-	f := t.s.Frame
 	n := min(f.Len, x.snap)
 	if x.waiting.Add(int64(n)) > maxTapBytes {
 		x.waiting.Add(-int64(n))
 		x.lost.Add(1)
 		return
 	}
-	c := Captured{Time: t.now, VM: from, To: to, VLAN: t.s.VLAN, Refused: t.s.Refused, Len: f.Len}
+	c := Captured{Time: t.now, From: from, To: to, VLAN: t.s.VLAN, Refused: t.s.Refused, Len: f.Len}
 	c.Data = stream.Pieces{Head: f.Head, Body: f.Body}.Append(make([]byte, 0, n), 0, n)
 	select {
 	case x.frames <- c:
@@ -135,6 +131,9 @@ func (x *Tap) Next(ctx context.Context) (Captured, error) {
 		return Captured{}, ctx.Err()
 	}
 }
+
+// Waits reports whether a frame waits to be taken.
+func (x *Tap) Waits() bool { return len(x.frames) > 0 }
 
 // Lost is how many frames there was no room for.
 func (x *Tap) Lost() uint64 { return x.lost.Load() }
