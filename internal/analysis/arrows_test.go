@@ -52,6 +52,13 @@ const engineReason = "an engine that imports no machine is tested and measured o
 var engines = []engine{
 	{"secmon/event", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"secmon/gdbstub", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
+	{"secmon/lan/anomaly", []string{"devices"}},
+	{"secmon/lan/app", []string{"devices"}},
+	{"secmon/lan/filter", []string{"devices"}},
+	{"secmon/lan/flow", []string{"devices"}},
+	{"secmon/lan/packet", []string{"devices"}},
+	{"secmon/lan/pcapng", []string{"devices"}},
+	{"secmon/lan/stream", []string{"devices"}},
 	{"secmon/lan", []string{"vmm", "kvm", "boot", "guestinit", "supervisor"}}, // it is plugged into a device
 	{"secmon/pattern", []string{"vmm", "kvm", "devices", "boot", "guestinit", "supervisor"}},
 	{"vmm/pagetable", []string{"kvm", "boot"}},
