@@ -2,7 +2,6 @@ package filter_test
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -225,7 +224,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		if n+m != len(list) {
-			t.Fatal(fmt.Sprintf("%d frames, and %d of %d not", n, m, len(list)))
+			t.Fatalf("%d frames, and %d of %d not", n, m, len(list))
 		}
 	})
 }

@@ -62,7 +62,6 @@ type known struct {
 	vms     [2]string // of its source and destination
 	app     app.Protocol
 	inspect *inspection // nil when there is nothing to learn any more
-	refused bool        // the switch lets none of it pass
 }
 
 // counters are what a monitor counts.
