@@ -175,11 +175,11 @@ const (
 // beginStep looks at the instruction that is to be done.
 func (v *VCPU) beginStep() error {
 	v.debug.stepping = stepping{from: v.PC()}
-	var code [2]byte
-	if v.ReadVirtual(v.PC(), code[:]) != nil {
+	code := v.word[:2]
+	if v.ReadVirtual(v.PC(), code) != nil {
 		return nil // fetching it will fault
 	}
-	v.debug.stepping.flag = flagSaved(code)
+	v.debug.stepping.flag = flagSaved([2]byte(code))
 	return nil
 }
 

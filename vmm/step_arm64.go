@@ -20,9 +20,8 @@ type stepping struct {
 // beginStep masks interrupts, unless the guest has.
 func (v *VCPU) beginStep() error {
 	s := stepping{from: v.PC()}
-	var code [4]byte
-	if v.ReadVirtual(s.from, code[:]) == nil {
-		s.insn = binary.LittleEndian.Uint32(code[:])
+	if code := v.word[:4]; v.ReadVirtual(s.from, code) == nil {
+		s.insn = binary.LittleEndian.Uint32(code)
 	}
 	pstate, err := v.fd.GetOneReg(kvm.RegPState)
 	if err != nil {

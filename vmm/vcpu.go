@@ -41,7 +41,7 @@ type VCPU struct {
 	debug debugged
 
 	space atomic.Pointer[addressSpace]
-	word  [8]byte // for what a hook reads, on the vCPU's thread
+	word  [8]byte // for what is read at an exit, on the vCPU's thread
 
 	stats vcpuStats
 }
