@@ -73,7 +73,14 @@ func (d *decoder) connect() {
 		d.event.Net.Initiated = true
 		d.source(s)
 		d.event.Net.Destination, _ = d.address()
+		d.flow()
 	}
+}
+
+// flow numbers the flow, if both its ends are known.
+func (d *decoder) flow() {
+	n := d.event.Net
+	n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)
 }
 
 // source is the socket's own end, where it has one.
@@ -102,6 +109,7 @@ func (d *decoder) send() {
 		to = unmap(s.Remote)
 	}
 	d.event.Net.Destination, d.event.Net.Initiated = to, true
+	d.flow()
 }
 
 func (d *decoder) accept() {

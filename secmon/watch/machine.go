@@ -24,6 +24,8 @@ type machine struct {
 	gone   atomic.Bool
 	traps  atomic.Pointer[armed] // nil until armed
 
+	openers openers
+
 	standing  sync.Mutex // held while the machine is paused, or stands still for a snapshot
 	snapshots int
 

@@ -11,6 +11,7 @@ func (w *Watch) Report(e event.Event) (block bool) {
 	w.mu.Unlock()
 	if m != nil {
 		e.Seq = m.seq.Add(1)
+		m.openers.name(&e)
 	}
 	w.strings.Share(&e)
 	verdict, alerts := w.engine.Observe(&e)

@@ -162,6 +162,7 @@ func (w *Watch) Run(ctx context.Context) {
 func (w *Watch) observe(m *machine, e event.Event) unix.Errno {
 	e.Seq = m.seq.Add(1)
 	w.strings.Share(&e)
+	m.openers.note(&e)
 	verdict, alerts := w.engine.Observe(&e)
 	e.Call.Denied = uint16(verdict.Errno)
 	if len(e.Call.Payload) > maxQueued {
