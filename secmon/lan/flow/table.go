@@ -33,6 +33,8 @@ type Part[T any] struct {
 	free    int32   // the first one that is not in use any more, -1 for none
 	owners  []list  // by port
 	count   int
+	frames  uint64 // that were counted
+	bytes   uint64
 	evict   func(*Flow[T])
 }
 
@@ -233,15 +235,24 @@ func (p *Part[T]) each(do func(*Flow[T]) bool) bool {
 	return true
 }
 
-// Len is how many flows there are, Evicted how many had to go before they were over.
-func (t *Table[T]) Len() (n int) {
+// Count counts a frame of size bytes of any of the part's flows. What all frames
+// share would be fought for by all CPUs.
+func (p *Part[T]) Count(size int) {
+	p.frames++
+	p.bytes += uint64(size)
+}
+
+// Counts are how many flows there are, and what was counted by [Part.Count].
+func (t *Table[T]) Counts() (flows int, frames, bytes uint64) {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.Lock()
-		n += p.count
+		flows += p.count
+		frames += p.frames
+		bytes += p.bytes
 		p.Unlock()
 	}
-	return n
+	return flows, frames, bytes
 }
 
 // Evicted is how many flows had to go before they were over.

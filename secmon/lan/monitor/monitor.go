@@ -66,7 +66,8 @@ type known struct {
 
 // counters are what a monitor counts.
 type counters struct {
-	frames, bytes, malformed, held, lateLost atomic.Uint64
+	frames, bytes             atomic.Uint64 // of no flow
+	malformed, held, lateLost atomic.Uint64
 }
 
 // Stats are the counts of a monitor.
@@ -95,8 +96,9 @@ func New(cfg Config) *Monitor {
 // Stats gives the counts so far.
 func (m *Monitor) Stats() Stats {
 	c := &m.stats
+	flows, frames, bytes := m.flows.Counts()
 	return Stats{
-		Frames: c.frames.Load(), Bytes: c.bytes.Load(), Malformed: c.malformed.Load(), Flows: m.flows.Len(), Evicted: m.flows.Evicted(),
+		Frames: frames + c.frames.Load(), Bytes: bytes + c.bytes.Load(), Malformed: c.malformed.Load(), Flows: flows, Evicted: m.flows.Evicted(),
 		Unread: m.memory.Used(), Lost: m.memory.Lost(), Held: c.held.Load(),
 	}
 }

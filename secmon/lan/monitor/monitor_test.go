@@ -3,7 +3,6 @@ package monitor_test
 import (
 	"bytes"
 	"crypto/tls"
-	"fmt"
 	stdnet "net"
 	"net/netip"
 	"slices"
@@ -350,24 +349,5 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { w.mon.Inspect(seen) }); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
-	}
-}
-
-// BenchmarkMonitor is the monitor alone, of frames in the middle of a flow.
-func BenchmarkMonitor(b *testing.B) {
-	for _, size := range []int{64, 1500, 65000} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			w := newWorld(b)
-			c := w.dial("a", 1000, "b", 443)
-			c.say(0, hello(b, &tls.Config{ServerName: "x"}))
-			f := new(net.Frame)
-			f.Fill(w.packet("a", "b", &layers.TCP{SrcPort: 1000, DstPort: 443, ACK: true, Seq: c.seq[0]}, make([]byte, size-54)))
-			seen := []lan.Seen{{Frame: f, From: w.vms["a"].port, To: w.vms["b"].port, VLAN: 1, Time: 1}}
-			b.ReportAllocs()
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				w.mon.Inspect(seen)
-			}
-		})
 	}
 }

@@ -45,8 +45,6 @@ func (m *Monitor) Inspect(frames []lan.Seen) {
 		s := &frames[i]
 		t := turn{Monitor: m, s: s, now: s.Time + m.clock(s.Time)}
 		t.h.Decode(s.Frame.Head, s.Frame.Len, s.Frame.GSO != net.NoGSO)
-		m.stats.frames.Add(1)
-		m.stats.bytes.Add(uint64(s.Frame.Len))
 		t.see()
 		m.taps.offer(&t)
 		if len(t.events) > 0 && m.tell(t.events) {
@@ -86,6 +84,12 @@ func vm(p *lan.Port) string {
 
 func (t *turn) see() {
 	h := &t.h
+	if t.s.Refused == lan.None && h.Fault == packet.Sound && h.IP {
+		t.flow()
+		return
+	}
+	t.stats.frames.Add(1)
+	t.stats.bytes.Add(uint64(t.s.Frame.Len))
 	switch {
 	case t.s.Refused != lan.None:
 		t.refused()
@@ -95,8 +99,6 @@ func (t *turn) see() {
 		if h.ARP.Op == 1 && h.ARP.Sender != h.ARP.Target {
 			t.asks(h.ARP.Target)
 		}
-	case h.IP:
-		t.flow()
 	}
 }
 
@@ -121,6 +123,7 @@ func (t *turn) flow() {
 	if g := int(s.Frame.GSOSize); s.Frame.GSO != net.NoGSO && g > 0 {
 		packets = max(1, (h.PayloadLen+g-1)/g)
 	}
+	part.Count(s.Frame.Len)
 	f.Count(d, port, s.Frame.Len, packets, t.now)
 	if h.Protocol == packet.TCP && h.Transport {
 		f.Step(d, h.Flags)
