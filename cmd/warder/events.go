@@ -33,7 +33,7 @@ disturbed: its directory is read as it is.`,
 			for _, name := range kinds {
 				k, ok := event.KindOf(name)
 				if !ok {
-					return fmt.Errorf("--kind %s: there is no such kind; syscall, task, file, flow, packet, guard, host, introspection, lifecycle, log, alert, loss are", name)
+					return fmt.Errorf("--kind %s: there is no such kind; syscall, task, file, flow, packet, anomaly, guard, host, introspection, privileged, lifecycle, log, alert, loss are", name)
 				}
 				q.Kinds = append(q.Kinds, k)
 			}

@@ -69,13 +69,18 @@ func otherAct(e *event.Event) string {
 		}
 	}
 	if n := e.Net; n != nil {
-		what = append(what, fmt.Sprintf("%s -> %s", n.Source, n.Destination))
+		if n.Source.IsValid() || n.Destination.IsValid() {
+			what = append(what, fmt.Sprintf("%s -> %s", n.Source, n.Destination))
+		}
 		add(n.Host)
 		if n.DNS != nil {
 			add(n.DNS.Name)
 		}
 		if n.HTTP != nil {
 			add(n.HTTP.Method + " " + n.HTTP.Host + n.HTTP.Path)
+		}
+		if len(n.Payload) > 0 {
+			what = append(what, strconv.Quote(string(n.Payload[:min(len(n.Payload), maxShown)])))
 		}
 	}
 	add(e.Process.Exe)
@@ -104,6 +109,8 @@ func responses(f *event.Finding) []string {
 	}
 	for _, t := range f.Taken {
 		switch {
+		case t.Response == string(pattern.Block) && last.Call.Denied != 0 && last.Kind != event.Syscall:
+			out = append(out, fmt.Sprintf("%s's message was not delivered, and its flow is cut", last.VM))
 		case t.Response == string(pattern.Block) && last.Call.Denied != 0:
 			out = append(out, fmt.Sprintf("%s's %s was refused with %s before it took effect", last.VM, last.Call.Name, unix.ErrnoName(unix.Errno(last.Call.Denied))))
 		case t.Failed != "":

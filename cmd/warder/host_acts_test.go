@@ -16,6 +16,8 @@ func TestActs(t *testing.T) {
 		"a        task exec  /bin/sh  \"sh -c\"  (sh, pid 9, uid 0)": {Kind: event.Task, Action: event.Ran, Process: event.Process{PID: 9, Name: "sh", Exe: "/bin/sh", Args: "sh\x00-c\x00"}},
 		"a        flow start  10.0.0.1:1 -> 10.0.0.2:443  example.org": {Kind: event.Flow, Action: event.Began, Net: &event.Net{
 			Source: netip.MustParseAddrPort("10.0.0.1:1"), Destination: netip.MustParseAddrPort("10.0.0.2:443"), Host: "example.org"}},
+		`a        packet data  10.0.0.1:1 -> 10.0.0.2:443  "\x1bx"`: {Kind: event.Packet, Action: "data", Net: &event.Net{
+			Source: netip.MustParseAddrPort("10.0.0.1:1"), Destination: netip.MustParseAddrPort("10.0.0.2:443"), Payload: []byte("\x1bx")}},
 		`a        log  sshd  "bad\x1b[2J line"`: {Kind: event.LogLine, Log: &event.Log{Program: "sshd", Text: "bad\x1b[2J line"}},
 		"a        file deletion  /x":            {Kind: event.FileAct, Action: event.Removed, Call: event.Call{File: event.File{Path: "/x"}}},
 		"a        execve   /x":                  {Kind: event.Syscall, Call: event.Call{Name: "execve", Path: "/x", Missing: event.MissingProcess}},

@@ -71,15 +71,20 @@ func (p *printer) say(format string, args ...any) {
 // that was asked for.
 func (p *printer) event(e event.Event) {
 	c := &e.Call
-	matters := e.Kind != event.Syscall || c.File.Share != "" || c.Denied != 0
-	if c.Name == "openat" && c.Denied == 0 {
+	matters := true
+	switch e.Kind {
+	case event.Syscall:
+		matters = c.Denied != 0 || c.File.Share != "" && c.Name != "openat"
+	case event.Flow, event.Packet: // what VMs are there for
 		matters = false
 	}
 	switch {
 	case !matters && !p.verbose:
 	case p.json:
 		p.line(e)
-	case e.Kind != event.Syscall && e.Message != "":
+	case e.Kind == event.Anomaly:
+		p.note(e.VM, e.Action+": "+e.Message)
+	case e.Net == nil && e.Kind != event.Syscall && e.Message != "":
 		p.note(e.VM, e.Message)
 	case e.Kind == event.Loss:
 		p.note(e.VM, fmt.Sprintf("%d events lost: they came faster than they could be printed", e.Lost))

@@ -38,7 +38,7 @@ warder: {response: block}
 	if !w.Report(message("an evil one")) {
 		t.Error("an evil message is not stopped")
 	}
-	if e, err := w.Alerts.Next(t.Context()); err != nil || e.VM != "a" || e.Finding.RuleTitle != "t" {
+	if e, err := w.Alerts.Next(t.Context()); err != nil || e.VM != "a" || e.Finding.RuleTitle != "t" || e.Finding.Taken[0].Detail != "the message was not delivered, its flow is cut" {
 		t.Errorf("%+v, %v", e, err)
 	}
 	for range 2 {

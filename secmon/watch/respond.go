@@ -84,7 +84,7 @@ func (w *Watch) responded(a event.Event, respond func(vm string, r pattern.Respo
 		for _, vm := range targets(&a, r) {
 			t := event.Taken{Response: name, VM: vm}
 			if r == pattern.Block {
-				t.Detail = fmt.Sprintf("%s failed with %s", f.Acts[len(f.Acts)-1].Call.Name, unix.ErrnoName(unix.EPERM))
+				t.Detail = blocked(&f.Acts[len(f.Acts)-1])
 			} else if detail, err := respond(vm, r); err != nil {
 				t.Failed = err.Error()
 			} else {
@@ -95,6 +95,14 @@ func (w *Watch) responded(a event.Event, respond func(vm string, r pattern.Respo
 	}
 	a.Finding = &f
 	return a
+}
+
+// blocked says what became of an act.
+func blocked(act *event.Event) string {
+	if act.Kind != event.Syscall {
+		return "the message was not delivered, its flow is cut"
+	}
+	return fmt.Sprintf("%s failed with %s", act.Call.Name, unix.ErrnoName(unix.EPERM))
 }
 
 // within carries out one response, and waits for it only so long. What comes
