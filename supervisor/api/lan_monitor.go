@@ -38,8 +38,8 @@ func (s *Server) Watch(m *monitor.Monitor) {
 	s.monitor = m
 }
 
-// ofLAN makes a handler of requests about the LAN.
-func (s *Server) ofLAN(f func(m *monitor.Monitor, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
+// ofMonitor makes a handler of requests about what the monitor has seen.
+func (s *Server) ofMonitor(f func(m *monitor.Monitor, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		m := s.monitor

@@ -93,9 +93,9 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("GET /v1/vms/{vm}/diff", s.of(diff))
 	mux.HandleFunc("GET /v1/vms/{vm}/gdb", s.of(s.gdb))
 	mux.HandleFunc("GET /v1/vms/{vm}/trace", s.of(s.trace))
-	mux.HandleFunc("GET /v1/lan/monitor", s.ofLAN(s.lanMonitor))
-	mux.HandleFunc("GET /v1/lan/flows", s.ofLAN(lanFlows))
-	mux.HandleFunc("GET /v1/lan/capture", s.ofLAN(lanCapture))
+	mux.HandleFunc("GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor))
+	mux.HandleFunc("GET /v1/lan/flows", s.ofMonitor(lanFlows))
+	mux.HandleFunc("GET /v1/lan/capture", s.ofMonitor(lanCapture))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, &Error{NotFound, fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
 	})

@@ -39,3 +39,15 @@ func (m *Monitor) Flows() []Flow {
 	})
 	return list
 }
+
+// AtSwitch are the numbers by which the switch knows the flows that events call id, one
+// for each VLAN that has such a flow.
+func (m *Monitor) AtSwitch(id uint64) (flows []uint64) {
+	m.flows.Each(func(f *flow.Flow[known]) bool {
+		if f.Data.id != 0 && netOf(f).Flow == id {
+			flows = append(flows, f.Data.id)
+		}
+		return true
+	})
+	return flows
+}

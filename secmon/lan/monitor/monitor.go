@@ -61,6 +61,7 @@ var _ lan.Inspector = (*Monitor)(nil)
 type known struct {
 	vms     [2]string // of its source and destination
 	app     app.Protocol
+	id      uint64      // that the switch knows it by
 	inspect *inspection // nil when there is nothing to learn any more
 }
 

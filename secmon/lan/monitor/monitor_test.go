@@ -58,6 +58,9 @@ func TestFlowIsTheSameBothWays(t *testing.T) {
 	if len(w.events) != 3 {
 		t.Errorf("%d events", len(w.events))
 	}
+	if at := w.mon.AtSwitch(want); len(at) != 1 || !w.sw.Cut(at[0]) || w.mon.AtSwitch(want+1) != nil {
+		t.Errorf("the switch has it as %v", at)
+	}
 }
 
 func TestCountsOfFlows(t *testing.T) {

@@ -133,6 +133,7 @@ func (t *turn) flow() {
 	} else if f.Data.vms[d] == "" && f.Packets[d] == uint64(packets) {
 		f.Data.vms[d] = vm(s.From)
 	}
+	f.Data.id = s.Flow
 	if in := f.Data.inspect; in != nil {
 		t.read(f, in, d)
 	}

@@ -12,27 +12,27 @@ import (
 	"strings"
 )
 
-// LAN is the virtual LAN between the VMs of another process. Close it after use.
-type LAN struct {
+// Traffic is what VMs say to each other on the LAN of another process. Close it after use.
+type Traffic struct {
 	LANMonitor
 	client *Client
 }
 
 // Close lets go of the process.
-func (l *LAN) Close() { l.client.close() }
+func (l *Traffic) Close() { l.client.close() }
 
-// FindLAN finds the LAN of a process with a socket in a directory, [Dir] for one; with
+// FindTraffic finds the traffic on the LAN of a process with a socket in a directory, [Dir] for one; with
 // a pid of 0 that of the only process that has one.
-func FindLAN(ctx context.Context, dir string, pid int) (*LAN, error) {
+func FindTraffic(ctx context.Context, dir string, pid int) (*Traffic, error) {
 	var paths []string
 	err := locked(dir, func() (err error) { paths, err = sockets(dir); return err })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var found []*LAN
+	var found []*Traffic
 	var errs []error
 	for _, path := range paths {
-		l := &LAN{client: newClient(path)}
+		l := &Traffic{client: newClient(path)}
 		err := l.client.get(ctx, "/v1/lan/monitor", nil, &l.LANMonitor)
 		if e, ok := errors.AsType[*Error](err); ok && e.Code == NotFound || err == nil && pid != 0 && l.PID != pid {
 			l.Close()
@@ -65,7 +65,7 @@ func FindLAN(ctx context.Context, dir string, pid int) (*LAN, error) {
 }
 
 // Flows are the flows that are known, of one VM or with "" of all.
-func (l *LAN) Flows(ctx context.Context, vm string) iter.Seq2[json.RawMessage, error] {
+func (l *Traffic) Flows(ctx context.Context, vm string) iter.Seq2[json.RawMessage, error] {
 	q := url.Values{}
 	if vm != "" {
 		q.Set("vm", vm)
@@ -75,7 +75,7 @@ func (l *LAN) Flows(ctx context.Context, vm string) iter.Seq2[json.RawMessage, e
 
 // Capture writes frames to w as a file of pcapng, until ctx ends; query is that of
 // GET /v1/lan/capture.
-func (l *LAN) Capture(ctx context.Context, query url.Values, w io.Writer) error {
+func (l *Traffic) Capture(ctx context.Context, query url.Values, w io.Writer) error {
 	_, err := l.client.copy(ctx, "/v1/lan/capture", query, w)
 	return err
 }

@@ -64,14 +64,14 @@ func network(t *testing.T) (m *monitor.Monitor, send func()) {
 func TestFlowsOfTheLAN(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sockets")
 	s := serve(t, dir)
-	if _, err := FindLAN(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host runs some") {
+	if _, err := FindTraffic(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host runs some") {
 		t.Errorf("without a LAN: %v", err)
 	}
 	m, send := network(t)
 	s.Watch(m)
 	send()
 	send()
-	l, err := FindLAN(t.Context(), dir, os.Getpid())
+	l, err := FindTraffic(t.Context(), dir, os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestFlowsOfTheLAN(t *testing.T) {
 			t.Errorf("VM %q has %d flows, want %d", vm, n, want)
 		}
 	}
-	if _, err := FindLAN(t.Context(), dir, 1); err == nil {
+	if _, err := FindTraffic(t.Context(), dir, 1); err == nil {
 		t.Error("a LAN of another process was found")
 	}
 }
@@ -121,7 +121,7 @@ func TestCaptureOfTheLAN(t *testing.T) {
 	s := serve(t, dir)
 	m, send := network(t)
 	s.Watch(m)
-	l, err := FindLAN(t.Context(), dir, 0)
+	l, err := FindTraffic(t.Context(), dir, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
