@@ -33,6 +33,20 @@ type Net struct {
 	Payload []byte
 }
 
+// Actions of packets: which messages of flows are told.
+const (
+	DNSQuery     = "dns-query"
+	DNSAnswer    = "dns-answer"
+	HTTPRequest  = "http-request"
+	HTTPResponse = "http-response"
+	TLSHello     = "tls-hello"
+	SSHBanner    = "ssh-banner"
+	Data         = "data" // what a side begins with, whatever it is
+)
+
+// Messages are the actions of packets.
+var Messages = []string{DNSQuery, DNSAnswer, HTTPRequest, HTTPResponse, TLSHello, SSHBanner, Data}
+
 // DNS is a question and what was answered.
 type DNS struct {
 	Name    string // without the last dot

@@ -45,8 +45,12 @@ func (l *Library) Needs() Needs {
 	n.By = make(map[string][]*Rule)
 	n.Syscalls, n.Payload = splice.New(l.splices, splice.Limits{}).Needs()
 	for _, s := range l.splices {
-		for _, call := range slices.Concat(s.Splice.Parts, s.Splice.Triggers) {
-			n.add(l.rules[s.Rule], call)
+		for _, act := range slices.Concat(s.Splice.Parts, s.Splice.Triggers) {
+			if !splice.IsMessage(act) {
+				n.add(l.rules[s.Rule], act)
+			} else if s.Splice.Content == "warder.payload" {
+				n.Message = maxMessage
+			}
 		}
 	}
 	for i, d := range l.detections {

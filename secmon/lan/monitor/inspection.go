@@ -143,7 +143,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 				n := netOf(f)
 				n.TLS = &event.TLS{ServerName: hello.ServerName, ALPN: hello.ALPN, JA4: hello.JA4}
 				n.Host = hello.ServerName
-				t.says(f, d, "tls-hello", n)
+				t.says(f, d, event.TLSHello, n)
 			}
 			if !more || d != 0 {
 				in.stop(t.memory)
@@ -152,7 +152,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 		case app.SSH:
 			banner := app.Banner(p)
 			if banner != "" {
-				e := t.says(f, d, "ssh-banner", netOf(f))
+				e := t.says(f, d, event.SSHBanner, netOf(f))
 				e.Message = banner
 			}
 			if banner != "" || bytes.IndexByte(p, '\n') >= 0 || len(p) >= app.Decisive {
@@ -185,7 +185,7 @@ func (t *turn) first(f *flow.Flow[known], in *inspection, d int, p []byte) {
 	in.told[d] = true
 	n := netOf(f)
 	n.Payload = bytes.Clone(p[:min(len(p), want)])
-	t.says(f, d, "data", n)
+	t.says(f, d, event.Data, n)
 }
 
 // recognised tells which protocol a flow is, and whether it belongs there.
@@ -212,9 +212,9 @@ func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
 	}
 	n := netOf(f)
 	n.DNS = &event.DNS{Name: m.Name, Type: m.Type, Code: m.Code, Answers: m.Answers}
-	action := "dns-query"
+	action := event.DNSQuery
 	if m.Answer {
-		action = "dns-answer"
+		action = event.DNSAnswer
 	}
 	t.says(f, d, action, n)
 	if !m.Answer && f.Data.vms[d] != "" {
@@ -226,9 +226,9 @@ func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
 func (t *turn) http(f *flow.Flow[known], d int, head *app.Head) {
 	n := netOf(f)
 	n.HTTP = &event.HTTP{Method: head.Method, Host: head.Host, Path: head.Path, Query: head.Query, UserAgent: head.UserAgent, Status: head.Status}
-	action := "http-request"
+	action := event.HTTPRequest
 	if head.Status != 0 {
-		action = "http-response"
+		action = event.HTTPResponse
 	}
 	n.Host = head.Host
 	t.says(f, d, action, n)

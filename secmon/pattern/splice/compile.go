@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"warder/secmon/event"
 	"warder/secmon/pattern/record"
 	"warder/secmon/pattern/sigma"
 	"warder/secmon/syscalls"
@@ -75,9 +76,9 @@ func (c *compiler) splice(s *Splice) error {
 	}{
 		{c.n, []string{"type", "group-by", "timespan", "condition", "parts", "match", "trigger"}},
 		{c.n.Get("condition"), []string{"gte"}},
-		{c.n.Get("parts"), []string{"syscall", "join", "content"}},
+		{c.n.Get("parts"), []string{"syscall", "message", "join", "content"}},
 		{c.n.Get("match"), []string{"strings", "regexps", "sequence"}},
-		{c.n.Get("trigger"), []string{"syscall", "vm"}},
+		{c.n.Get("trigger"), []string{"syscall", "message", "vm"}},
 	} {
 		if err := c.known(section.n, section.keys...); err != nil {
 			return err
@@ -121,7 +122,7 @@ func (c *compiler) span(s *Splice) (err error) {
 }
 
 func (c *compiler) parts(s *Splice) (err error) {
-	if s.Parts, err = c.calls(s, c.at("parts", "syscall"), writeCalls); err != nil {
+	if s.Parts, err = c.acts(s, "parts", writeCalls); err != nil {
 		return err
 	}
 	if n := c.n.Get("parts").Get("content"); n != nil {
@@ -129,6 +130,9 @@ func (c *compiler) parts(s *Splice) (err error) {
 		if _, ok := record.Native.Any(s.Content); !ok || s.Object == "file" {
 			return c.fail(n, "the content of parts is a field of events, and of a file what is written to it")
 		}
+	}
+	if s.Content == "" && c.n.Get("parts").Get("message") != nil {
+		s.Content = "warder.payload"
 	}
 	if s.Object != "file" {
 		s.Join = ByTime
@@ -144,7 +148,7 @@ func (c *compiler) parts(s *Splice) (err error) {
 }
 
 func (c *compiler) trigger(s *Splice) (err error) {
-	if s.Triggers, err = c.calls(s, c.at("trigger", "syscall"), triggerCalls); err != nil {
+	if s.Triggers, err = c.acts(s, "trigger", triggerCalls); err != nil {
 		return err
 	}
 	switch n := c.n.Get("trigger").Get("vm"); {
@@ -209,6 +213,30 @@ func (c *compiler) regexps(list *sigma.Node) (out []*regexp.Regexp, err error) {
 		out = append(out, re)
 	}
 	return out, nil
+}
+
+// acts are the system calls and the messages of a section: of one of them at least
+// there is a list.
+func (c *compiler) acts(s *Splice, section string, ofFile []string) (acts []string, err error) {
+	messages := c.n.Get(section).Get("message")
+	if messages == nil || c.n.Get(section).Get("syscall") != nil {
+		if acts, err = c.calls(s, c.at(section, "syscall"), ofFile); err != nil {
+			return nil, err
+		}
+	}
+	if messages == nil {
+		return acts, nil
+	}
+	if s.Object == "file" || messages.Kind != sigma.ListNode || len(messages.List) == 0 {
+		return nil, c.fail(messages, "a list of messages is for objects that are no files: %s", strings.Join(event.Messages, ", "))
+	}
+	for _, m := range messages.List {
+		if !slices.Contains(event.Messages, m.Text) {
+			return nil, c.fail(m, "there is no message %q, only %s", m.Text, strings.Join(event.Messages, ", "))
+		}
+		acts = append(acts, message+m.Text)
+	}
+	return acts, nil
 }
 
 // calls checks a list of system calls: of a file they must be some of those that

@@ -2,6 +2,7 @@ package splice
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -121,14 +122,11 @@ func (e *Engine) Needs() (calls []string, payload int) {
 		if k.key == nil {
 			calls = append(calls, "openat") // gives names to new files
 		}
-		for call := range k.parts {
-			calls = append(calls, call)
-		}
-		for call := range k.triggers {
-			calls = append(calls, call)
-		}
+		calls = slices.AppendSeq(calls, maps.Keys(k.parts))
+		calls = slices.AppendSeq(calls, maps.Keys(k.triggers))
 		payload = maxPayload
 	}
+	calls = slices.DeleteFunc(calls, IsMessage)
 	slices.Sort(calls)
 	return slices.Compact(calls), payload
 }
@@ -184,7 +182,8 @@ func (e *Engine) take(ev *event.Event) (triggers []*trigger) {
 // concerns says whether there is anything to take of an event, without a look at
 // what is stored: most events need not wait for that.
 func (l *loaded) concerns(ev *event.Event) bool {
-	if ev.Kind != event.Syscall {
+	name := act(ev)
+	if name == "" {
 		return false
 	}
 	c := &ev.Call
@@ -193,7 +192,7 @@ func (l *loaded) concerns(ev *event.Event) bool {
 		if k.key == nil && !ours {
 			continue // a file of the guest's own
 		}
-		if k.parts[c.Name] || k.triggers[c.Name] != nil || k.key == nil && c.Name == "openat" {
+		if k.parts[name] || k.triggers[name] != nil || k.key == nil && name == "openat" {
 			return true
 		}
 	}
@@ -223,7 +222,7 @@ func (e *Engine) takeFile(l *loaded, k *kind, ev *event.Event, triggers []*trigg
 
 // takeOther is for objects that are the value of a field.
 func (e *Engine) takeOther(l *loaded, k *kind, ev *event.Event, triggers []*trigger) []*trigger {
-	rules, part := k.triggers[ev.Call.Name], k.parts[ev.Call.Name]
+	rules, part := k.triggers[act(ev)], k.parts[act(ev)]
 	if rules == nil && !part {
 		return triggers
 	}
@@ -238,12 +237,20 @@ func (e *Engine) takeOther(l *loaded, k *kind, ev *event.Event, triggers []*trig
 		return triggers
 	}
 	name := k.object + "=" + v.String() + " " + k.content // no path: those begin with /
+	if part && ev.Kind == event.Packet {
+		e.contributeTo(k, name, ev)
+	}
 	if rules != nil {
 		triggers = e.trigger(l, k, ev, e.store.byPath[name], triggers)
 	}
-	if !part {
-		return triggers
+	if part && ev.Kind != event.Packet {
+		e.contributeTo(k, name, ev)
 	}
+	return triggers
+}
+
+// contributeTo adds what an act contributes to an object that is no file.
+func (e *Engine) contributeTo(k *kind, name string, ev *event.Event) {
 	c := *ev
 	if k.bytes != nil {
 		c.Call.Payload = []byte(k.bytes.Value(ev).String())
@@ -252,7 +259,6 @@ func (e *Engine) takeOther(l *loaded, k *kind, ev *event.Event, triggers []*trig
 	if c.Call.Size > 0 {
 		e.contribute(k, e.store.named(name), c)
 	}
-	return triggers
 }
 
 func (e *Engine) contribute(k *kind, o *object, ev event.Event) {
@@ -266,7 +272,7 @@ func (e *Engine) trigger(l *loaded, k *kind, ev *event.Event, o *object, trigger
 		return triggers
 	}
 	e.store.expire(o, ev.Time-int64(k.span))
-	return append(triggers, &trigger{l.rules, k.triggers[ev.Call.Name], o, o.version, slices.Clone(o.parts)})
+	return append(triggers, &trigger{l.rules, k.triggers[act(ev)], o, o.version, slices.Clone(o.parts)})
 }
 
 // repeated notes that a rule matched an object, and says whether it had before
@@ -292,7 +298,7 @@ func (r *Rule) evaluate(all []part, ev event.Event) *event.Finding {
 	var parts []part
 	for _, p := range all {
 		age := ev.Time - p.event.Time
-		if age >= 0 && age <= int64(s.Timespan) && slices.Contains(s.Parts, p.event.Call.Name) {
+		if age >= 0 && age <= int64(s.Timespan) && slices.Contains(s.Parts, act(&p.event)) {
 			parts = append(parts, p)
 		}
 	}
@@ -320,8 +326,20 @@ func (r *Rule) evaluate(all []part, ev event.Event) *event.Finding {
 	}
 	return &event.Finding{
 		RuleID: r.Key(), RuleTitle: r.Title, Level: r.Level, VMs: vms,
-		Acts: append(m.acts(parts), ev), Matched: m.texts, Response: r.Response,
+		Acts: completed(m.acts(parts), ev), Matched: m.texts, Response: r.Response,
 	}
+}
+
+// completed are the acts that matched and the one that completed the pattern, which is
+// the last of them where it was a message.
+func completed(acts []event.Event, ev event.Event) []event.Event {
+	if n := len(acts); n > 0 && ev.Kind == event.Packet {
+		if last := &acts[n-1]; last.Kind == ev.Kind && last.VM == ev.VM && last.Time == ev.Time && last.Seq == ev.Seq {
+			last.Call.Denied = ev.Call.Denied
+			return acts
+		}
+	}
+	return append(acts, ev)
 }
 
 // Stats gives the counts so far.

@@ -32,8 +32,8 @@ type Splice struct {
 	// VMs is how many distinct VMs must have contributed what the rule
 	// matches, at least.
 	VMs int
-	// Parts are the system calls that contribute, Content the field that has
-	// what they contribute; "" for what a call writes.
+	// Parts are the system calls, and the messages (see IsMessage), that contribute,
+	// Content the field that has what they contribute; "" for what a call writes.
 	Parts   []string
 	Content string
 	// Join says how the parts are put together.
@@ -44,7 +44,8 @@ type Splice struct {
 	// Sequence must be found in the parts themselves: each expression in a part of
 	// its own, in the order of their times.
 	Sequence []*regexp.Regexp
-	// Triggers are the system calls that complete the pattern.
+	// Triggers are the system calls and messages that complete the pattern. A message
+	// that is a part too is joined before it is looked at.
 	Triggers []string
 	// Other demands that the trigger's VM is none of those that contributed
 	// what was matched.
