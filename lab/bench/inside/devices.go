@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"warder/lab/bench/initrd"
@@ -28,13 +29,25 @@ const (
 
 const diskSize = 64 << 20
 
-// A devicePeer has a device: the options that add it to a peer's machine, and
-// what else has to run for it.
+// devices are measured in this order, all in one guest: to boot it takes longer than
+// to measure them.
+var devices = []string{"blk", "fs", "net", "vsock", "console"}
+
+// A devicePeer has devices: the options that add them to a peer's machine, and what
+// else has to run for them.
 type devicePeer struct {
 	bootPeer
-	device string
-	extra  []string // options
-	helper []string // a program that serves the device, nil for none
+	options map[string][]string // by device
+	global  []string            // for all of them
+	helper  []string            // a program that serves fs, nil for none
+}
+
+// extra are the options for devices.
+func (p devicePeer) extra(devices []string) (args []string) {
+	for _, d := range devices {
+		args = append(args, p.options[d]...)
+	}
+	return append(args, p.global...)
 }
 
 // benchDevices measures devices by a program in the guest, the same under
@@ -46,7 +59,7 @@ func benchDevices(ctx context.Context, b *bench) error {
 		}
 		for range b.repeat {
 			if err := deviceOnce(ctx, b, p); err != nil {
-				b.absent(p.name+" "+p.device, err)
+				b.absent(p.name, err)
 				break
 			}
 		}
@@ -65,14 +78,16 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := os.WriteFile(diskFile, make([]byte, diskSize), 0o600); err != nil {
 		return err
 	}
+	measured := slices.Clone(devices)
 	if p.helper != nil {
-		stop, err := serve(ctx, p.helper)
-		if err != nil {
-			return err
+		if stop, err := serve(ctx, p.helper); err == nil {
+			defer stop()
+		} else {
+			b.absent(p.name+" fs", err)
+			measured = slices.DeleteFunc(measured, func(d string) bool { return d == "fs" })
 		}
-		defer stop()
 	}
-	g := guest{kernel: p.kernel, initrd: b.files.work, memory: bootMemory, device: p.device, console: p.device == "console"}
+	g := guest{kernel: p.kernel, initrd: b.files.work, memory: bootMemory, devices: measured}
 	if err := p.find(g); err != nil {
 		return err
 	}
@@ -84,19 +99,15 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		defer l.Close()
 		go answerAll(l)
 	}
-	m, err := b.start(ctx, append(p.command(g), p.extra...), g.console)
+	m, err := b.start(ctx, append(p.command(g), p.extra(measured)...), true)
 	if err != nil {
 		return err
 	}
 	defer m.end()
-	if p.device == "net" {
-		if err := setUpTAP(tapName, b.patience); err != nil {
-			return err
-		}
+	if err := setUpTAP(tapName, b.patience); err != nil {
+		return err
 	}
-	if g.console {
-		go answer(m.console)
-	}
+	go answer(m.console)
 	said, err := m.readTo(initrd.Mark)
 	if err != nil {
 		return err
@@ -124,7 +135,9 @@ func (b *bench) addLines(peer, said string) error {
 	for line := range strings.Lines(said) {
 		line = strings.TrimSpace(line)
 		if why, ok := strings.CutPrefix(line, "error "); ok {
-			return fmt.Errorf("in the guest: %s", why)
+			b.absent(peer, fmt.Errorf("in the guest: %s", why))
+			found = true
+			continue
 		}
 		i := strings.LastIndexByte(line, ' ')
 		var value float64

@@ -20,10 +20,13 @@ func TestAddLines(t *testing.T) {
 	if diff := cmp.Diff(want, b.report.Results); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, said := range []string{"", "only words\n", "blk/read 1\nerror no /dev/vda\n"} {
+	for _, said := range []string{"", "only words\n"} {
 		if b.addLines("warder", said) == nil {
 			t.Errorf("%q is taken for measurements", said)
 		}
+	}
+	if err := b.addLines("warder", "error blk: no /dev/vda\n"); err != nil || len(b.report.Absent) != 1 {
+		t.Errorf("%v, %v", err, b.report.Absent)
 	}
 }
 
@@ -36,8 +39,10 @@ func TestPeers(t *testing.T) {
 		}
 	}
 	for _, p := range devicePeers(f) {
-		if len(p.extra) == 0 {
-			t.Errorf("%s has no options for %s", p.name, p.device)
+		for _, d := range devices {
+			if len(p.options[d]) == 0 {
+				t.Errorf("%s has no options for %s", p.name, d)
+			}
 		}
 	}
 	if memoryPeers(f)[0].together == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,16 +18,17 @@ type guest struct {
 	initrd string
 	memory int // MiB
 
-	device  string // what initrd.Work is to measure, if it runs
-	console bool   // a second console has the VMM's standard input and output
+	// devices are what initrd.Work is to measure, if it runs. A console among them has
+	// the VMM's standard input and output.
+	devices []string
 }
 
 // commandLine is the kernel's.
 func (g guest) commandLine() string {
-	if g.device == "" {
+	if len(g.devices) == 0 {
 		return commandLine
 	}
-	return commandLine + " -- " + g.device
+	return commandLine + " -- " + strings.Join(g.devices, " ")
 }
 
 // commandLine is the kernel's, the same for all: what supervisor gives its
@@ -58,7 +60,7 @@ func qemu(program string, machine ...string) func(guest) []string {
 	return func(g guest) []string {
 		args := append([]string{program, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "host"}, machine...)
 		serial := "stdio"
-		if g.console {
+		if slices.Contains(g.devices, "console") {
 			serial = "file:/dev/stderr"
 		}
 		return append(args, "-m", fmt.Sprintf("%dM", g.memory), "-serial", serial,
@@ -81,38 +83,27 @@ var warderDevices = map[string][]string{
 	"console": {"--hvc"},
 }
 
-// qemuDevices are QEMU's, each as its documentation recommends it for speed.
-// Devices are on the bus of machines without PCI; suffix makes them others.
-func qemuDevices(suffix string) map[string][]string {
-	return map[string][]string{
-		"blk": {
-			"-object", "iothread,id=io", "-drive", "if=none,id=disk,format=raw,file=" + diskFile,
-			"-device", "virtio-blk-" + suffix + ",drive=disk,iothread=io",
-		},
-		"fs": {
-			"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
-			"-chardev", "socket,id=share,path=" + shareSock, "-device", "vhost-user-fs-" + suffix + ",chardev=share,tag=bench",
-		},
-		"net": {
-			"-netdev", "tap,id=net,ifname=" + tapName + ",script=no,downscript=no,vhost=on",
-			"-device", "virtio-net-" + suffix + ",netdev=net,mac=" + initrd.GuestMAC,
-		},
-		"vsock":   {"-device", "vhost-vsock-" + suffix + ",guest-cid=3"},
-		"console": {"-device", "virtio-serial-" + suffix, "-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"},
-	}
+// qemuDevices are QEMU's, each as its documentation recommends it for speed, on the
+// bus of machines without PCI.
+var qemuDevices = map[string][]string{
+	"blk": {
+		"-object", "iothread,id=io", "-drive", "if=none,id=disk,format=raw,file=" + diskFile,
+		"-device", "virtio-blk-device,drive=disk,iothread=io",
+	},
+	"fs": {
+		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
+		"-chardev", "socket,id=share,path=" + shareSock, "-device", "vhost-user-fs-device,chardev=share,tag=bench",
+	},
+	"net": {
+		"-netdev", "tap,id=net,ifname=" + tapName + ",script=no,downscript=no,vhost=on",
+		"-device", "virtio-net-device,netdev=net,mac=" + initrd.GuestMAC,
+	},
+	"vsock":   {"-device", "vhost-vsock-device,guest-cid=3"},
+	"console": {"-device", "virtio-serial-device", "-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"},
 }
 
-// devicesOf are the peers of one VMM.
-func devicesOf(p bootPeer, options map[string][]string, global ...string) (all []devicePeer) {
-	for _, device := range []string{"blk", "fs", "net", "vsock", "console"} {
-		d := devicePeer{bootPeer: p, device: device, extra: append(options[device], global...)}
-		if device == "fs" && p.name != warderName {
-			d.helper = virtiofsd()
-		}
-		all = append(all, d)
-	}
-	return all
-}
+// qemuModern makes the bus's devices those of VIRTIO 1.
+var qemuModern = []string{"-global", "virtio-mmio.force-legacy=false"}
 
 // virtiofsd is the daemon in Rust if this machine has it, else the one in C
 // that came with QEMU before 8.

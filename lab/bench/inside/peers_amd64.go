@@ -36,10 +36,10 @@ func memoryPeers(f files) []memoryPeer {
 
 // devicePeers are the peers that have more devices than a serial port.
 func devicePeers(f files) []devicePeer {
-	qemuMicro := bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}
-	return append(
-		devicesOf(bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices),
-		devicesOf(qemuMicro, qemuDevices("device"), "-global", "virtio-mmio.force-legacy=false")...)
+	return []devicePeer{
+		{bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices, nil, nil},
+		{bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}, qemuDevices, qemuModern, virtiofsd()},
+	}
 }
 
 // gokvm has no ACPI tables, and the kernel has to be told.

@@ -27,7 +27,8 @@ func memoryPeers(f files) []memoryPeer {
 // devicePeers are the peers that have more devices than a serial port. Those are on
 // the bus that warder's are on: not all kernels that guests run have PCI.
 func devicePeers(f files) []devicePeer {
-	return append(
-		devicesOf(bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices),
-		devicesOf(bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices("device"), "-global", "virtio-mmio.force-legacy=false")...)
+	return []devicePeer{
+		{bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices, nil, nil},
+		{bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices, qemuModern, virtiofsd()},
+	}
 }
