@@ -82,6 +82,11 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if spec.Watchdog != "" {
 		setup.Watchdog = cmp.Or(spec.WatchdogTimeout, defaultWatchdogTimeout)
 	}
+	for i, p := range spec.Pmems {
+		if !p.Writable {
+			setup.ReadOnly = append(setup.ReadOnly, fmt.Sprintf("pmem%d", i))
+		}
+	}
 	for i, s := range spec.Shares {
 		tag := fmt.Sprintf("share%d", i)
 		vm.shares[tag] = s.Host

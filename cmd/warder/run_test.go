@@ -208,8 +208,8 @@ func TestRunGuestOutOfMemory(t *testing.T) {
 	r.check(t, 137, "", "the guest ran out of memory")
 }
 
-// TestRunDisks has a read-only disk, and one whose image is on a file system
-// that fills up.
+// TestRunDisks has a read-only disk and a file as memory, and a disk whose image is
+// on a file system that fills up.
 func TestRunDisks(t *testing.T) {
 	inVM(t)
 	readOnly := filepath.Join(t.TempDir(), "disk")
@@ -229,12 +229,14 @@ func TestRunDisks(t *testing.T) {
 	if err := os.Truncate(full, 16<<20); err != nil {
 		t.Fatal(err)
 	}
-	r := warder(t, nil, "run", "--disk", readOnly+":ro", "--disk", full, "--", "sh", "-c", `
+	r := warder(t, nil, "run", "--disk", readOnly+":ro", "--disk", full, "--pmem", readOnly, "--", "sh", "-c", `
 		head -c 6 /dev/vda
 		dd if=/dev/zero of=/dev/vda bs=4096 count=1 2>/dev/null || echo refused
+		head -c 6 /dev/pmem0
+		dd if=/dev/zero of=/dev/pmem0 bs=4096 count=1 2>/dev/null || echo refused
 		dd if=/dev/zero of=/dev/vdb bs=65536 count=64 2>/dev/null; sync
 		dd if=/dev/vdb of=/dev/null bs=4096 count=1 2>/dev/null && echo alive`)
-	r.check(t, 0, "warderrefused\nalive\n", "no space left on device")
+	r.check(t, 0, "warderrefused\nwarderrefused\nalive\n", "no space left on device")
 	if b, err := os.ReadFile(readOnly); err != nil || !bytes.Equal(b, content) {
 		t.Errorf("the read-only image was changed (error %v)", err)
 	}

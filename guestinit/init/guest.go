@@ -54,6 +54,9 @@ func (g *guest) Setup(s proto.Setup) error {
 	for _, i := range s.Interfaces {
 		errs = append(errs, g.setInterface(i, s.Hostname))
 	}
+	for _, d := range s.ReadOnly {
+		errs = append(errs, system.SetReadOnly(d))
+	}
 	for _, m := range s.Mounts {
 		errs = append(errs, system.Mount(m))
 	}

@@ -44,9 +44,12 @@ type Setup struct {
 	// Time is the host's clock, for a guest without one that is right.
 	Time time.Time `json:"time"`
 	// Entropy is credited in full to the guest's random number generator.
-	Entropy  []byte  `json:"entropy,omitempty"`
-	Hostname string  `json:"hostname,omitempty"`
-	Mounts   []Mount `json:"mounts,omitempty"`
+	Entropy  []byte `json:"entropy,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	// ReadOnly are block devices, as in "pmem0", of which the driver cannot tell that
+	// the host lets nobody write to them.
+	ReadOnly []string `json:"read_only,omitempty"`
+	Mounts   []Mount  `json:"mounts,omitempty"`
 	// Interfaces are the network interfaces to bring up.
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	// Resolvers are the addresses of name servers. None: the guest's own, if any.
