@@ -29,7 +29,7 @@ func bootPeers(f files) []bootPeer {
 func memoryPeers(f files) []memoryPeer {
 	return []memoryPeer{
 		{bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderTogether},
-		{bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.bzImage, false}, nil},
+		{bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}, nil},
 		{bootPeer{peer{"gokvm", gokvm}, f.bzImage, false}, nil},
 	}
 }
