@@ -33,7 +33,7 @@ func main() {
 		fmt.Println("error", err)
 	}
 	measure(os.Args[1:])
-	os.Stdout.Write([]byte{initrd.Mark})
+	os.Stdout.Write([]byte{initrd.Mark, '\n'})
 	select {}
 }
 

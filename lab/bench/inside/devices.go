@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"warder/lab/bench/initrd"
@@ -108,11 +109,21 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		return err
 	}
 	go answer(m.console)
-	said, err := m.readTo(initrd.Mark)
-	if err != nil {
-		return err
+	found := false
+	for {
+		line, err := m.readTo('\n')
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(line) == string(initrd.Mark) {
+			break
+		}
+		found = b.addLine(p.name, line) || found
 	}
-	return b.addLines(p.name, said)
+	if !found {
+		return errors.New("the guest measured nothing")
+	}
+	return nil
 }
 
 // answerAll answers those who connect, until l is closed.
@@ -129,37 +140,31 @@ func answerAll(l net.Listener) {
 	}
 }
 
-// addLines records what a guest measured.
-func (b *bench) addLines(peer, said string) error {
-	found := false
-	for line := range strings.Lines(said) {
-		line = strings.TrimSpace(line)
-		if why, ok := strings.CutPrefix(line, "error "); ok {
-			b.absent(peer, fmt.Errorf("in the guest: %s", why))
-			found = true
-			continue
-		}
-		i := strings.LastIndexByte(line, ' ')
-		var value float64
-		if i < 0 {
-			continue
-		}
-		quantity := line[:i]
-		if _, err := fmt.Sscan(line[i+1:], &value); err != nil || !strings.Contains(quantity, "/") {
-			continue // the kernel's
-		}
-		found = true
-		switch {
-		case strings.HasSuffix(quantity, "latency"), strings.HasSuffix(quantity, "trip"), strings.HasSuffix(quantity, "close"):
-			b.add(strings.Replace(quantity, "/", " ", 1), peer, "µs", measure.Less, value)
-		default:
-			b.add(strings.Replace(quantity, "/", " ", 1), peer, "MB/s", measure.More, value)
+// addLine records a line that a guest measured, and reports whether it was one: the
+// kernel has lines of its own.
+func (b *bench) addLine(peer, line string) bool {
+	line = strings.TrimSpace(line)
+	if why, ok := strings.CutPrefix(line, "error "); ok {
+		b.absent(peer, fmt.Errorf("in the guest: %s", why))
+		return true
+	}
+	i := strings.LastIndexByte(line, ' ')
+	if i < 0 {
+		return false
+	}
+	quantity := line[:i]
+	value, err := strconv.ParseFloat(line[i+1:], 64)
+	if err != nil || !strings.Contains(quantity, "/") {
+		return false
+	}
+	unit, better := "MB/s", measure.More
+	for _, latency := range []string{"latency", "trip", "close"} {
+		if strings.HasSuffix(quantity, latency) {
+			unit, better = "µs", measure.Less
 		}
 	}
-	if !found {
-		return fmt.Errorf("the guest said nothing that it measured: %q", said)
-	}
-	return nil
+	b.add(strings.Replace(quantity, "/", " ", 1), peer, unit, better, value)
+	return true
 }
 
 // answered is how much is moved in each direction, as in the guest's program.

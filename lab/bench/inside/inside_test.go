@@ -4,29 +4,28 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"warder/lab/bench/measure"
 )
 
-func TestAddLines(t *testing.T) {
+func TestAddLine(t *testing.T) {
 	b := &bench{name: "devices", report: new(measure.Report)}
-	if err := b.addLines("warder", "[    0.5] a/b: a message\r\nblk/read 250.5\r\nblk/latency 12\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	want := []measure.Result{
-		{Name: "devices/blk read", Peer: "warder", Unit: "MB/s", Better: measure.More, Values: []float64{250.5}},
-		{Name: "devices/blk latency", Peer: "warder", Unit: "µs", Better: measure.Less, Values: []float64{12}},
-	}
-	if diff := cmp.Diff(want, b.report.Results); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	for _, said := range []string{"", "only words\n"} {
-		if b.addLines("warder", said) == nil {
-			t.Errorf("%q is taken for measurements", said)
+	for line, want := range map[string]bool{
+		"blk/read 250.5\r": true, "blk/latency 12": true, "error fs: no such device": true,
+		"[    0.5] a/b: a message": false, "": false, "only words": false,
+	} {
+		if got := b.addLine("warder", line); got != want {
+			t.Errorf("%q is a measurement: %v", line, got)
 		}
 	}
-	if err := b.addLines("warder", "error blk: no /dev/vda\n"); err != nil || len(b.report.Absent) != 1 {
-		t.Errorf("%v, %v", err, b.report.Absent)
+	want := []measure.Result{
+		{Name: "devices/blk latency", Peer: "warder", Unit: "µs", Better: measure.Less, Values: []float64{12}},
+		{Name: "devices/blk read", Peer: "warder", Unit: "MB/s", Better: measure.More, Values: []float64{250.5}},
+	}
+	byName := cmpopts.SortSlices(func(a, b measure.Result) bool { return a.Name < b.Name })
+	if diff := cmp.Diff(want, b.report.Results, byName); diff != "" || len(b.report.Absent) != 1 {
+		t.Errorf("absent %v (-want +got):\n%s", b.report.Absent, diff)
 	}
 }
 
