@@ -173,6 +173,11 @@ func TestStreamEqualsPtrace(t *testing.T) {
 		if tid == theirs.Child && len(got) > 0 {
 			got = got[1:]
 		}
+		// A thread that its process' end catches at the tracer's stop goes without
+		// making the call: syscall_trace_enter gives -1.
+		if n := len(want); n == len(got)+1 && !want[n-1].Ended && !ends(abi, want[n-1]) {
+			want = want[:n-1]
+		}
 		threads++
 		compared += len(want)
 		if len(got) != len(want) {
@@ -198,6 +203,13 @@ func TestStreamEqualsPtrace(t *testing.T) {
 	}
 }
 
+// ends says whether a call is one that does not return.
+func ends(abi syscalls.ABI, c tracedCall) bool {
+	call := syscalls.ByNumber(abi, int(c.Number))
+	return call != nil && (call.Name == "exit" || call.Name == "exit_group")
+}
+
+// difference says how a call is not the one that was seen, "" when it is.
 func difference(abi syscalls.ABI, want tracedCall, got *event.Call) string {
 	name := fmt.Sprint(want.Number)
 	call := syscalls.ByNumber(abi, int(want.Number))
