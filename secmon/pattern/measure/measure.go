@@ -187,7 +187,8 @@ func (m *measurement) observe(ctx context.Context, e *pattern.Engine, events []e
 	for w, events := range streams {
 		all.Go(func() {
 			i := w * len(events) / workers
-			for time.Since(start) < m.options.For && ctx.Err() == nil {
+			// At least once: the time may be over before a goroutine begins.
+			for begun := false; !begun || time.Since(start) < m.options.For && ctx.Err() == nil; begun = true {
 				at := time.Now().UnixNano()
 				for range batch {
 					events[i].Time = at
@@ -216,7 +217,7 @@ func (m *measurement) oneByOne(ctx context.Context) error {
 			rules++
 		}
 	}
-	for time.Since(start) < m.options.For {
+	for n == 0 || time.Since(start) < m.options.For {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
