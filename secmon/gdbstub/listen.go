@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // localhost is where a stub listens that was not told otherwise: whoever can
@@ -61,13 +62,17 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// leaving is how long a debugger waits for another that may just be going: its
+// connection ends before all is put back.
+const leaving = time.Second
+
 // ServeAll serves one debugger after the other, each with the target that
 // attach gives, until ctx ends, and closes l. A debugger that comes while
 // another is served is turned away.
 func ServeAll(ctx context.Context, l net.Listener, attach func() (Target, error), log *slog.Logger) {
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	defer l.Close()
-	var busy sync.Mutex
+	busy := make(chan struct{}, 1)
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
@@ -78,13 +83,15 @@ func ServeAll(ctx context.Context, l net.Listener, attach func() (Target, error)
 			}
 			return
 		}
-		if !busy.TryLock() {
+		select {
+		case busy <- struct{}{}:
+		case <-time.After(leaving):
 			c.Close()
 			log.Warn("a second debugger was turned away", "from", c.RemoteAddr())
 			continue
 		}
 		all.Go(func() {
-			defer busy.Unlock()
+			defer func() { <-busy }()
 			t, err := attach()
 			if err != nil {
 				c.Close()
