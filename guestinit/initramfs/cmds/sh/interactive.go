@@ -53,6 +53,9 @@ func interactive(ctx context.Context, runner *interp.Runner) error {
 			continue
 		}
 		pending = ""
+		if err == nil {
+			err = redirections(prog)
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "sh:", err)
 			continue

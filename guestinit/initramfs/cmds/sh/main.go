@@ -110,6 +110,9 @@ func run(args []string) error {
 
 func script(ctx context.Context, runner *interp.Runner, r io.Reader, name string) error {
 	prog, err := syntax.NewParser().Parse(r, name)
+	if err == nil {
+		err = redirections(prog)
+	}
 	if err != nil {
 		return err
 	}

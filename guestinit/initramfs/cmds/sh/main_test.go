@@ -61,6 +61,10 @@ func TestShell(t *testing.T) {
 		"script":           {args: []string{script, "x"}, status: 5, stdout: "script x 1\n"},
 		"reads its input":  {args: []string{"-c", "read x; echo got $x"}, stdin: "line\n", stdout: "got line\n"},
 		"redirection":      {args: []string{"-c", "echo lost > /dev/null; echo kept"}, stdout: "kept\n"},
+		"descriptors":      {args: []string{"-c", "echo kept 2>&1 1>&2 >&- 0</dev/null; echo b 2>/dev/null"}, stdout: "b\n"},
+		"no descriptor 7":  {args: []string{"-c", "echo a; true | read x 7</dev/null"}, status: 2},
+		"no copy of 0":     {args: []string{"-c", "cat <&0"}, status: 2},
+		"no read-write":    {args: []string{"-c", "cat <>/dev/null"}, status: 2},
 		"not found":        {args: []string{"-c", "no-such-command-here"}, status: 127},
 		"background, wait": {args: []string{"-c", "false & wait; echo done"}, stdout: "done\n"},
 		"syntax":           {args: []string{"-c", "if"}, status: 2},
@@ -69,6 +73,9 @@ func TestShell(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, stdout, stderr := shell(t, tt.stdin, tt.args...)
+			if strings.Contains(stderr, "goroutine ") { // whose status is 2, too
+				t.Errorf("it panicked: %s", stderr)
+			}
 			if status != tt.status || stdout != tt.stdout {
 				t.Errorf("status %d, output %q; want %d, %q; stderr %q", status, stdout, tt.status, tt.stdout, stderr)
 			}
