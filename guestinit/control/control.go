@@ -82,8 +82,8 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 		streams:  make(map[streamKey]chan<- net.Conn),
 		commands: make(map[uint64]chan<- proto.Status),
 	}
-	first := make(chan net.Conn, 1)
-	g.ended.Go(func() { g.accept(own, l, first) })
+	first, foreign := make(chan net.Conn, 1), make(chan error, 1)
+	g.ended.Go(func() { g.accept(own, l, first, foreign) })
 
 	fail := func(err error) (*Guest, error) {
 		cancel()
@@ -96,6 +96,8 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 	select {
 	case <-ctx.Done():
 		return fail(ctx.Err())
+	case err := <-foreign:
+		return fail(err)
 	case conn, ok := <-first:
 		if !ok {
 			return fail(errors.New("no control connection: the listener is closed"))
@@ -125,9 +127,10 @@ func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, erro
 }
 
 // accept hands connections out by what their preamble says: the first control
-// connection to first, streams to the command that awaits them. It ends with
-// own, or when the listener does, and closes first then.
-func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Conn) {
+// connection to first, streams to the command that awaits them; that the first speaks
+// another version, to foreign. It ends with own, or when the listener does, and closes
+// first then.
+func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Conn, foreign chan<- error) {
 	stop := context.AfterFunc(own, func() { l.Close() })
 	defer stop()
 	defer close(first)
@@ -147,12 +150,12 @@ func (g *Guest) accept(own context.Context, l net.Listener, first chan<- net.Con
 		}
 		readers.Go(func() {
 			defer func() { <-slots }()
-			g.admit(own, conn, first)
+			g.admit(own, conn, first, foreign)
 		})
 	}
 }
 
-func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn) {
+func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn, foreign chan<- error) {
 	stop := context.AfterFunc(own, func() { conn.Close() })
 	if g.claimed.Load() {
 		// Before, only PID 1 dials. It has the time that Accept has: a machine
@@ -163,6 +166,9 @@ func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn)
 	if !stop() || err != nil {
 		g.log.Debug("guest's connection refused", "err", err)
 		conn.Close()
+		if _, ok := errors.AsType[*proto.VersionError](err); ok && g.claimed.CompareAndSwap(false, true) {
+			foreign <- err // has room for the one
+		}
 		return
 	}
 	conn.SetReadDeadline(time.Time{})

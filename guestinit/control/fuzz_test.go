@@ -204,3 +204,15 @@ func TestAcceptGivesUp(t *testing.T) {
 		t.Error("the listener is open")
 	}
 }
+
+// TestOtherVersion has a guest of another build dial the host, which is told at once.
+func TestOtherVersion(t *testing.T) {
+	says := opening(t)
+	says[5]++ // the version in the preamble
+	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	go l.dial(says, nil)
+	_, err := Accept(t.Context(), l, slog.New(slog.DiscardHandler))
+	if e, ok := errors.AsType[*proto.VersionError](err); !ok || e.Peer != proto.Version+1 {
+		t.Errorf("error %v", err)
+	}
+}
