@@ -59,6 +59,7 @@ const (
 	CapDirtyLogRing           Cap = 192
 	CapSetGuestDebug2         Cap = 195
 	CapExitHypercall          Cap = 201
+	CapBinaryStatsFD          Cap = 203
 	CapExitOnEmulationFailure Cap = 204
 	CapDisableQuirks2         Cap = 213
 	CapSystemEventData        Cap = 215

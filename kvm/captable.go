@@ -76,6 +76,7 @@ var Capabilities = []Capability{
 	{CapXenHVM, "XEN_HVM", "2.6.33", "", false, "hypercalls from user mode"},
 	{CapExitOnEmulationFailure, "EXIT_ON_EMULATION_FAILURE", "5.14", "", false, "reporting an instruction that KVM cannot emulate"},
 	{CapX86TripleFaultEvent, "X86_TRIPLE_FAULT_EVENT", "6.0", "", false, "saving and restoring a triple fault"},
+	{CapBinaryStatsFD, "BINARY_STATS_FD", "5.14", "5.14", false, "telling of guests that wait again and again for nothing"},
 	{CapSystemEventData, "SYSTEM_EVENT_DATA", "5.18", "5.18", false, "why a guest went down"},
 	{CapARMNISVToUser, "ARM_NISV_TO_USER", "", "5.5", false, "devices touched by odd instructions"},
 	{CapARMInjectExtDABT, "ARM_INJECT_EXT_DABT", "", "5.5", false, "refusing an access, as hardware would"},

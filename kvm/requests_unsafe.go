@@ -25,7 +25,8 @@ var (
 	reqCreateDevice    = request{"KVM_CREATE_DEVICE", both | unsafe.Sizeof(createDevice{})<<sizeShift | 0xe0}
 
 	// On a VM or a vCPU.
-	reqEnableCap = request{"KVM_ENABLE_CAP", write | unsafe.Sizeof(enableCap{})<<sizeShift | 0xa3}
+	reqEnableCap  = request{"KVM_ENABLE_CAP", write | unsafe.Sizeof(enableCap{})<<sizeShift | 0xa3}
+	reqGetStatsFD = request{"KVM_GET_STATS_FD", none | 0xce}
 
 	// On a VM, a vCPU or a device.
 	reqSetDeviceAttr = request{"KVM_SET_DEVICE_ATTR", write | unsafe.Sizeof(deviceAttr{})<<sizeShift | 0xe1}

@@ -78,6 +78,9 @@ const (
 	cr0Paging = 1 << 31
 )
 
+// haltCounters are KVM's counters of a vCPU's waits.
+var haltCounters = []string{"halt_exits"}
+
 // mayWriteEFER says what KVM checks of a guest's write and not of ours: reserved
 // bits, and that long mode is not switched while paging is on.
 func (v *VCPU) mayWriteEFER(old, value uint64) bool {

@@ -6,6 +6,9 @@ import (
 	"warder/kvm"
 )
 
+// haltCounters are KVM's counters of a vCPU's waits.
+var haltCounters = []string{"wfi_exit_stat", "wfe_exit_stat"}
+
 // The function ids of warder's hypercalls: fast 64-bit calls in the range of a
 // hypervisor's vendor (SMC Calling Convention, Arm DEN 0028, section 6).
 const (

@@ -125,6 +125,9 @@ func (m *Machine) createVCPUs() error {
 		m.onClose(fd.Close)
 		m.vcpus = append(m.vcpus, newVCPU(m, id, fd))
 	}
+	if err := m.openHalts(); err != nil {
+		return err
+	}
 	return m.archVCPUsCreated()
 }
 

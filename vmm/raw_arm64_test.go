@@ -42,6 +42,19 @@ var (
 
 	codeSpin = a64(spin)
 
+	codeStrayStorm = a64(
+		0xd2a2_0002, // mov x2, #0x10000000
+		0xb900_0040, // str w0, [x2]
+		0x17ff_ffff, // b to it
+	)
+
+	// Calls a function that a hook does the work of.
+	codeTrapStorm = a64(
+		0x9400_0002, // bl the hook
+		0x17ff_ffff, // b to it
+		0xd42a_e880, // brk #0x5744
+	)
+
 	// Starts the watchdog with a count of 10, and forgets it.
 	codeWatchdog = a64(
 		0xd2a1_2042, // mov x2, #0x9020000

@@ -43,7 +43,8 @@ type VCPU struct {
 	space atomic.Pointer[addressSpace]
 	word  [8]byte // for what is read at an exit, on the vCPU's thread
 
-	stats vcpuStats
+	stats   vcpuStats
+	counted *kvm.Stats // by KVM; nil where it does not
 }
 
 func newVCPU(m *Machine, id int, fd *kvm.VCPU) *VCPU {

@@ -7,6 +7,7 @@
 package act
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,8 @@ const (
 	// EntryMoved is a write of the register by which system calls enter the kernel,
 	// after it had been set.
 	EntryMoved = "syscall-entry-moved"
+	// HaltStorm is a guest that says again and again that it has nothing to do.
+	HaltStorm = "halt-storm"
 )
 
 // Bounds of what is reported of one kind of act, and of what a hypercall reports.
@@ -60,6 +63,8 @@ type Watcher struct {
 
 	mu      sync.Mutex
 	buckets map[string]*bucket
+
+	stop func() // what Watch has begun
 }
 
 // bucket bounds the rate of one kind of act.
@@ -79,8 +84,22 @@ func Watch(m *vmm.Machine, cfg Config) *Watcher {
 	cfg.Memory = m.Memory()
 	w := New(cfg)
 	m.OnAct(func(v *vmm.VCPU, a vmm.Act) uint64 { return w.Act(v, a) })
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.storms(ctx, m)
+	}()
+	w.stop = func() {
+		m.OnAct(nil)
+		cancel()
+		<-ended
+	}
 	return w
 }
+
+// Close ends what Watch has begun.
+func (w *Watcher) Close() { w.stop() }
 
 // Act reports an act, and gives what becomes of it if it is a hypercall. It may be
 // called by several vCPUs at once.

@@ -29,6 +29,7 @@ type machine struct {
 	standing  sync.Mutex // held while the machine is paused, or stands still for a snapshot
 	snapshots int
 
+	acts     *act.Watcher
 	changing sync.Mutex // held while other traps are armed
 	counting sync.Mutex
 	past     trap.Stats // of traps that are not armed any more
@@ -53,8 +54,8 @@ func (m *machine) first(ctx context.Context, w *Watch) error {
 		return errors.Join(err, m.shares.Close())
 	}
 	m.traps.Store(traps)
-	acts := act.Watch(m.target.Machine, act.Config{VM: m.target.Name, Kernel: m.kernel, Sink: func(e event.Event) { w.observe(m, e) }})
-	acts.Located(traps.Guest())
+	m.acts = act.Watch(m.target.Machine, act.Config{VM: m.target.Name, Kernel: m.kernel, Sink: func(e event.Event) { w.observe(m, e) }})
+	m.acts.Located(traps.Guest())
 	return nil
 }
 
@@ -133,7 +134,7 @@ func (m *machine) stats() trap.Stats {
 func (m *machine) disarm(ctx context.Context) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	m.target.Machine.OnAct(nil)
+	m.acts.Close()
 	return errors.Join(m.traps.Load().Disarm(ctx), m.shares.Close())
 }
 
