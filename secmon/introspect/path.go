@@ -112,26 +112,34 @@ func (r *reader) up(at place) (place, error) {
 
 // absolute is the kernel's d_path: the names from the root of the mounts.
 func (r *reader) absolute(at place) (string, error) {
-	end := len(r.path)
+	path, _, err := r.pathOf(at)
+	return path, err
+}
+
+// pathOf is absolute. own says that it is the path inside the file system,
+// too: no mount was left on the way, and all of it is mounted.
+func (r *reader) pathOf(at place) (path string, own bool, err error) {
+	end, mount := len(r.path), at.mount
 	for range maxDepth {
 		out, top, err := r.leave(at)
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if top {
-			return r.joined(end), nil
+			above, err := r.follow(out.dentry, r.layout.dentryParent)
+			return r.joined(end), out.mount == mount && above == out.dentry, err
 		}
 		parent, err := r.prepend(&end, out.dentry)
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		if parent == out.dentry {
 			// A tree that is mounted nowhere: of a pipe, a socket, a memfd.
-			return r.joined(end), nil
+			return r.joined(end), false, nil
 		}
 		at = place{out.mount, parent}
 	}
-	return "", fmt.Errorf("%w: a path that does not end", ErrWalk)
+	return "", false, fmt.Errorf("%w: a path that does not end", ErrWalk)
 }
 
 // inner gives the names from the root of the dentry's own file system.
@@ -206,11 +214,14 @@ func (r *reader) fileSystem(mount uint64) (typ, source string, err error) {
 func (r *reader) locate(at place) (Location, error) {
 	var loc Location
 	var err error
-	if loc.Path, err = r.absolute(at); err != nil {
+	own := false
+	if loc.Path, own, err = r.pathOf(at); err != nil {
 		return Location{}, err
 	}
-	if loc.Inner, err = r.inner(at.dentry); err != nil {
-		return Location{}, err
+	if loc.Inner = loc.Path; !own {
+		if loc.Inner, err = r.inner(at.dentry); err != nil {
+			return Location{}, err
+		}
 	}
 	if loc.FS, loc.Source, err = r.fileSystem(at.mount); err != nil {
 		return Location{}, err

@@ -167,6 +167,14 @@ func (r *reader) parent(c cursor, root place) (cursor, error) {
 	if err != nil {
 		return c, err
 	}
+	return r.to(c, at)
+}
+
+// to goes from one place to another, which is mostly of the same file system.
+func (r *reader) to(c cursor, at place) (cursor, error) {
+	if at.mount == c.at.mount {
+		return cursor{at: at, tag: c.tag}, nil
+	}
 	return r.on(at)
 }
 
@@ -195,7 +203,7 @@ func (r *reader) descend(c cursor, name string, shares Shares) (next cursor, tar
 	if err != nil {
 		return c, "", err
 	}
-	next, err = r.on(at)
+	next, err = r.to(c, at)
 	return next, "", err
 }
 
@@ -235,9 +243,7 @@ func (r *reader) descendShare(c cursor, name string, dentry uint64, shares Share
 			return c, "", err
 		}
 		if number == entry.Inode {
-			next, err := r.on(place{c.at.mount, dentry})
-			next.entry = entry
-			return next, "", err
+			return cursor{at: place{c.at.mount, dentry}, tag: c.tag, entry: entry}, "", nil
 		}
 	}
 	return c.append(name, entry, false), "", nil

@@ -130,19 +130,17 @@ func (t *Task) Read(p []byte, va uint64) error {
 // pt_regs that its handler was called with.
 func (t *Task) SystemCall(regs uint64, abi ABI) (number uint32, args [6]uint64, err error) {
 	r, l := t.reader(), &t.guest.layout.calls[abi]
+	p := r.text[:min(r.layout.ptRegs.size, maxPath)]
+	if err := r.read(p, regs); err != nil {
+		return 0, args, fmt.Errorf("pt_regs: %w", err)
+	}
 	for i, f := range l.arg {
-		if args[i], err = r.uint(regs, f); err != nil {
-			return 0, args, fmt.Errorf("pt_regs: %w", err)
-		}
+		args[i] = f.in(p)
 		if abi == Compat {
 			args[i] = uint64(uint32(args[i]))
 		}
 	}
-	n, err := r.uint(regs, l.number)
-	if err != nil {
-		return 0, args, fmt.Errorf("pt_regs: %w", err)
-	}
-	return uint32(n), args, nil
+	return uint32(l.number.in(p)), args, nil
 }
 
 // Is32Bit says whether a system call comes from a 32-bit program, where both

@@ -45,6 +45,16 @@ type field struct {
 	size uint64 // bytes
 }
 
+// in is the field's value in the bytes of its structure, 0 where they end before.
+func (f field) in(structure []byte) uint64 {
+	if f.off > uint64(len(structure)) || f.size > uint64(len(structure))-f.off {
+		return 0
+	}
+	var p [8]byte
+	copy(p[:], structure[f.off:f.off+f.size])
+	return le.Uint64(p[:])
+}
+
 // fieldOf finds a member by a path such as "f_path.dentry". Members of
 // anonymous structures and unions are found as in C. "" is the whole structure.
 func fieldOf(spec *btf.Spec, typ, path string) (field, error) {
@@ -131,6 +141,7 @@ type layout struct {
 	socket  socketLayout
 
 	currentTask field        // amd64 6.2 to 6.14: in the per-CPU struct pcpu_hot
+	ptRegs      field        // struct pt_regs as a whole
 	calls       [2]registers // by ABI
 	pstate      field        // arm64: in struct pt_regs
 	codeSegment field        // amd64: in struct pt_regs
@@ -202,6 +213,7 @@ func newLayout(spec *btf.Spec, arch string) (*layout, error) {
 		{&l.nodeNext, "hlist_bl_node", "next"},
 		{&l.programFile, "linux_binprm", "file"},
 		{&l.programName, "linux_binprm", "filename"},
+		{&l.ptRegs, "pt_regs", ""},
 	}
 	add := func(to *field, path string) {
 		want = append(want, struct {

@@ -65,6 +65,7 @@ func testLayout() *layout {
 	structure(func() { take(2, &l.inodeMode); take(8, &l.inodeNumber, &l.inodeSize, &l.inodeLink) })
 	structure(func() { take(8, &l.programFile, &l.programName) })
 	l.bucketFirst, l.nodeNext = field{0, 8}, field{0, 8}
+	l.ptRegs = field{0, 512}
 	for abi := range l.calls {
 		structure(func() {
 			off = uint64(abi) * 256

@@ -2,19 +2,30 @@ package pagetable
 
 import "warder/devices/guestmem"
 
-// cached is how many pages a [Cache] remembers.
-const cached = 256
+// A [Cache] remembers pages in pieces of two sizes: no granule is smaller than one,
+// and most of what a kernel keeps is in pages of the other or larger.
+const (
+	smallPiece = 4 << 10
+	largePiece = 2 << 20
+
+	smallPieces = 256
+	largePieces = 32
+)
 
 // Cache is an address space that remembers where pages are, as a CPU's TLB does:
 // for as long as one question about a guest takes. It is not for concurrent use.
 type Cache struct {
 	space    Space
 	question uint64
-	pages    [cached]struct {
-		page     uint64 // number of the 4 KiB page plus one; 0 for none
-		at       guestmem.Addr
-		question uint64 // for which it was found
-	}
+	small    [smallPieces]piece
+	large    [largePieces]piece
+}
+
+// A piece is a part of a page that lies in one piece of memory.
+type piece struct {
+	number   uint64 // of the piece plus one; 0 for none
+	at       guestmem.Addr
+	question uint64 // for which it was found
 }
 
 // Cached returns the space with an empty memory of its pages.
@@ -28,17 +39,25 @@ func (c *Cache) Space() Space { return c.space }
 
 // Translate returns where va is, without what [Mapping] says beyond that.
 func (c *Cache) Translate(mem Reader, va uint64) (guestmem.Addr, error) {
-	const size = 4096 // no granule is smaller
-	page := va/size + 1
-	e := &c.pages[page%cached]
-	if e.page != page || e.question != c.question {
-		m, err := c.space.Translate(mem, va)
-		if err != nil {
-			return 0, err
-		}
-		e.page, e.at, e.question = page, m.Addr&^(size-1), c.question
+	number := va/largePiece + 1
+	if p := &c.large[number%largePieces]; p.number == number && p.question == c.question {
+		return p.at + guestmem.Addr(va%largePiece), nil
 	}
-	return e.at + guestmem.Addr(va%size), nil
+	number = va/smallPiece + 1
+	if p := &c.small[number%smallPieces]; p.number == number && p.question == c.question {
+		return p.at + guestmem.Addr(va%smallPiece), nil
+	}
+	m, err := c.space.Translate(mem, va)
+	if err != nil {
+		return 0, err
+	}
+	if m.PageSize >= largePiece {
+		number = va/largePiece + 1
+		c.large[number%largePieces] = piece{number, m.Addr - guestmem.Addr(va%largePiece), c.question}
+	} else {
+		c.small[number%smallPieces] = piece{number, m.Addr - guestmem.Addr(va%smallPiece), c.question}
+	}
+	return m.Addr, nil
 }
 
 // Read is [Space.Read] by what is remembered.
@@ -48,7 +67,7 @@ func (c *Cache) Read(mem Reader, va uint64, p []byte) error {
 		if err != nil {
 			return err
 		}
-		n := min(4096-va%4096, uint64(len(p)))
+		n := min(smallPiece-va%smallPiece, uint64(len(p)))
 		if err := mem.ReadAt(p[:n], at); err != nil {
 			return &FaultError{VA: va, Err: err}
 		}
