@@ -99,7 +99,7 @@ type Process struct {
 	// /proc/PID/cmdline.
 	Args string
 	Dir  string // the working directory
-	User string // the name that UID has in the guest
+	User string // the name that UID has in the guest, where it is known
 	// Login is the user id with which the session began, the audit subsystem's
 	// auid, if LoggedIn.
 	Login    uint32

@@ -73,6 +73,9 @@ func (d *decoder) decode() bool {
 	}
 	if p, err := d.task.Process(); err == nil {
 		d.event.Process = event.Process{PID: p.TGID, TID: p.PID, Parent: p.Parent, UID: p.UID, EUID: p.EUID, Name: p.Comm}
+		if p.UID == 0 {
+			d.event.Process.User = rootName
+		}
 	} else {
 		d.missing(event.MissingProcess)
 	}
@@ -95,6 +98,10 @@ func (d *decoder) decode() bool {
 	}
 	return true
 }
+
+// rootName is who a process with user id 0, outside of all user namespaces that the
+// guest may have, runs for. Other names are in files of the guest's.
+const rootName = "root"
 
 func isExec(name string) bool { return name == "execve" || name == "execveat" }
 
