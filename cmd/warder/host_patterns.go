@@ -76,9 +76,10 @@ func (p *patternsConfig) check(base string) (err error) {
 	return nil
 }
 
-// files are those that the configuration names, for the lab.
+// files are those that the configuration names, for the lab. A library that is not
+// there yet is made where it is used.
 func (p *patternsConfig) files() (files []string) {
-	if p.Library != "" {
+	if _, err := os.Stat(p.Library); err == nil {
 		files = append(files, p.Library)
 	}
 	for _, s := range p.Sources {

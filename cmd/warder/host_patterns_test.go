@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,5 +199,8 @@ func TestHostPatternsConfig(t *testing.T) {
 	cfg := hostConfig{Patterns: patternsConfig{Library: filepath.Join(dir, "library"), Sources: []sourceFile{{Name: "a", URL: "https://a.example", Root: filepath.Join(dir, "none")}}}}
 	if _, _, err := cfg.openLibrary(); err == nil || !strings.Contains(err.Error(), "source a: the root of trust") {
 		t.Errorf("error %v", err)
+	}
+	if got := cfg.Patterns.files(); !slices.Equal(got, []string{filepath.Join(dir, "none")}) {
+		t.Errorf("for the lab, with a library that is not there yet: %q", got)
 	}
 }
