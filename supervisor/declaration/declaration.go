@@ -1,0 +1,129 @@
+// Package declaration reads what services are declared to be.
+//
+// A declaration is data, and this package knows no machine: what decides about
+// a service runs where there is none.
+package declaration
+
+import (
+	"cmp"
+	"strings"
+	"time"
+)
+
+// A Service is what one service is, in the words of the file that declares it.
+type Service struct {
+	Name    string            `yaml:"name" json:"name"`
+	Command []string          `yaml:"command" json:"command,omitempty"`
+	Env     map[string]string `yaml:"env" json:"env,omitempty"`
+	Workdir string            `yaml:"workdir" json:"workdir,omitempty"` // in the guest
+	User    string            `yaml:"user" json:"user,omitempty"`       // NAME[:GROUP] or numbers
+
+	CPUs      int     `yaml:"cpus" json:"cpus,omitempty"` // 1 when 0
+	CPUWeight int     `yaml:"cpu_weight" json:"cpu_weight,omitempty"`
+	CPUMax    float64 `yaml:"cpu_max" json:"cpu_max,omitempty"` // CPUs; 0 for no bound
+	Memory    Memory  `yaml:"memory" json:"memory,omitzero"`
+	Watchdog  string  `yaml:"watchdog" json:"watchdog,omitempty"` // log, pause, reset, kill
+
+	Attachments `yaml:",inline"`
+
+	Health  *Health `yaml:"health" json:"health,omitempty"`
+	Restart Restart `yaml:"restart" json:"restart,omitzero"`
+	// StopTimeout is how long the service may take to end when it is told to,
+	// before it is killed; 0 for DefaultStopTimeout.
+	StopTimeout Duration `yaml:"stop_timeout" json:"stop_timeout,omitempty"`
+}
+
+// Attachments are what a VM is connected to, each in the words of a flag of
+// warder run.
+type Attachments struct {
+	Disks  []string `yaml:"disks" json:"disks,omitempty"`
+	Shares []string `yaml:"shares" json:"shares,omitempty"`
+	Nets   []string `yaml:"nets" json:"nets,omitempty"`
+	Pmems  []string `yaml:"pmems" json:"pmems,omitempty"`
+	Ports  []string `yaml:"ports" json:"ports,omitempty"`
+}
+
+// Health is how one finds out whether a service is well: by a command in its VM
+// that ends with status 0.
+type Health struct {
+	Command []string `yaml:"command" json:"command"`
+	// Interval is the time from one check's end to the next one's start, Timeout
+	// what one may take. The zero values are for the defaults below.
+	Interval Duration `yaml:"interval" json:"interval,omitempty"`
+	Timeout  Duration `yaml:"timeout" json:"timeout,omitempty"`
+	// Retries is how many failures in a row make a service a failed one.
+	Retries int `yaml:"retries" json:"retries,omitempty"`
+	// StartPeriod is how long after the start of the command failures do not count.
+	StartPeriod Duration `yaml:"start_period" json:"start_period,omitempty"`
+}
+
+// When a service is started again by itself.
+const (
+	RestartNever     = "never"
+	RestartOnFailure = "on-failure"
+	RestartAlways    = "always"
+)
+
+// Restart says whether a service that ended is started again.
+type Restart struct {
+	Policy string `yaml:"policy" json:"policy,omitempty"` // "" is RestartNever
+	// Delay is the pause before the first new start, which doubles with each
+	// further one up to MaxDelay.
+	Delay    Duration `yaml:"delay" json:"delay,omitempty"`
+	MaxDelay Duration `yaml:"max_delay" json:"max_delay,omitempty"`
+	// Limit is how many new starts in a row are tried; 0 for no limit. A service
+	// that ran for SteadyTime has begun a new row.
+	Limit int `yaml:"limit" json:"limit,omitempty"`
+}
+
+// What holds where a declaration says nothing.
+const (
+	DefaultStopTimeout    = 30 * time.Second
+	DefaultHealthInterval = 30 * time.Second
+	DefaultHealthTimeout  = 10 * time.Second
+	DefaultHealthRetries  = 3
+	DefaultRestartDelay   = time.Second
+	DefaultMaxDelay       = time.Minute
+	// SteadyTime is how long a service has to run for its end to count as the first.
+	SteadyTime = 5 * time.Minute
+)
+
+// WithDefaults is the service with all that it leaves to the defaults said.
+func (s Service) WithDefaults() Service {
+	s.CPUs = cmp.Or(s.CPUs, 1)
+	s.StopTimeout = cmp.Or(s.StopTimeout, Duration(DefaultStopTimeout))
+	s.Restart.Policy = cmp.Or(s.Restart.Policy, RestartNever)
+	s.Restart.Delay = cmp.Or(s.Restart.Delay, Duration(DefaultRestartDelay))
+	s.Restart.MaxDelay = max(cmp.Or(s.Restart.MaxDelay, Duration(DefaultMaxDelay)), s.Restart.Delay)
+	if s.Health != nil {
+		h := *s.Health
+		h.Interval = cmp.Or(h.Interval, Duration(DefaultHealthInterval))
+		h.Timeout = cmp.Or(h.Timeout, Duration(DefaultHealthTimeout))
+		h.Retries = cmp.Or(h.Retries, DefaultHealthRetries)
+		s.Health = &h
+	}
+	return s
+}
+
+// Resolve makes the paths of the host that the service names absolute: they are
+// relative to the directory base.
+func (s *Service) Resolve(base string) {
+	for _, list := range [][]string{s.Disks, s.Shares, s.Pmems} {
+		for i, e := range list {
+			list[i] = absolute(base, e)
+		}
+	}
+	for i, e := range s.Ports {
+		if name, path, ok := strings.Cut(e, "=unix:"); ok {
+			s.Ports[i] = name + "=unix:" + absolute(base, path)
+		}
+	}
+}
+
+// absolute puts base before a path, which may have options behind it.
+func absolute(base, path string) string {
+	if path == "" || strings.HasPrefix(path, "/") {
+		return path
+	}
+	return strings.TrimSuffix(base, "/") + "/" + path
+}

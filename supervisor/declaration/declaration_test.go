@@ -1,0 +1,185 @@
+package declaration
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const whole = `
+name: web
+command: [sh, -c, "exec httpd -f\n"]
+env: {MODE: fast}
+workdir: /srv
+user: nobody
+cpus: 2
+cpu_weight: 200
+cpu_max: 1.5
+memory: 128M:512M
+watchdog: kill
+disks: [data.img]
+shares: ["/srv/www:/srv:ro"]
+nets: ["tap:t0,ip=10.0.0.2/24"]
+pmems: [root.erofs]
+ports: ["log=unix:log.sock"]
+health: {command: [wget, -q, "http://localhost"], interval: 10s, timeout: 2s, retries: 2, start_period: 1m}
+restart: {policy: on-failure, delay: 2s, max_delay: 1m, limit: 5}
+stop_timeout: 20s
+`
+
+func TestParse(t *testing.T) {
+	got, err := Parse([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
+	want := Service{
+		Name: "web", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
+		CPUs: 2, CPUWeight: 200, CPUMax: 1.5, Memory: Memory{128 << 20, 512 << 20}, Watchdog: "kill",
+		Attachments: Attachments{
+			Disks: []string{"data.img"}, Shares: []string{"/srv/www:/srv:ro"}, Nets: []string{"tap:t0,ip=10.0.0.2/24"},
+			Pmems: []string{"root.erofs"}, Ports: []string{"log=unix:log.sock"},
+		},
+		Health:      &Health{Command: []string{"wget", "-q", "http://localhost"}, Interval: sec(10), Timeout: sec(2), Retries: 2, StartPeriod: sec(60)},
+		Restart:     Restart{Policy: RestartOnFailure, Delay: sec(2), MaxDelay: sec(60), Limit: 5},
+		StopTimeout: sec(20),
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(want, got.WithDefaults()); d != "" {
+		t.Errorf("defaults changed what was said (-want +got):\n%s", d)
+	}
+	least, err := Parse([]byte("name: a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if full := least.WithDefaults(); full.CPUs != 1 || full.StopTimeout != Duration(DefaultStopTimeout) || full.Restart.Policy != RestartNever || full.Restart.Delay == 0 {
+		t.Errorf("%+v", full)
+	}
+}
+
+// hostile are declarations that are refused, with what the error says.
+var hostile = map[string]string{
+	"":                                                  "name",
+	"name: ../etc":                                      "letters a to z",
+	"name: a/b":                                         "letters a to z",
+	"name: -a":                                          "letters a to z",
+	"name: \"a\\0\"":                                    "letters a to z",
+	"name: " + strings.Repeat("a", 64):                  "letters a to z",
+	"name: a\ncolour: red":                              "colour",
+	"name: a\nname: b":                                  "name",
+	"name: a\ncpus: -1":                                 "cpus",
+	"name: a\ncpus: 100000":                             "cpus",
+	"name: a\ncpu_max: .nan":                            "cpu_max",
+	"name: a\ncpu_max: .inf":                            "cpu_max",
+	"name: a\nmemory: lots":                             "as in 512M",
+	"name: a\nmemory: 1M":                               "32M",
+	"name: a\nmemory: [1, 2]":                           "one value",
+	"name: a\nmemory: 2G:1G":                            "smaller size first",
+	"name: a\ncommand: {a: b}":                          "command",
+	"name: a\ncommand: ['']":                            "empty",
+	"name: a\ncommand: [\"a\\0b\"]":                     "control characters",
+	"name: a\nworkdir: etc":                             "absolute",
+	"name: a\nenv: {'A=B': c}":                          "name of a variable",
+	"name: a\ndisks: [\"/dev/sda\\u001b[\"]":            "control characters",
+	"name: a\ndisks: [\"\"]":                            "empty",
+	"name: a\nshares: [\"a\\nb:/x\"]":                   "control characters",
+	"name: a\nwatchdog: bark":                           "one of",
+	"name: a\nhealth: {interval: 1s}":                   "command",
+	"name: a\nhealth: {command: [x], interval: 0s}":     "a time",
+	"name: a\nhealth: {command: [x], interval: soon}":   "a time",
+	"name: a\nhealth: {command: [x], timeout: 100000h}": "at most",
+	"name: a\nrestart: {policy: sometimes}":             "one of",
+	"name: a\nrestart: {delay: 1s}":                     "policy",
+	"name: a\nrestart: {policy: always, delay: 2s, max_delay: 1s}": "less than",
+	"name: a\nstop_timeout: -1s":                                   "a time",
+	"name: a\nports: [" + strings.Repeat("x,", 65) + "]":           "at most 64",
+	"[1, 2]":     "",
+	"name: [":    "",
+	"a: &a [*a]": "",
+}
+
+func TestRefused(t *testing.T) {
+	for src, says := range hostile {
+		_, err := Parse([]byte(src))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: error %v, want one that says %q", src, err, says)
+		} else if strings.ContainsAny(err.Error(), "\x00\x1b") {
+			t.Errorf("%q: the error has control characters: %q", src, err)
+		}
+	}
+}
+
+// An error shows the line, and all that is wrong is said at once.
+func TestErrorsShowTheirPlace(t *testing.T) {
+	for src, says := range map[string][]string{
+		"name: a\ncpus: 1\nmemory: lots\n":                     {"> 3 | memory: lots", "^"},
+		"name: a\nhealth:\n  command: [x]\n  interval: soon\n": {"> 4 |   interval: soon", "^"},
+		"name: A\nrestart:\n  policy: sometimes\n":             {"> 1 | name: A", ">  3 |   policy: sometimes", "^", "name:", "restart.policy:"},
+		"name: a\ncommand: [sh, \"\\u0007\"]\n":                {"> 2 | command", "command[1]: "},
+		"name: a\ncolour: red\n":                               {"> 2 | colour: red", "^"},
+	} {
+		_, err := Parse([]byte(src))
+		if err == nil {
+			t.Errorf("%q: no error", src)
+			continue
+		}
+		for _, s := range says {
+			if !strings.Contains(strings.ReplaceAll(err.Error(), ">  ", "> "), strings.ReplaceAll(s, ">  ", "> ")) {
+				t.Errorf("%q: the error lacks %q:\n%v", src, s, err)
+			}
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	s := Service{Name: "a", Attachments: Attachments{
+		Disks: []string{"d:ro", "/e"}, Shares: []string{"./f:/x", "/g:/y:ro"}, Pmems: []string{"h"}, Ports: []string{"log=unix:i", "x=unix:/j", "odd"}, Nets: []string{"tap:t0"},
+	}}
+	s.Resolve("/base")
+	want := Attachments{
+		Disks: []string{"/base/d:ro", "/e"}, Shares: []string{"/base/./f:/x", "/g:/y:ro"}, Pmems: []string{"/base/h"},
+		Ports: []string{"log=unix:/base/i", "x=unix:/j", "odd"}, Nets: []string{"tap:t0"},
+	}
+	if d := cmp.Diff(want, s.Attachments); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yaml")
+	if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ReadFile(file); err != nil || s.Name != "web" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := os.Truncate(file, MaxFile+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(file); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a file that is too long: %v", err)
+	}
+	if _, err := ReadFile(filepath.Join(dir, "absent")); err == nil {
+		t.Error("a file that is not there was read")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	for src := range hostile {
+		f.Add([]byte(src))
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		s, err := Parse(src)
+		if err == nil && s.Check() != nil {
+			t.Errorf("%+v was accepted", s)
+		}
+	})
+}
