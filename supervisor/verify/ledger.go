@@ -1,0 +1,233 @@
+// Package verify decides whether a service may have what it asks for.
+//
+// The [Ledger] keeps the books: what the machine has, and who holds how much of
+// it. It decides against what has been committed, not against what happens to be
+// idle. Nothing here knows a machine, so that the decision can be made where
+// there is none.
+package verify
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/dustin/go-humanize"
+)
+
+// A Claim is what one holder needs of the machine as long as it runs.
+type Claim struct {
+	VCPUs  int    `json:"vcpus"`
+	Memory uint64 `json:"memory"` // bytes, at the most
+	// Things are what only one can hold, or many that only read it.
+	Things []Thing `json:"things,omitempty"`
+}
+
+// A Thing is something of the host's that is there once.
+type Thing struct {
+	Kind   string `json:"kind"` // disk, tap, address, ...
+	Name   string `json:"name"`
+	Shared bool   `json:"shared,omitempty"` // with others that claim it as shared
+}
+
+func (t Thing) key() string { return t.Kind + " " + t.Name }
+
+// Capacity is what there is to hold. Zero values are no bound.
+type Capacity struct {
+	VCPUs   int    `json:"vcpus,omitempty"`
+	Memory  uint64 `json:"memory,omitempty"`  // bytes for all together
+	Holders int    `json:"holders,omitempty"` // VMs at a time
+}
+
+// A Meter tells what is used at this moment, in bytes.
+type Meter interface {
+	// Available is how much memory the machine has for more.
+	Available() uint64
+	// Used is how much of what a holder claims it has taken already.
+	Used(holder string) uint64
+}
+
+// A Ledger is the books of one machine. It is safe for concurrent use.
+type Ledger struct {
+	capacity Capacity
+	meter    Meter
+	headroom uint64
+
+	mu     sync.Mutex
+	held   map[string]Claim
+	things map[string]*holding
+}
+
+// holding is who has a thing.
+type holding struct {
+	shared  bool
+	holders map[string]bool
+}
+
+// NewLedger makes the books of a machine of which nothing is held. Memory is
+// granted only as long as headroom bytes stay available beyond all that has been
+// promised; meter is nil where capacity alone counts.
+func NewLedger(c Capacity, meter Meter, headroom uint64) *Ledger {
+	return &Ledger{capacity: c, meter: meter, headroom: headroom, held: make(map[string]Claim), things: make(map[string]*holding)}
+}
+
+// A Refusal is a resource that there is not enough of, with the numbers.
+type Refusal struct {
+	Resource string `json:"resource"` // vcpus, memory, vms, or a thing's kind and name
+	Wanted   uint64 `json:"wanted"`
+	Free     uint64 `json:"free"`
+	// Committed is what others hold of it; Holder is who, for a thing.
+	Committed uint64 `json:"committed"`
+	Holder    string `json:"holder,omitempty"`
+}
+
+func (r *Refusal) Error() string {
+	switch r.Resource {
+	case "memory":
+		return fmt.Sprintf("not enough memory: it may need %s, %s can be promised (%s is promised to others)",
+			humanize.IBytes(r.Wanted), humanize.IBytes(r.Free), humanize.IBytes(r.Committed))
+	case "vcpus", "vms":
+		return fmt.Sprintf("not enough %s: it needs %d, %d are free (others hold %d)", r.Resource, r.Wanted, r.Free, r.Committed)
+	}
+	return fmt.Sprintf("%s is held by %s", r.Resource, r.Holder)
+}
+
+// Grant commits a claim to a holder, all of it or nothing. The error is a
+// *Refusal where the machine does not have it.
+func (l *Ledger) Grant(holder string, c Claim) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.held[holder]; ok {
+		return fmt.Errorf("%s holds resources already", holder)
+	}
+	if c.VCPUs < 0 {
+		return fmt.Errorf("%s: %d vCPUs", holder, c.VCPUs)
+	}
+	own := make(map[string]bool)
+	for _, t := range c.Things {
+		if own[t.key()] {
+			return fmt.Errorf("%s names %s twice", holder, t.key())
+		}
+		own[t.key()] = true
+	}
+	if err := l.fits(c); err != nil {
+		return err
+	}
+	c.Things = slices.Clone(c.Things)
+	l.held[holder] = c
+	for _, t := range c.Things {
+		h := l.things[t.key()]
+		if h == nil {
+			h = &holding{shared: t.Shared, holders: make(map[string]bool)}
+			l.things[t.key()] = h
+		}
+		h.holders[holder] = true
+	}
+	return nil
+}
+
+// fits says which resource there is not enough of. The caller holds the lock.
+func (l *Ledger) fits(c Claim) error {
+	total := l.total()
+	if r := short("vms", 1, uint64(len(l.held)), uint64(l.capacity.Holders)); r != nil {
+		return r
+	}
+	if r := short("vcpus", uint64(c.VCPUs), uint64(total.VCPUs), uint64(l.capacity.VCPUs)); r != nil {
+		return r
+	}
+	if r := short("memory", c.Memory, total.Memory, l.capacity.Memory); r != nil {
+		return r
+	}
+	if free := l.memory(); c.Memory > free {
+		return &Refusal{Resource: "memory", Wanted: c.Memory, Free: free, Committed: total.Memory}
+	}
+	for _, t := range c.Things {
+		if h := l.things[t.key()]; h != nil && !(h.shared && t.Shared) {
+			return &Refusal{Resource: t.key(), Wanted: 1, Committed: uint64(len(h.holders)), Holder: strings.Join(slices.Sorted(maps.Keys(h.holders)), ", ")}
+		}
+	}
+	return nil
+}
+
+// short compares what is wanted with what a capacity leaves, 0 for no bound.
+func short(resource string, wanted, committed, capacity uint64) error {
+	if capacity == 0 || committed <= capacity && wanted <= capacity-committed {
+		return nil
+	}
+	return &Refusal{Resource: resource, Wanted: wanted, Free: capacity - min(capacity, committed), Committed: committed}
+}
+
+// memory is how much can be promised at this moment: what is available, without
+// what has been promised and not been taken yet, and without the headroom.
+func (l *Ledger) memory() uint64 {
+	if l.meter == nil {
+		return math.MaxUint64
+	}
+	pledged := l.headroom
+	for holder, c := range l.held { // before Available: what is taken meanwhile counts twice, not never
+		pledged += c.Memory - min(c.Memory, l.meter.Used(holder))
+	}
+	available := l.meter.Available()
+	return available - min(available, pledged)
+}
+
+func (l *Ledger) total() (sum Claim) {
+	for _, c := range l.held {
+		sum.VCPUs += c.VCPUs
+		sum.Memory += c.Memory
+	}
+	return sum
+}
+
+// Return takes back all that a holder has; one that has nothing is none.
+func (l *Ledger) Return(holder string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.held[holder].Things {
+		h := l.things[t.key()]
+		delete(h.holders, holder)
+		if len(h.holders) == 0 {
+			delete(l.things, t.key())
+		}
+	}
+	delete(l.held, holder)
+}
+
+// A Balance is what the books say at one moment.
+type Balance struct {
+	Capacity  Capacity `json:"capacity"`
+	Committed Capacity `json:"committed"`
+	// Promisable is how much memory could be granted now, in bytes.
+	Promisable uint64  `json:"promisable"`
+	Grants     []Grant `json:"grants"` // by holder
+}
+
+// A Grant is what one holder has.
+type Grant struct {
+	Holder string `json:"holder"`
+	Claim
+}
+
+// Balance reads the books.
+func (l *Ledger) Balance() Balance {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	total := l.total()
+	b := Balance{
+		Capacity:  l.capacity,
+		Committed: Capacity{VCPUs: total.VCPUs, Memory: total.Memory, Holders: len(l.held)},
+		Grants:    []Grant{},
+	}
+	b.Promisable = l.memory()
+	if l.capacity.Memory > 0 {
+		b.Promisable = min(b.Promisable, l.capacity.Memory-min(l.capacity.Memory, total.Memory))
+	}
+	for holder, c := range l.held {
+		b.Grants = append(b.Grants, Grant{holder, c})
+	}
+	slices.SortFunc(b.Grants, func(a, b Grant) int { return cmp.Compare(a.Holder, b.Holder) })
+	return b
+}

@@ -1,0 +1,130 @@
+package verify
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cedar-policy/cedar-go"
+
+	"warder/supervisor/declaration"
+)
+
+// A Principal is who asks.
+type Principal struct {
+	Name   string // of the user, or its number where it has none
+	UID    uint32
+	Groups []string // by name
+}
+
+// A Request is what somebody wants to do with a service.
+type Request struct {
+	Principal Principal
+	Action    string // list, show, start, stop, wait, logs, events, exec, resources
+	// Service is nil for what is not about one.
+	Service *declaration.Service
+}
+
+func (r *Request) String() string {
+	if r.Service == nil {
+		return fmt.Sprintf("%s may not do this: %s", r.Principal.Name, r.Action)
+	}
+	return fmt.Sprintf("%s may not do this with %s: %s", r.Principal.Name, r.Service.Name, r.Action)
+}
+
+// The types of entities in policies.
+const (
+	userType    = "User"    // with uid; in Group
+	groupType   = "Group"   // by name
+	actionType  = "Action"  // by name
+	serviceType = "Service" // with cpus, memory (bytes at the most)
+	hostType    = "Host"    // what is not about a service is about Host::"local"
+)
+
+// A Policy says who may do what, as policies in Cedar do: what none permits is
+// refused, and so is what one forbids.
+type Policy struct{ set *cedar.PolicySet }
+
+// ReadPolicy reads a file of policies.
+func ReadPolicy(file string) (*Policy, error) {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePolicy(file, src)
+}
+
+// ParsePolicy reads policies; file is what positions in errors are in.
+func ParsePolicy(file string, src []byte) (*Policy, error) {
+	list, err := cedar.NewPolicyListFromBytes(file, src)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	set := cedar.NewPolicySet()
+	for i, p := range list {
+		id := string(p.Annotations()["id"])
+		if id == "" {
+			id = fmt.Sprintf("policy %d", i+1)
+		}
+		if !set.Add(cedar.PolicyID(id), p) {
+			return nil, fmt.Errorf("%s: line %d: there are two policies with the id %q", file, p.Position().Line, id)
+		}
+	}
+	return &Policy{set}, nil
+}
+
+// A Denial is a request that is not permitted.
+type Denial struct {
+	Request string
+	// Policies are those that forbid it, with their lines; none where none permits
+	// it.
+	Policies []string
+	// Failed are policies that could not be evaluated. One that fails permits
+	// nothing.
+	Failed []string
+}
+
+func (d *Denial) Error() string {
+	switch {
+	case len(d.Failed) > 0:
+		return fmt.Sprintf("%s (%s)", d.Request, strings.Join(d.Failed, "; "))
+	case len(d.Policies) > 0:
+		return fmt.Sprintf("%s (forbidden by %s)", d.Request, strings.Join(d.Policies, ", "))
+	}
+	return d.Request + " (no policy permits it)"
+}
+
+// Permit gives a *Denial unless the policies permit the request.
+func (p *Policy) Permit(r Request) error {
+	principal := cedar.NewEntityUID(userType, cedar.String(r.Principal.Name))
+	var groups []cedar.EntityUID
+	for _, g := range r.Principal.Groups {
+		groups = append(groups, cedar.NewEntityUID(groupType, cedar.String(g)))
+	}
+	resource, attributes := cedar.NewEntityUID(hostType, "local"), cedar.RecordMap{}
+	if s := r.Service; s != nil {
+		resource = cedar.NewEntityUID(serviceType, cedar.String(s.Name))
+		attributes["cpus"] = cedar.Long(max(s.CPUs, 1))
+		attributes["memory"] = cedar.Long(max(s.Memory.Start, s.Memory.Most))
+	}
+	decision, why := cedar.Authorize(p.set, cedar.EntityMap{
+		principal: {UID: principal, Parents: cedar.NewEntityUIDSet(groups...), Attributes: cedar.NewRecord(cedar.RecordMap{"uid": cedar.Long(r.Principal.UID)})},
+		resource:  {UID: resource, Attributes: cedar.NewRecord(attributes)},
+	}, cedar.Request{Principal: principal, Action: cedar.NewEntityUID(actionType, cedar.String(r.Action)), Resource: resource, Context: cedar.NewRecord(nil)})
+	if decision == cedar.Allow && len(why.Errors) == 0 {
+		return nil
+	}
+	d := &Denial{Request: r.String()}
+	for _, e := range why.Errors {
+		d.Failed = append(d.Failed, fmt.Sprintf("%s, line %d, fails: %s", e.PolicyID, e.Position.Line, e.Message))
+	}
+	if decision == cedar.Deny {
+		for _, reason := range why.Reasons {
+			d.Policies = append(d.Policies, fmt.Sprintf("%s, line %d", reason.PolicyID, reason.Position.Line))
+		}
+	}
+	slices.Sort(d.Failed)
+	slices.Sort(d.Policies)
+	return d
+}
