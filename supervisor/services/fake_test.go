@@ -1,0 +1,221 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/supervisor/declaration"
+	"warder/supervisor/verify"
+)
+
+// fakeHost has VMs whose commands are words of a small language:
+//
+//	sleep 10s   exit 3   say TEXT   ok-after 5s   deaf
+type fakeHost struct {
+	mu    sync.Mutex
+	boots map[string]int
+	live  int
+	fail  map[string]error // of Boot, by service
+	slow  time.Duration    // of Boot
+}
+
+func newFakeHost() *fakeHost {
+	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error)}
+}
+
+func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
+	c := verify.Claim{VCPUs: max(d.CPUs, 1), Memory: uint64(d.Memory.Start)}
+	for _, disk := range d.Disks {
+		if disk == "absent" {
+			return c, errors.New("absent: no such disk")
+		}
+		c.Things = append(c.Things, verify.Thing{Kind: "disk", Name: disk})
+	}
+	return c, nil
+}
+
+func (h *fakeHost) Boot(ctx context.Context, d declaration.Service) (VM, error) {
+	h.mu.Lock()
+	h.boots[d.Name]++
+	err := h.fail[d.Name]
+	h.mu.Unlock()
+	select {
+	case <-time.After(h.slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	h.live++
+	h.mu.Unlock()
+	return &fakeVM{host: h, booted: time.Now(), done: make(chan struct{}), stop: make(chan struct{})}, nil
+}
+
+func (h *fakeHost) count(name string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.boots[name]
+}
+
+type fakeVM struct {
+	host   *fakeHost
+	booted time.Time
+	once   sync.Once
+	done   chan struct{} // the machine has ended
+	stop   chan struct{} // processes are told to end
+	told   sync.Once
+	deaf   bool
+	mu     sync.Mutex
+}
+
+func (v *fakeVM) end() {
+	v.once.Do(func() {
+		v.host.mu.Lock()
+		v.host.live--
+		v.host.mu.Unlock()
+		close(v.done)
+	})
+}
+
+func (v *fakeVM) Done() <-chan struct{} { return v.done }
+func (v *fakeVM) Ended() error          { return errors.New("the guest crashed") }
+
+func (v *fakeVM) Stop(ctx context.Context, grace time.Duration) error {
+	v.told.Do(func() { close(v.stop) })
+	defer v.end()
+	v.mu.Lock()
+	deaf := v.deaf
+	v.mu.Unlock()
+	if !deaf {
+		return nil
+	}
+	<-ctx.Done()
+	return errors.New("it did not switch off in time and was killed")
+}
+
+func (v *fakeVM) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) (Process, error) {
+	select {
+	case <-v.done:
+		return nil, errors.New("gone")
+	default:
+	}
+	if cmd.Args[0] == "missing" {
+		return nil, proto.Errorf(proto.CodeNotFound, "no such program")
+	}
+	return &fakeProcess{vm: v, words: cmd.Args, stdio: stdio, signal: make(chan int, 8)}, nil
+}
+
+type fakeProcess struct {
+	vm     *fakeVM
+	words  []string
+	stdio  control.Stdio
+	signal chan int
+}
+
+func (p *fakeProcess) Signal(_ context.Context, n int) error             { p.signal <- n; return nil }
+func (p *fakeProcess) Resize(_ context.Context, cols, rows uint16) error { return nil }
+
+func (p *fakeProcess) Wait(ctx context.Context) (proto.Status, error) {
+	argument := func(i int) time.Duration { d, _ := time.ParseDuration(p.words[i+1]); return d }
+	for i, w := range p.words {
+		switch w {
+		case "say":
+			fmt.Fprintln(p.stdio.Out, p.words[i+1])
+		case "cat":
+			io.Copy(p.stdio.Out, p.stdio.In)
+		case "deaf":
+			p.vm.mu.Lock()
+			p.vm.deaf = true
+			p.vm.mu.Unlock()
+		case "ok-after":
+			if time.Since(p.vm.booted) < argument(i) {
+				io.WriteString(p.stdio.Err, "not yet\x1b")
+				return proto.Status{Code: 1}, nil
+			}
+		case "ok-until":
+			if time.Since(p.vm.booted) >= argument(i) {
+				return proto.Status{Code: 1}, nil
+			}
+		case "crash":
+			p.vm.end()
+		case "sleep":
+			select {
+			case <-time.After(argument(i)):
+			case <-p.vm.stop:
+				return proto.Status{Signal: 15}, nil
+			case n := <-p.signal:
+				return proto.Status{Signal: n}, nil
+			case <-p.vm.done:
+				select {
+				case <-p.vm.stop: // it was told first
+					return proto.Status{Signal: 15}, nil
+				default:
+				}
+				return proto.Status{}, errors.New("gone")
+			case <-ctx.Done():
+				return proto.Status{}, ctx.Err()
+			}
+		case "exit":
+			var code int
+			fmt.Sscan(p.words[i+1], &code)
+			return proto.Status{Code: code}, nil
+		}
+	}
+	return proto.Status{}, nil
+}
+
+// declared makes a set of services, each "name: words of its command".
+func declared(t *testing.T, h *fakeHost, journal Journal, list ...declaration.Service) *Set {
+	t.Helper()
+	s := New(h, verify.NewLedger(verify.Capacity{VCPUs: 4, Memory: 1 << 30}, nil, 0), journal)
+	for _, d := range list {
+		if err := s.Declare(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func runs(name, command string) declaration.Service {
+	return declaration.Service{Name: name, Command: strings.Fields(command)}
+}
+
+// states are those that a service has been in, in order.
+func states(t *testing.T, s *Set, name string) (list []string) {
+	t.Helper()
+	if err := s.Events(t.Context(), name, false, func(e Event) error { list = append(list, string(e.State)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func want(t *testing.T, s *Set, name string, list ...string) {
+	t.Helper()
+	if got := states(t, s, name); !slices.Equal(got, list) {
+		t.Errorf("%s: states %q, want %q", name, got, list)
+	}
+}
+
+// settled fails unless nothing is held and no VM is left.
+func settled(t *testing.T, s *Set, h *fakeHost) {
+	t.Helper()
+	if b := s.Balance(); len(b.Grants) != 0 || b.Committed != (verify.Capacity{}) {
+		t.Errorf("still held: %+v", b)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live != 0 {
+		t.Errorf("%d VMs are left", h.live)
+	}
+}
