@@ -119,7 +119,7 @@ func TestCPUMax(t *testing.T) {
 func TestGroupsEnd(t *testing.T) {
 	needGroups(t)
 	groups := func() int {
-		found, err := filepath.Glob(filepath.Join(cgroup.Find().Dir, "warder-grouped-*"))
+		found, err := filepath.Glob(filepath.Join(cgroup.Find().Dir, "warder-*-grouped-*"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -64,9 +65,9 @@ func (m *Machine) addPorts() error {
 		if p.Socket == "" {
 			continue
 		}
-		l, err := net.Listen("unix", p.Socket)
+		l, err := listenPort(p.Socket)
 		if errors.Is(err, unix.EADDRINUSE) {
-			return fmt.Errorf("port %q: %s is there already: if it is left from a machine that is gone, remove it", p.Name, p.Socket)
+			return fmt.Errorf("port %q: %s is there already, and somebody listens there or it is no socket", p.Name, p.Socket)
 		}
 		if err != nil {
 			return fmt.Errorf("port %q: %w", p.Name, err)
@@ -75,6 +76,26 @@ func (m *Machine) addPorts() error {
 		serving.Go(func() { m.servePort(l, dev.Port(p.Name)) })
 	}
 	return nil
+}
+
+// listenPort listens at a path. A socket that a machine has left there whose process
+// was killed is replaced: nobody listens on it.
+func listenPort(path string) (net.Listener, error) {
+	l, err := net.Listen("unix", path)
+	if !errors.Is(err, unix.EADDRINUSE) {
+		return l, err
+	}
+	if st, e := os.Lstat(path); e != nil || st.Mode().Type() != os.ModeSocket {
+		return nil, err
+	}
+	c, e := net.Dial("unix", path)
+	if e == nil {
+		c.Close()
+	}
+	if !errors.Is(e, unix.ECONNREFUSED) || os.Remove(path) != nil {
+		return nil, err
+	}
+	return net.Listen("unix", path)
 }
 
 // servePort connects those who come to a port, one after the other, until l is

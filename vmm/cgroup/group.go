@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,39 @@ type Group struct {
 	parent string
 }
 
+// prefix begins the names of our groups; the process that made one follows.
+const prefix = "warder-"
+
+// Sweep removes groups that processes have left behind which are gone, and says
+// how many.
+func Sweep() (int, error) { return sweep(Find().Dir) }
+
+func sweep(parent string) (removed int, err error) {
+	if parent == "" {
+		return 0, nil
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return 0, fmt.Errorf("cgroup: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		rest, ours := strings.CutPrefix(e.Name(), prefix)
+		digits, _, _ := strings.Cut(rest, "-")
+		pid, err := strconv.Atoi(digits)
+		if !ours || !e.IsDir() || err != nil || pid <= 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			continue
+		}
+		switch err := os.Remove(filepath.Join(parent, e.Name())); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EBUSY): // gone already, or in use in another namespace
+			errs = append(errs, fmt.Errorf("cgroup: %w", err))
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
 // New makes a group below this process's own, called after name. When there is
 // not enough CPU time for all, its threads get together what the weight is in
 // proportion to those of the groups beside it. Where there can be no such group,
@@ -36,7 +70,7 @@ func New(name string, weight int) (*Group, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(p.Dir, "warder-"+fileName(name)+"-*")
+	dir, err := os.MkdirTemp(p.Dir, fmt.Sprintf("%s%d-%s-*", prefix, os.Getpid(), fileName(name)))
 	if err != nil {
 		return nil, unavailable(p.Dir, err)
 	}
