@@ -8,22 +8,13 @@ import (
 
 	"warder/devices/virtio/console"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
 
-// attachments are what a VM is connected to, in the words of the flags of warder
-// run and of the file of warder host.
-type attachments struct {
-	Disks  []string `yaml:"disks"`
-	Shares []string `yaml:"shares"`
-	Nets   []string `yaml:"nets"`
-	Pmems  []string `yaml:"pmems"`
-	Ports  []string `yaml:"ports"`
-}
-
-// addTo parses them into spec. Paths are relative to the directory base, and
-// absolute in spec.
-func (a attachments) addTo(spec *supervisor.Spec, base string) error {
+// attachTo parses what a VM is connected to into spec. Paths are relative to the
+// directory base, and absolute in spec.
+func attachTo(spec *supervisor.Spec, a declaration.Attachments, base string) error {
 	return errors.Join(
 		parseAll(&spec.Disks, base, a.Disks, parseDisk),
 		parseAll(&spec.Shares, base, a.Shares, parseShare),
@@ -31,6 +22,14 @@ func (a attachments) addTo(spec *supervisor.Spec, base string) error {
 		parseAll(&spec.Pmems, base, a.Pmems, parsePmem),
 		parseAll(&spec.Ports, base, a.Ports, parsePort),
 	)
+}
+
+// grow gives a VM that is up the memory that it was not started with.
+func grow(vm *supervisor.ServiceVM, spec supervisor.Spec) error {
+	if spec.MemoryMax <= spec.Memory {
+		return nil
+	}
+	return vm.Machine().SetMemory(spec.MemoryMax)
 }
 
 func parseAll[T any](to *[]T, base string, list []string, parse func(base, s string) (T, error)) error {

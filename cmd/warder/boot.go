@@ -17,13 +17,14 @@ import (
 
 	"warder/boot/kernelpkg"
 	"warder/supervisor/api"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
 
 // bootFlags is a command line of warder boot.
 type bootFlags struct {
 	cfg    vmm.Config
-	memory size
+	memory declaration.Size
 	initrd []string
 	disks  []string
 	shares []string

@@ -12,6 +12,7 @@ import (
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 )
 
 // demoShare is where the VMs of the demonstration have their common share.
@@ -33,7 +34,7 @@ const demoRules = "host_parameter_splice.yaml"
 func demoConfig(dir string) []hostVM {
 	var vms []hostVM
 	for _, name := range []string{"a", "b", "c"} {
-		vms = append(vms, hostVM{Name: name, spec: supervisor.Spec{Shares: []supervisor.Share{{Host: dir, Guest: demoShare}}}})
+		vms = append(vms, hostVM{Service: declaration.Service{Name: name}, spec: supervisor.Spec{Shares: []supervisor.Share{{Host: dir, Guest: demoShare}}}})
 	}
 	return vms
 }

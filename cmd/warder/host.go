@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/guestinit/control"
-	"warder/guestinit/proto"
+	"warder/supervisor/services"
 	"warder/vmm"
 	"warder/vmm/hostinfo"
 )
@@ -40,7 +40,8 @@ func hostCommand() *cobra.Command {
 that the rules need are trapped in each; a call that completes a pattern made of
 the acts of several VMs is refused before it takes effect, and an alert names
 all who took part. It ends when the command of each VM has ended; a VM without a
-command runs until warder is told to stop.
+command runs until warder is told to stop, and so does a host with services:
+VMs that are started when somebody asks (see warder service).
 
     kernel: /path/of/a/guest/kernel     # or tuned, debian; default: tuned if there is one
     rules: /directory/of/rules          # default: those that come with warder
@@ -56,6 +57,10 @@ command runs until warder is told to stop.
         memory: 256M
         shares: [./common:/mnt/share]
         command: [sh, -c, 'make -C /mnt/share']
+    services:
+      - name: web
+        command: [httpd, -f]
+        restart: {policy: on-failure}
 
 --demo needs no file: three VMs with a common share do something harmless, then
 put an attack together.`,
@@ -116,7 +121,9 @@ func runHost(ctx context.Context, f hostFlags) error {
 	if err != nil {
 		return failed(err)
 	}
+	quiet := h.announce(ctx)
 	failures := h.commands(ctx, cfg, out)
+	quiet()
 	if err := h.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "warder:", err)
 	}
@@ -140,6 +147,9 @@ func (h *host) commands(ctx context.Context, cfg hostConfig, out *printer) int {
 		})
 	}
 	all.Wait()
+	if cfg.serves() {
+		<-ctx.Done()
+	}
 	return int(failures.Load())
 }
 
@@ -159,7 +169,7 @@ func (h *host) command(ctx context.Context, v hostVM, out *printer) bool {
 	}
 	lines := out.lines(v.Name)
 	defer lines.Close()
-	status, err := vm.Run(ctx, proto.Command{Args: v.Command}, control.Stdio{Out: lines, Err: lines})
+	status, err := vm.Run(ctx, services.Command(v.Service), control.Stdio{Out: lines, Err: lines})
 	switch {
 	case ctx.Err() != nil:
 		return true

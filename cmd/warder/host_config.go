@@ -3,14 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
-	"github.com/goccy/go-yaml"
-
 	"warder/supervisor"
+	"warder/supervisor/declaration"
+	"warder/vmm"
 )
 
 // hostConfig is the file of warder host --config.
@@ -23,45 +21,50 @@ type hostConfig struct {
 	// Patterns are rules from others, and what rules are read with.
 	Patterns patternsConfig `yaml:"patterns"`
 	VMs      []hostVM       `yaml:"vms"`
+	// Access lets other users ask for services.
+	Access accessConfig `yaml:"access"`
+	// State is a directory for what is to be known after a crash, "" for none.
+	State string `yaml:"state"`
+	// Services are started when somebody asks.
+	Services []hostVM `yaml:"services"`
+	// Limits are what all VMs may hold together.
+	Limits limitsConfig `yaml:"limits"`
 	// Cgroup is the group that warder moves into. Overcommit lets VMs start that
 	// may use more memory together than there is.
 	Cgroup     string `yaml:"cgroup"`
 	Overcommit bool   `yaml:"overcommit"`
 
+	base    string // the directory of the file
 	shipped string // a file of the shipped rules to use alone
+	weight  int    // of the VMs that give none; 0 where CPU time cannot be shared out
 }
 
 // hostVM is one service VM of it.
 type hostVM struct {
-	Name     string   `yaml:"name"`
-	CPUs     int      `yaml:"cpus"`
-	Memory   string   `yaml:"memory"`
-	Watchdog string   `yaml:"watchdog"`
-	Command  []string `yaml:"command"`
+	declaration.Service `yaml:",inline"`
 
-	Attached attachments `yaml:",inline"`
+	spec supervisor.Spec // what is attached, parsed
+}
 
-	CPUWeight int     `yaml:"cpu_weight"`
-	CPUMax    float64 `yaml:"cpu_max"`
-
-	memory memory
-	spec   supervisor.Spec // what is attached, parsed
+// machine is the VM to start, but for what all of the host have in common.
+func (v *hostVM) machine() supervisor.Spec {
+	spec := v.spec
+	spec.Name, spec.CPUs, spec.CPUWeight, spec.CPUMax = v.Name, v.CPUs, v.CPUWeight, v.CPUMax
+	spec.Memory, spec.MemoryMax = uint64(v.Memory.Start), uint64(v.Memory.Most)
+	spec.Watchdog = vmm.WatchdogAction(v.Watchdog)
+	return spec
 }
 
 // load reads the configuration that the flags name, all paths absolute.
 func (f hostFlags) load() (cfg hostConfig, err error) {
 	base := "."
 	if f.config != "" {
-		src, err := os.ReadFile(f.config)
-		if err != nil {
+		if base, err = filepath.Abs(filepath.Dir(f.config)); err != nil {
 			return cfg, err
 		}
-		if err := yaml.UnmarshalWithOptions(src, &cfg, yaml.Strict()); err != nil {
-			return cfg, fmt.Errorf("%s: %s", f.config, yaml.FormatError(err, false, true))
-		}
-		base = filepath.Dir(f.config)
-		if err := cfg.check(base); err != nil {
-			return cfg, fmt.Errorf("%s: %w", f.config, err)
+		cfg.base = base
+		if err := cfg.read(f.config, base); err != nil {
+			return cfg, err
 		}
 	}
 	if f.kernel != "" {
@@ -87,6 +90,9 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 	case cfg.Store != "":
 		cfg.Store, err = absolute(base, cfg.Store)
 	}
+	if err == nil && cfg.State != "" {
+		cfg.State, err = absolute(base, cfg.State)
+	}
 	if err == nil && cfg.Snapshots != "" {
 		cfg.Snapshots, err = absolute(base, cfg.Snapshots)
 	}
@@ -104,39 +110,62 @@ func absolute(base, path string) (string, error) {
 	return filepath.Abs(filepath.Join(base, path))
 }
 
-// vmName is a name that is good as a hostname and in a line of output.
-var vmName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// read reads a file whose paths are relative to base.
+func (c *hostConfig) read(file, base string) error {
+	src, err := declaration.Open(file)
+	if err != nil {
+		return err
+	}
+	err = declaration.Decode(src, c)
+	if err == nil {
+		err = declaration.Explain(src, "", c.check(base))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}
 
 func (c *hostConfig) check(base string) error {
-	if len(c.VMs) == 0 {
-		return errors.New("no VMs: give a list under vms")
+	if len(c.VMs) == 0 && !c.serves() {
+		return errors.New("no VMs: give a list under vms or services, or a directory as state for services that are added")
 	}
 	if err := c.Patterns.check(base); err != nil {
 		return err
 	}
+	errs := []error{c.Limits.check(), c.Access.check(base)}
 	seen := make(map[string]bool)
-	for i := range c.VMs {
-		v := &c.VMs[i]
-		if !vmName.MatchString(v.Name) {
-			return fmt.Errorf("vm %d: name %q: give letters a to z, digits, - inside", i+1, v.Name)
-		}
-		if seen[v.Name] {
-			return fmt.Errorf("vm %s: there are two of that name", v.Name)
-		}
-		seen[v.Name] = true
-		if v.CPUs < 0 {
-			return fmt.Errorf("vm %s: cpus: %d", v.Name, v.CPUs)
-		}
-		if v.Memory != "" {
-			if err := v.memory.Set(v.Memory); err != nil {
-				return fmt.Errorf("vm %s: memory %s: %w", v.Name, v.Memory, err)
-			}
-		}
-		if err := v.Attached.addTo(&v.spec, base); err != nil {
-			return fmt.Errorf("vm %s: %w", v.Name, err)
+	for list, vms := range map[string][]hostVM{"vms": c.VMs, "services": c.Services} {
+		for i := range vms {
+			errs = append(errs, vms[i].check(fmt.Sprintf("%s[%d]", list, i), base, seen)...)
 		}
 	}
-	return nil
+	for i, v := range c.VMs {
+		if v.Health != nil || v.Restart != (declaration.Restart{}) {
+			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("vms[%d].name", i), Text: "health and restart are for what is listed under services"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// check says what is wrong with a VM at a place of the file, and parses what is
+// attached to it.
+func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) {
+	if err := v.Check(); err != nil {
+		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+			p := e.(*declaration.Problem)
+			errs = append(errs, &declaration.Problem{Path: place + "." + p.Path, Text: p.Text})
+		}
+		return errs
+	}
+	if seen[v.Name] {
+		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: fmt.Sprintf("there are two of the name %s", v.Name)})
+	}
+	seen[v.Name] = true
+	if err := attachTo(&v.spec, v.Attachments, base); err != nil {
+		errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
+	}
+	return errs
 }
 
 // inLab is the same command line for the inside of the lab, and the files that
@@ -168,7 +197,7 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string, err error) {
 	}
 	add("rules", cfg.Rules)
 	files = append(files, cfg.Patterns.files()...)
-	for _, v := range cfg.VMs {
+	for _, v := range append(slices.Clone(cfg.VMs), cfg.Services...) {
 		if len(v.spec.Ports) > 0 {
 			return nil, nil, fmt.Errorf("vm %s: %w", v.Name, errPortInLab)
 		}

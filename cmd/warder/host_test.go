@@ -11,6 +11,7 @@ import (
 
 	"warder/secmon/event"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
 
@@ -31,6 +32,7 @@ func TestHostConfig(t *testing.T) {
 kernel: vmlinux
 cgroup: /sys/fs/cgroup/warder
 overcommit: true
+limits: {vcpus: 8, memory: 1G}
 vms:
   - name: a
     cpus: 2
@@ -49,14 +51,17 @@ vms:
 		t.Fatal(err)
 	}
 	want := hostConfig{
-		Cgroup: "/sys/fs/cgroup/warder", Overcommit: true,
+		Cgroup: "/sys/fs/cgroup/warder", Overcommit: true, base: dir,
+		Limits: limitsConfig{VCPUs: 8, Memory: "1G", memory: 1 << 30, headroom: usualHeadroom},
 		Kernel: kernelName(filepath.Join(dir, "vmlinux")), Patterns: patternsConfig{every: updateEvery},
 		VMs: []hostVM{
 			{
-				Name: "a", CPUs: 2, Memory: "512M:1G", memory: memory{512 << 20, 1 << 30}, Watchdog: "kill", CPUWeight: 400, CPUMax: 1.5, Command: []string{"sh", "-c", "echo hi"},
-				Attached: attachments{
-					Disks: []string{"data.img"}, Shares: []string{"common:/mnt/share:ro"},
-					Pmems: []string{"/root.erofs", "own:rw"}, Ports: []string{"log=unix:log.sock"},
+				Service: declaration.Service{
+					Name: "a", CPUs: 2, Memory: declaration.Memory{Start: 512 << 20, Most: 1 << 30}, Watchdog: "kill", CPUWeight: 400, CPUMax: 1.5, Command: []string{"sh", "-c", "echo hi"},
+					Attachments: declaration.Attachments{
+						Disks: []string{"data.img"}, Shares: []string{"common:/mnt/share:ro"},
+						Pmems: []string{"/root.erofs", "own:rw"}, Ports: []string{"log=unix:log.sock"},
+					},
 				},
 				spec: supervisor.Spec{
 					Disks:  []vmm.Disk{{Path: filepath.Join(dir, "data.img")}},
@@ -65,28 +70,32 @@ vms:
 					Ports:  []vmm.Port{{Name: "log", Socket: filepath.Join(dir, "log.sock")}},
 				},
 			},
-			{Name: "b"},
+			{Service: declaration.Service{Name: "b"}},
 		},
 	}
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, memory{}, patternsConfig{})); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, patternsConfig{}, limitsConfig{})); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)
 	}
 	for src, says := range map[string]string{
-		"":                                               "no VMs",
-		"vms: []":                                        "no VMs",
-		"vms:\n  - name: A":                              "letters a to z",
-		"vms:\n  - name: a\n  - name: a":                 "two of that name",
-		"vms:\n  - name: a\n    memory: lots":            "as in 512M",
-		"vms:\n  - name: a\n    cpus: -1":                "cpus: -1",
-		"vms:\n  - name: a\n    colour: red":             "colour",
-		"vms:\n  - name: a\n    shares: [nowhere]":       "HOST:GUEST",
-		"vms:\n  - name: a\n    shares: [none:/x]":       "no such file",
-		"vms:\n  - name: a\n    command: {a: b}":         "",
-		"machines:\n  - name: a":                         "machines",
-		"vms:\n  - name: a\n    pmems: [\":rw\"]":        "vm a: --pmem :rw: give PATH",
-		"vms:\n  - name: a\n    ports: [log=log.sock]":   "NAME=unix:PATH",
-		"vms:\n  - name: a\n    nets: [\"br:b\"]":        "tap:NAME",
-		"vms:\n  - name: a\n    shares: [\"/:/x:rw:y\"]": "HOST:GUEST",
+		"":                                                 "no VMs",
+		"vms: []":                                          "no VMs",
+		"vms:\n  - name: A":                                "letters a to z",
+		"vms:\n  - name: a\n  - name: a":                   "two of the name",
+		"vms:\n  - name: a\n    memory: lots":              "as in 512M",
+		"vms:\n  - name: a\n    cpus: -1":                  "give at most",
+		"vms:\n  - name: a\n    colour: red":               "colour",
+		"vms:\n  - name: a\n    shares: [nowhere]":         "HOST:GUEST",
+		"vms:\n  - name: a\n    shares: [none:/x]":         "no such file",
+		"vms:\n  - name: a\n    command: {a: b}":           "",
+		"limits: {memory: much}\nvms: [{name: a}]":         "limits.memory",
+		"limits: {vms: -1}\nvms: [{name: a}]":              "above 0",
+		"machines:\n  - name: a":                           "machines",
+		"services:\n  - name: a\n  - name: a":              "two of the name",
+		"vms:\n  - name: a\n    restart: {policy: always}": "listed under services",
+		"vms:\n  - name: a\n    pmems: [\":rw\"]":          "vm a: --pmem :rw: give PATH",
+		"vms:\n  - name: a\n    ports: [log=log.sock]":     "NAME=unix:PATH",
+		"vms:\n  - name: a\n    nets: [\"br:b\"]":          "tap:NAME",
+		"vms:\n  - name: a\n    shares: [\"/:/x:rw:y\"]":   "HOST:GUEST",
 	} {
 		if _, err := load(src); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: error %v, want one that says %q", src, err, says)

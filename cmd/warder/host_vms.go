@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -13,20 +15,31 @@ import (
 	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/supervisor/api"
-	"warder/vmm"
+	"warder/supervisor/journal"
+	"warder/supervisor/services"
+	"warder/supervisor/verify"
 )
 
 // host is several service VMs in this process under one watch.
 type host struct {
-	watch *watch.Watch
-	vms   map[string]*supervisor.ServiceVM
+	watch  *watch.Watch
+	vms    map[string]*supervisor.ServiceVM // of the configuration's list
+	kernel string
+	weight int // of VMs that give none
+	log    *slog.Logger
 
-	socket  *controlSocket
-	kept    *keeper
-	running context.CancelFunc // ends the watch's own work
-	runner  sync.WaitGroup
-	reading context.CancelFunc // ends the readers of the watch's queues
-	readers sync.WaitGroup
+	books    *verify.Ledger
+	services *services.Set
+	journal  *journal.Journal // nil for none
+	mu       sync.Mutex
+	running  map[string]*supervisor.ServiceVM // all
+
+	socket   *controlSocket
+	kept     *keeper
+	watching context.CancelFunc // ends the watch's own work
+	runner   sync.WaitGroup
+	reading  context.CancelFunc // ends the readers of the watch's queues
+	readers  sync.WaitGroup
 
 	updating context.CancelFunc // ends the updates of rules
 	updates  sync.WaitGroup
@@ -48,7 +61,8 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.shareOut(newLineLog(os.Stderr)); err != nil {
+	log := newLineLog(os.Stderr)
+	if err := cfg.shareOut(log); err != nil {
 		return nil, err
 	}
 	w, err := watch.New(rules.now)
@@ -65,10 +79,22 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{watch: w, socket: openControlSocket(), kept: kept, vms: make(map[string]*supervisor.ServiceVM)}
+	h := &host{
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, socket: openControlSocket(),
+		vms: make(map[string]*supervisor.ServiceVM), running: make(map[string]*supervisor.ServiceVM),
+	}
+	h.books = cfg.ledger(h)
+	if err := h.openServices(cfg.State); err != nil {
+		h.socket.close()
+		kept.close()
+		return nil, err
+	}
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)
+	if err := h.offer(cfg); err != nil {
+		return nil, errors.Join(err, h.stop())
+	}
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	var mu sync.Mutex
@@ -76,7 +102,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	for _, v := range cfg.VMs {
 		all.Go(func() {
 			// They boot at once and share the host's CPUs.
-			vm, err := h.start(starting, v, kernel, bootTime*time.Duration(len(cfg.VMs)))
+			vm, err := h.start(starting, v, bootTime*time.Duration(len(cfg.VMs)))
 			if err != nil {
 				giveUp(fmt.Errorf("vm %s: %w", v.Name, err)) // the first counts
 			}
@@ -96,21 +122,34 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 
 // start brings a VM up to where its traps are armed and nothing of the service
 // has run.
-func (h *host) start(ctx context.Context, v hostVM, kernel string, patience time.Duration) (*supervisor.ServiceVM, error) {
-	spec := v.spec // with what is attached
-	spec.Name, spec.CPUs, spec.Kernel = v.Name, v.CPUs, kernel
-	spec.Memory, spec.MemoryMax, spec.Watchdog = uint64(v.memory.start), uint64(v.memory.most), vmm.WatchdogAction(v.Watchdog)
-	spec.CPUWeight, spec.CPUMax = v.CPUWeight, v.CPUMax
-	spec.BootTimeout, spec.Log = patience, newLineLog(os.Stderr)
+func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*supervisor.ServiceVM, error) {
+	spec := v.machine()
+	spec.Kernel, spec.BootTimeout, spec.Log = h.kernel, patience, h.log
+	spec.CPUWeight = cmp.Or(spec.CPUWeight, h.weight)
 	vm, err := supervisor.StartVM(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	h.running[v.Name] = vm
+	h.mu.Unlock()
 	h.socket.add(api.Service(vm))
 	if err := grow(vm, spec); err != nil {
 		return vm, err
 	}
-	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: kernel, Shares: vm.Shares()})
+	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: h.kernel, Shares: vm.Shares()})
+}
+
+// end stops a VM in good order and forgets it.
+func (h *host) end(ctx context.Context, vm *supervisor.ServiceVM, grace time.Duration) error {
+	name := vm.Name()
+	h.socket.remove(name)
+	err := vm.Stop(ctx, grace)
+	h.watch.Forget(name)
+	h.mu.Lock()
+	delete(h.running, name)
+	h.mu.Unlock()
+	return err
 }
 
 // alertDelay is how long an alert may wait for events to be printed before it.
@@ -121,7 +160,7 @@ func (h *host) read(out *printer) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.reading = cancel
 	running, stop := context.WithCancel(context.Background())
-	h.running = stop
+	h.watching = stop
 	h.runner.Go(func() { h.watch.Run(running) })
 	h.readers.Go(func() {
 		for {
@@ -132,6 +171,12 @@ func (h *host) read(out *printer) {
 			h.kept.add(&e)
 			out.event(e)
 		}
+	})
+	h.readers.Go(func() {
+		_ = h.services.Events(ctx, "", true, func(e services.Event) error {
+			h.watch.Events.Put(lifecycle(e))
+			return nil
+		})
 	})
 	h.readers.Go(func() {
 		for {
@@ -175,6 +220,7 @@ func (h *host) update(l *library, every time.Duration) {
 func (h *host) stop() error {
 	h.updating()
 	h.updates.Wait()
+	h.services.Close()
 	// They stop at once and share the host's CPUs.
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime*time.Duration(1+len(h.vms)))
 	defer cancel()
@@ -183,9 +229,8 @@ func (h *host) stop() error {
 	var all sync.WaitGroup
 	for name, vm := range h.vms {
 		all.Go(func() {
-			h.socket.remove(name)
-			err := vm.Stop(ctx, leftoverGrace)
-			h.watch.Forget(name)
+			err := h.end(ctx, vm, leftoverGrace)
+			h.books.Return(name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -196,6 +241,9 @@ func (h *host) stop() error {
 	all.Wait()
 	h.socket.close()
 	h.drain()
+	if h.journal != nil {
+		errs = append(errs, h.journal.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -205,7 +253,7 @@ const drainTime = 2 * time.Second
 func (h *host) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	h.running()
+	h.watching()
 	h.runner.Wait()
 	h.watch.Settled(ctx)
 	h.watch.Events.Drained(ctx)

@@ -12,12 +12,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"warder/boot/boardimage"
 	"warder/boot/kernelpkg"
 	"warder/lab"
+	"warder/supervisor/declaration"
 )
 
 type imageFlags struct {
@@ -148,18 +148,20 @@ func isMissing(err error) bool {
 // checkedConfig reads a configuration of warder host and says here, not on the
 // machine, what is wrong with it. Directories that it shares are the machine's.
 func checkedConfig(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, err := declaration.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	var cfg hostConfig
-	if err := yaml.UnmarshalWithOptions(text, &cfg, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, true))
+	if err := declaration.Decode(text, &cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	for i := range cfg.VMs {
-		cfg.VMs[i].Attached.Shares = nil
+	for _, vms := range [][]hostVM{cfg.VMs, cfg.Services} {
+		for i := range vms {
+			vms[i].Shares = nil
+		}
 	}
-	if err := cfg.check("/"); err != nil {
+	if err := declaration.Explain(text, "", cfg.check("/")); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return text, nil

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 
-	"github.com/dustin/go-humanize"
-
-	"warder/vmm"
+	"warder/supervisor/declaration"
+	"warder/supervisor/verify"
 	"warder/vmm/cgroup"
-	"warder/vmm/hostinfo"
 )
 
 // joinCgroup moves this process into a group, if one is named.
@@ -25,24 +21,17 @@ func joinCgroup(dir string) error {
 // usualWeight is that of a VM for which no other is given.
 const usualWeight = 100
 
-// shareOut makes sure that there is memory for all VMs, and gives each a part of
-// the CPU time that does not depend on how many threads the others have.
+// shareOut gives each VM a part of the CPU time that does not depend on how many
+// threads the others have.
 func (c *hostConfig) shareOut(log *slog.Logger) error {
 	if err := joinCgroup(c.Cgroup); err != nil {
-		return err
-	}
-	if err := c.checkMemory(hostinfo.ReadMemory().Available); err != nil {
 		return err
 	}
 	if err := tryGroup(); err != nil {
 		log.Warn("VMs share CPU time by their threads, not by their weights", "because", err)
 		return nil
 	}
-	for i := range c.VMs {
-		if c.VMs[i].CPUWeight == 0 {
-			c.VMs[i].CPUWeight = usualWeight
-		}
-	}
+	c.weight = usualWeight
 	return nil
 }
 
@@ -60,20 +49,48 @@ func tryGroup() error {
 	return errors.Join(err, g.Close())
 }
 
-// checkMemory refuses VMs that may use more memory together than is available: a
-// kernel that runs out of it ends this process, and all VMs with it.
-func (c *hostConfig) checkMemory(available uint64) error {
+// limitsConfig is what the VMs of a host may hold together. What is not given is
+// not bounded, but for memory: see ledger.
+type limitsConfig struct {
+	VCPUs  int    `yaml:"vcpus"`
+	VMs    int    `yaml:"vms"`
+	Memory string `yaml:"memory"`
+	// Headroom is how much memory of the machine stays free.
+	Headroom string `yaml:"headroom"`
+
+	memory, headroom declaration.Size
+}
+
+// usualHeadroom is for the host's other programs, and for what warder itself needs
+// for a VM, in bytes.
+const usualHeadroom = 64 << 20
+
+func (l *limitsConfig) check() error {
+	if l.VCPUs < 0 || l.VMs < 0 {
+		return errors.New("limits: give numbers above 0, or none for no bound")
+	}
+	l.headroom = usualHeadroom
+	for what, size := range map[string]struct {
+		text string
+		to   *declaration.Size
+	}{"memory": {l.Memory, &l.memory}, "headroom": {l.Headroom, &l.headroom}} {
+		if size.text == "" {
+			continue
+		}
+		if err := size.to.Set(size.text); err != nil {
+			return &declaration.Problem{Path: "limits." + what, Text: err.Error()}
+		}
+	}
+	return nil
+}
+
+// ledger makes the books of this machine. A kernel that runs out of memory ends
+// this process, and all VMs with it, so no more is promised than is available,
+// unless the configuration says so.
+func (c *hostConfig) ledger(meter verify.Meter) *verify.Ledger {
 	if c.Overcommit {
-		return nil
+		meter = nil
 	}
-	var total uint64
-	for _, v := range c.VMs {
-		start := cmp.Or(uint64(v.memory.start), vmm.DefaultMemory)
-		total += max(start, uint64(v.memory.most))
-	}
-	if total <= available {
-		return nil
-	}
-	return fmt.Errorf("the VMs may use %s of memory together, and %s is available: give them less, or set overcommit: true",
-		humanize.IBytes(total), humanize.IBytes(available))
+	l := c.Limits
+	return verify.NewLedger(verify.Capacity{VCPUs: l.VCPUs, Memory: uint64(l.memory), Holders: l.VMs}, meter, uint64(l.headroom))
 }

@@ -40,6 +40,7 @@ func root() *cobra.Command {
 		bootCommand(),
 		traceCommand(),
 		hostCommand(),
+		serviceCommand(),
 		lsCommand(),
 		inspectCommand(),
 		patternsCommand(),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"warder/guestinit/proto"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
 
@@ -18,11 +18,11 @@ import (
 type runFlags struct {
 	name     string
 	cpus     int
-	memory   memory
+	memory   declaration.Memory
 	watchdog string
 	kernel   string
 	initrd   string
-	attached attachments
+	attached declaration.Attachments
 	env      []string
 	dir      string
 	user     string
@@ -41,50 +41,10 @@ type runFlags struct {
 	cgroup    string
 }
 
-// A size is a number of bytes on the command line: 512M, 2G, a plain number
-// being MiB.
-type size uint64
-
-func (s *size) String() string {
-	switch {
-	case *s == 0:
-		return ""
-	case *s%(1<<20) != 0:
-		return strconv.FormatUint(uint64(*s)>>10, 10) + "K"
-	}
-	return strconv.FormatUint(uint64(*s)>>20, 10) + "M"
-}
-
-func (s *size) Type() string { return "size" }
-
-func (s *size) Set(v string) error {
-	digits, shift := v, 20
-	if i := strings.IndexFunc(v, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		digits = v[:i]
-		switch strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(v[i:]), "b"), "i") {
-		case "k":
-			shift = 10
-		case "m":
-		case "g":
-			shift = 30
-		case "t":
-			shift = 40
-		default:
-			return fmt.Errorf("give a number with K, M, G or T, as in 512M")
-		}
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n == 0 || n > 1<<62>>shift {
-		return fmt.Errorf("give a number with K, M, G or T, as in 512M")
-	}
-	*s = size(n << shift)
-	return nil
-}
-
 // spec is the VM to start, with absolute paths.
 func (f runFlags) spec() (supervisor.Spec, error) {
 	spec := supervisor.Spec{
-		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory.start), MemoryMax: uint64(f.memory.most),
+		Name: f.name, CPUs: f.cpus, Memory: uint64(f.memory.Start), MemoryMax: uint64(f.memory.Most),
 		Watchdog: vmm.WatchdogAction(f.watchdog),
 		Initrd:   f.initrd, CPUWeight: f.cpuWeight, CPUMax: f.cpuMax,
 	}
@@ -98,7 +58,7 @@ func (f runFlags) spec() (supervisor.Spec, error) {
 			return spec, err
 		}
 	}
-	return spec, f.attached.addTo(&spec, ".")
+	return spec, attachTo(&spec, f.attached, ".")
 }
 
 // command is what to run in the guest. An entry of the environment without a
@@ -145,7 +105,7 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	if f.cgroup != "" {
 		add("cgroup", f.cgroup)
 	}
-	if f.memory.start != 0 {
+	if f.memory.Start != 0 {
 		add("memory", f.memory.String())
 	}
 	if f.watchdog != "" {

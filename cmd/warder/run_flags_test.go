@@ -8,50 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
-
-func TestSize(t *testing.T) {
-	for in, want := range map[string]size{
-		"1": 1 << 20, "512M": 512 << 20, "512m": 512 << 20, "512MiB": 512 << 20, "512mb": 512 << 20,
-		"2G": 2 << 30, "64k": 64 << 10, "1T": 1 << 40,
-	} {
-		var got size
-		if err := got.Set(in); err != nil || got != want {
-			t.Errorf("%s: %d, error %v; want %d", in, got, err, want)
-		}
-		var again size
-		if err := again.Set(got.String()); err != nil || again != want {
-			t.Errorf("%s: written as %s, which is %d, error %v", in, &got, again, err)
-		}
-	}
-	for _, in := range []string{"", "0", "M", "-1", "1.5G", "5X", "99999999999T", "1 G"} {
-		var got size
-		if err := got.Set(in); err == nil {
-			t.Errorf("%q: %d", in, got)
-		}
-	}
-}
-
-func TestMemory(t *testing.T) {
-	for in, want := range map[string]memory{
-		"512M": {512 << 20, 0}, "256M:1G": {256 << 20, 1 << 30}, "1G:1G": {1 << 30, 1 << 30},
-	} {
-		var got, again memory
-		if err := got.Set(in); err != nil || got != want {
-			t.Errorf("%s: %v, error %v; want %v", in, got, err, want)
-		}
-		if err := again.Set(got.String()); err != nil || again != want {
-			t.Errorf("%s: written as %s, which is %v, error %v", in, &got, again, err)
-		}
-	}
-	for _, in := range []string{"", ":", "1G:", ":1G", "1G:512M", "1G:2G:3G"} {
-		var got memory
-		if err := got.Set(in); err == nil {
-			t.Errorf("%q: %v", in, got)
-		}
-	}
-}
 
 func TestParseShareAndDisk(t *testing.T) {
 	dir := t.TempDir()
@@ -97,7 +56,7 @@ func TestParsePort(t *testing.T) {
 			t.Errorf("%q: %+v", bad, got)
 		}
 	}
-	f := runFlags{name: "vm", attached: attachments{Ports: []string{"x=unix:/run/x"}}}
+	f := runFlags{name: "vm", attached: declaration.Attachments{Ports: []string{"x=unix:/run/x"}}}
 	if _, _, err := f.inLab(); err == nil {
 		t.Error("a port was taken into the lab")
 	}
@@ -115,8 +74,8 @@ func TestInLab(t *testing.T) {
 	t.Setenv("PASSED", "on")
 	t.Setenv("TERM", "vt100")
 	f := runFlags{
-		name: "n", cpus: 2, cpuWeight: 50, cpuMax: 0.25, cgroup: "/sys/fs/cgroup/g", memory: memory{256 << 20, 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
-		attached: attachments{Disks: []string{"d:ro", "e"}, Shares: []string{".:/x:ro"}, Nets: []string{"tap:t0,mtu=9000"}},
+		name: "n", cpus: 2, cpuWeight: 50, cpuMax: 0.25, cgroup: "/sys/fs/cgroup/g", memory: declaration.Memory{Start: 256 << 20, Most: 512 << 20}, watchdog: "kill", kernel: "k", initrd: "i",
+		attached: declaration.Attachments{Disks: []string{"d:ro", "e"}, Shares: []string{".:/x:ro"}, Nets: []string{"tap:t0,mtu=9000"}},
 		env:      []string{"A=b c", "PASSED", "NOT_SET"}, dir: "/w", user: "u:g", timeout: time.Minute,
 		console: true, tty: true, stdin: true, gdb: gdbStdio, gdbWait: true, lab: "arm64", args: []string{"sh", "-c", "exit 1"},
 	}

@@ -206,7 +206,7 @@ func TestStreams(t *testing.T) {
 	}{
 		"whole":                 {3, nil, ""},
 		"empty":                 {0, nil, ""},
-		"an error at once":      {0, &Error{Unavailable, "not this one"}, Unavailable},
+		"an error at once":      {0, &Error{Code: Unavailable, Message: "not this one"}, Unavailable},
 		"an error in the midst": {2, errors.New("broken"), Internal},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,11 +61,7 @@ func List(ctx context.Context, dir string) ([]VM, error) {
 }
 
 func find(ctx context.Context, dir string) (found []*Remote, err error) {
-	var paths []string
-	err = locked(dir, func() (err error) { paths, err = sockets(dir); return err })
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	paths, err := socketsOf(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +84,15 @@ func find(ctx context.Context, dir string) (found []*Remote, err error) {
 		return a.PID - b.PID
 	})
 	return found, errors.Join(errs...)
+}
+
+// socketsOf are the paths of the sockets of a directory.
+func socketsOf(dir string) (paths []string, err error) {
+	err = locked(dir, func() (err error) { paths, err = sockets(dir); return err })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return paths, err
 }
 
 // Find finds a VM by its name, or by NAME@PID where several processes have one

@@ -25,7 +25,7 @@ const (
 func diff(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	stream(w, func(put func(any) error) error {
 		if h.Service == nil {
-			return &Error{Unavailable, "nobody in this guest can be asked for its own view: it does not run warder's PID 1"}
+			return &Error{Code: Unavailable, Message: "nobody in this guest can be asked for its own view: it does not run warder's PID 1"}
 		}
 		l, err := h.live(r.Context())
 		if err != nil {

@@ -15,7 +15,7 @@ func dump(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	// One that somebody else has paused stays as it is.
 	if r.URL.Query().Get("pause") != "" && !h.Machine.Paused() {
 		if err := h.Machine.Pause(); err != nil {
-			fail(w, &Error{Unavailable, err.Error()})
+			fail(w, &Error{Code: Unavailable, Message: err.Error()})
 			return
 		}
 		defer h.Machine.Resume()

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -17,11 +18,11 @@ const gdbProtocol = "gdb-remote"
 // gdb makes the request's connection that of a debugger.
 func (s *Server) gdb(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	if h.Machine == nil {
-		fail(w, &Error{Unavailable, "this VM cannot be debugged"})
+		fail(w, &Error{Code: Unavailable, Message: "this VM cannot be debugged"})
 		return
 	}
 	if r.Header.Get("Upgrade") != gdbProtocol {
-		fail(w, &Error{BadRequest, "the request does not upgrade its connection to " + gdbProtocol})
+		fail(w, &Error{Code: BadRequest, Message: "the request does not upgrade its connection to " + gdbProtocol})
 		return
 	}
 	target, err := gdbvm.Of(h.Machine, gdbvm.Config{Kernel: h.Kernel, Log: s.log}).Attach()
@@ -53,30 +54,41 @@ func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // GDB connects to the VM as to the target of a debugger.
 func (r *Remote) GDB(ctx context.Context) (net.Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, "unix", r.client.path)
+	return r.client.upgrade(ctx, http.MethodGet, r.path("/gdb"), gdbProtocol, nil)
+}
+
+// upgrade makes a request that makes its connection one of another protocol.
+func (c *Client) upgrade(ctx context.Context, method, path, protocol string, body []byte) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://warder"+r.path("/gdb"), nil)
-	if err != nil {
-		c.Close()
+	// Until there is an answer; then the connection is the caller's.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	fail := func(err error) (net.Conn, error) {
+		stop()
+		conn.Close()
 		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://warder"+path, bytes.NewReader(body))
+	if err != nil {
+		return fail(err)
 	}
 	req.Header.Set("Connection", "Upgrade")
-	req.Header.Set("Upgrade", gdbProtocol)
-	if err := req.Write(c); err != nil {
-		c.Close()
-		return nil, err
+	req.Header.Set("Upgrade", protocol)
+	if err := req.Write(conn); err != nil {
+		return fail(err)
 	}
-	b := bufio.NewReader(c)
+	b := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(b, req)
 	if err != nil {
-		c.Close()
-		return nil, err
+		return fail(err)
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		defer c.Close()
-		return nil, answerError(resp)
+		return fail(answerError(resp))
 	}
-	return buffered{c, b}, nil
+	if !stop() {
+		return fail(ctx.Err())
+	}
+	return buffered{conn, b}, nil
 }

@@ -134,7 +134,7 @@ func number(q url.Values, name string, usual int) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 {
-		return 0, &Error{BadRequest, fmt.Sprintf("%s %q: give a number", name, s)}
+		return 0, &Error{Code: BadRequest, Message: fmt.Sprintf("%s %q: give a number", name, s)}
 	}
 	return n, nil
 }
@@ -144,7 +144,7 @@ func inspect(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	what := r.PathValue("what")
 	f, ok := looks[what]
 	if !ok {
-		fail(w, &Error{NotFound, fmt.Sprintf("there is no %q to inspect; there are %s", what, strings.Join(slices.Sorted(maps.Keys(looks)), ", "))})
+		fail(w, &Error{Code: NotFound, Message: fmt.Sprintf("there is no %q to inspect; there are %s", what, strings.Join(slices.Sorted(maps.Keys(looks)), ", "))})
 		return
 	}
 	stream(w, func(put func(any) error) error {
@@ -167,7 +167,7 @@ func coded(err error) error {
 		introspect.ErrIncomplete: Unavailable,
 	} {
 		if errors.Is(err, is) {
-			return &Error{code, err.Error()}
+			return &Error{Code: code, Message: err.Error()}
 		}
 	}
 	return err

@@ -45,7 +45,7 @@ func (s *Server) ofMonitor(f func(m *monitor.Monitor, w http.ResponseWriter, r *
 		m := s.monitor
 		s.mu.Unlock()
 		if m == nil {
-			fail(w, &Error{NotFound, "the VMs of this process have no LAN"})
+			fail(w, &Error{Code: NotFound, Message: "the VMs of this process have no LAN"})
 			return
 		}
 		f(m, w, r)
@@ -81,21 +81,21 @@ func lanCapture(m *monitor.Monitor, w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	want, err := filter.Parse(q.Get("filter"))
 	if err != nil {
-		fail(w, &Error{BadRequest, err.Error()})
+		fail(w, &Error{Code: BadRequest, Message: err.Error()})
 		return
 	}
 	snap, count := MaxSnap, 0
 	for name, to := range map[string]*int{"snap": &snap, "count": &count} {
 		if s := q.Get(name); s != "" {
 			if *to, err = strconv.Atoi(s); err != nil || *to < 1 || name == "snap" && *to > MaxSnap {
-				fail(w, &Error{BadRequest, fmt.Sprintf("%s %s: give a number of 1 on (a snapshot has at most %d bytes)", name, s, MaxSnap)})
+				fail(w, &Error{Code: BadRequest, Message: fmt.Sprintf("%s %s: give a number of 1 on (a snapshot has at most %d bytes)", name, s, MaxSnap)})
 				return
 			}
 		}
 	}
 	tap := m.Capture(want, snap)
 	if tap == nil {
-		fail(w, &Error{Unavailable, "there are too many captures already: end one first"})
+		fail(w, &Error{Code: Unavailable, Message: "there are too many captures already: end one first"})
 		return
 	}
 	defer m.Release(tap)

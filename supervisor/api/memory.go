@@ -27,7 +27,7 @@ func readMemory(h *Hosted, w http.ResponseWriter, r *http.Request) {
 			return nil, 0, err
 		}
 		if n == 0 || n > maxAccess {
-			return nil, 0, &Error{BadRequest, fmt.Sprintf("length %d: give 1 to %d", n, maxAccess)}
+			return nil, 0, &Error{Code: BadRequest, Message: fmt.Sprintf("length %d: give 1 to %d", n, maxAccess)}
 		}
 		l, pid, at, err := h.place(r)
 		if err != nil {
@@ -52,7 +52,7 @@ func writeMemory(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	p, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAccess))
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			err = &Error{BadRequest, fmt.Sprintf("more than %d bytes to write", maxAccess)}
+			err = &Error{Code: BadRequest, Message: fmt.Sprintf("more than %d bytes to write", maxAccess)}
 		}
 		fail(w, err)
 		return

@@ -82,7 +82,7 @@ func authorised(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cred, _ := r.Context().Value(peerKey{}).(*unix.Ucred)
 		if cred == nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-			fail(w, &Error{Forbidden, "only the user who runs the VM and root may do that"})
+			fail(w, &Error{Code: Forbidden, Message: "only the user who runs the VM and root may do that"})
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -12,11 +12,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"warder/secmon/introspect"
 	"warder/secmon/lan/monitor"
 	"warder/supervisor"
+	"warder/supervisor/services"
 	"warder/vmm"
 )
 
@@ -25,6 +27,7 @@ const (
 	maxConnections = 64
 	maxHeader      = 64 << 10
 	headerTimeout  = 10 * time.Second
+	idleTimeout    = time.Minute // between requests of a connection
 	// goodbye is how long requests may go on when the server closes.
 	goodbye = time.Second
 )
@@ -54,9 +57,13 @@ func Service(vm *supervisor.ServiceVM) *Hosted {
 
 // Server answers for the VMs of this process.
 type Server struct {
-	http   http.Server
+	http   *http.Server
 	log    *slog.Logger
 	served chan error
+
+	services atomic.Pointer[services.Set] // nil for none
+	shared   *http.Server                 // nil for none
+	sharing  chan error
 
 	mu      sync.Mutex
 	vms     map[string]*Hosted
@@ -70,34 +77,73 @@ func Listen(dir string, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	s := &Server{log: log, served: make(chan error, 1), vms: make(map[string]*Hosted)}
-	s.http = http.Server{
-		Handler:           authorised(s.routes()),
-		ConnContext:       withPeer,
-		ReadHeaderTimeout: headerTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	s.http = s.httpServer(authorised(s.routes()))
 	go func() { s.served <- s.http.Serve(newListener(l)) }()
 	return s, nil
 }
 
-// routes says who answers what. A VM is named by the path element {vm}.
+// httpServer answers on a socket whose clients are programs of this machine.
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ConnContext:       withPeer,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// route is a method and a path with who answers them. A VM is named by the path
+// element {vm}, a service by {service}.
+type route struct {
+	pattern string
+	handler http.HandlerFunc
+	// action is what policies call it; "" for what is not asked at a socket that
+	// is shared with other users.
+	action string
+}
+
+// table is all that can be asked; docs/openapi.json describes it.
+func (s *Server) table() []route {
+	return []route{
+		{"GET /v1/vms", s.list, ""},
+		{"GET /v1/vms/{vm}", s.of(func(h *Hosted, w http.ResponseWriter, _ *http.Request) { reply(w, h.vm()) }), ""},
+		{"GET /v1/vms/{vm}/inspect/{what}", s.of(inspect), ""},
+		{"GET /v1/vms/{vm}/memory", s.of(readMemory), ""},
+		{"PUT /v1/vms/{vm}/memory", s.of(writeMemory), ""},
+		{"GET /v1/vms/{vm}/dump", s.of(dump), ""},
+		{"GET /v1/vms/{vm}/diff", s.of(diff), ""},
+		{"GET /v1/vms/{vm}/gdb", s.of(s.gdb), ""},
+		{"GET /v1/vms/{vm}/trace", s.of(s.trace), ""},
+		{"GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor), ""},
+		{"GET /v1/lan/flows", s.ofMonitor(lanFlows), ""},
+		{"GET /v1/lan/capture", s.ofMonitor(lanCapture), ""},
+		{"GET /v1/host", s.ofServices(func(_ *services.Set, w http.ResponseWriter, _ *http.Request) error {
+			reply(w, process{os.Getpid()})
+			return nil
+		}), "list"},
+		{"GET /v1/resources", s.ofServices(showResources), "resources"},
+		{"GET /v1/service-events", s.ofServices(serviceEvents), "events"},
+		{"GET /v1/services", s.ofServices(listServices), "list"},
+		{"GET /v1/services/{service}", s.ofServices(showService), "show"},
+		{"PUT /v1/services/{service}", s.ofServices(addService), ""},
+		{"DELETE /v1/services/{service}", s.ofServices(removeService), ""},
+		{"POST /v1/services/{service}/start", s.ofServices(startService), "start"},
+		{"POST /v1/services/{service}/stop", s.ofServices(stopService), "stop"},
+		{"GET /v1/services/{service}/wait", s.ofServices(waitService), "wait"},
+		{"GET /v1/services/{service}/logs", s.ofServices(serviceLogs), "logs"},
+		{"POST /v1/services/{service}/exec", s.ofServices(execService), "exec"},
+	}
+}
+
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/vms", s.list)
-	mux.HandleFunc("GET /v1/vms/{vm}", s.of(func(h *Hosted, w http.ResponseWriter, _ *http.Request) { reply(w, h.vm()) }))
-	mux.HandleFunc("GET /v1/vms/{vm}/inspect/{what}", s.of(inspect))
-	mux.HandleFunc("GET /v1/vms/{vm}/memory", s.of(readMemory))
-	mux.HandleFunc("PUT /v1/vms/{vm}/memory", s.of(writeMemory))
-	mux.HandleFunc("GET /v1/vms/{vm}/dump", s.of(dump))
-	mux.HandleFunc("GET /v1/vms/{vm}/diff", s.of(diff))
-	mux.HandleFunc("GET /v1/vms/{vm}/gdb", s.of(s.gdb))
-	mux.HandleFunc("GET /v1/vms/{vm}/trace", s.of(s.trace))
-	mux.HandleFunc("GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor))
-	mux.HandleFunc("GET /v1/lan/flows", s.ofMonitor(lanFlows))
-	mux.HandleFunc("GET /v1/lan/capture", s.ofMonitor(lanCapture))
+	for _, r := range s.table() {
+		mux.HandleFunc(r.pattern, r.handler)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, &Error{NotFound, fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
+		fail(w, &Error{Code: NotFound, Message: fmt.Sprintf("this version of warder has no %s %s", r.Method, r.URL.Path)})
 	})
 	return mux
 }
@@ -142,7 +188,7 @@ func (s *Server) of(f func(h *Hosted, w http.ResponseWriter, r *http.Request)) h
 		}
 		s.mu.Unlock()
 		if h == nil {
-			fail(w, &Error{NotFound, fmt.Sprintf("this process has no VM %q", name)})
+			fail(w, &Error{Code: NotFound, Message: fmt.Sprintf("this process has no VM %q", name)})
 			return
 		}
 		defer h.asked.Done()
@@ -169,6 +215,12 @@ func (s *Server) Close() error {
 	}
 	if e := <-s.served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
+	}
+	if s.shared != nil {
+		err = errors.Join(err, s.shared.Close())
+		if e := <-s.sharing; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
 	}
 	return err
 }
@@ -201,7 +253,7 @@ func reply(w http.ResponseWriter, v any) {
 func fail(w http.ResponseWriter, err error) {
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
-		e = &Error{Internal, err.Error()}
+		e = &Error{Code: Internal, Message: err.Error()}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(statuses[e.Code])

@@ -29,7 +29,7 @@ func stream(w http.ResponseWriter, produce func(put func(any) error) error) {
 	case err != nil:
 		e, ok := errors.AsType[*Error](err)
 		if !ok {
-			e = &Error{Internal, err.Error()}
+			e = &Error{Code: Internal, Message: err.Error()}
 		}
 		enc.Encode(Item{Error: e}) // as far as there is somebody to hear it
 	}

@@ -51,17 +51,17 @@ func parseTrace(arch string, q url.Values) (t traceQuery, err error) {
 // goes away.
 func (s *Server) trace(h *Hosted, w http.ResponseWriter, r *http.Request) {
 	if h.Machine == nil || h.Kernel == "" {
-		fail(w, &Error{Unavailable, "the system calls of this VM cannot be traced: which kernel it runs is not known"})
+		fail(w, &Error{Code: Unavailable, Message: "the system calls of this VM cannot be traced: which kernel it runs is not known"})
 		return
 	}
 	k, err := introspect.Open(h.Kernel)
 	if err != nil {
-		fail(w, &Error{Unavailable, err.Error()})
+		fail(w, &Error{Code: Unavailable, Message: err.Error()})
 		return
 	}
 	q, err := parseTrace(k.Arch(), r.URL.Query())
 	if err != nil {
-		fail(w, &Error{BadRequest, err.Error()})
+		fail(w, &Error{Code: BadRequest, Message: err.Error()})
 		return
 	}
 	stream(w, func(put func(any) error) error {

@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"time"
+
+	"warder/supervisor/verify"
 )
 
 // VM is a virtual machine that a process hosts.
@@ -31,14 +33,31 @@ const (
 	NotFound    Code = "not-found"   // no such VM, or nothing of that name in it
 	Unavailable Code = "unavailable" // this VM cannot answer that: the text says why
 	Internal    Code = "internal"
+	// Refused says that the machine does not have what a service needs.
+	Refused    Code = "refused"
+	NoServices Code = "no-services" // the process hosts none
+	// NoCommand and NotExecutable are of a command in a guest that there is not, or
+	// that cannot be run.
+	NoCommand     Code = "no-command"
+	NotExecutable Code = "not-executable"
 )
 
 // Error is a failure as the other process told it.
 type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
+	// Refusal is which resource was refused, with the numbers.
+	Refusal *verify.Refusal `json:"refusal,omitempty"`
 }
 
 func (e *Error) Error() string { return e.Message }
 
-var statuses = map[Code]int{BadRequest: 400, Forbidden: 403, NotFound: 404, Unavailable: 409, Internal: 500}
+// Unwrap gives the refusal, if it is one.
+func (e *Error) Unwrap() error {
+	if e.Refusal == nil {
+		return nil
+	}
+	return e.Refusal
+}
+
+var statuses = map[Code]int{BadRequest: 400, Forbidden: 403, NotFound: 404, Unavailable: 409, Internal: 500, Refused: 409, NoServices: 404, NoCommand: 404, NotExecutable: 409}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/secmon/event"
+	"warder/supervisor"
+	"warder/supervisor/declaration"
+	"warder/supervisor/journal"
+	"warder/supervisor/services"
+	"warder/supervisor/systemd"
+	"warder/supervisor/verify"
+	"warder/vmm"
+	"warder/vmm/cgroup"
+	"warder/vmm/hostinfo"
+)
+
+// openServices makes the set of services, with a journal in a directory if one is
+// given, and puts away what hosts have left behind that were killed.
+func (h *host) openServices(state string) error {
+	if n, err := cgroup.Sweep(); n > 0 || err != nil {
+		h.log.Debug("groups of processes that are gone", "removed", n, "err", err)
+	}
+	if state == "" {
+		h.services = services.New(h, h.books, nil)
+		return nil
+	}
+	j, err := journal.Open(state)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	h.journal = j
+	h.services = services.New(h, h.books, j)
+	return nil
+}
+
+// offer commits what the VMs of the configuration need, makes its services known
+// to who asks, and starts again what ran when the last host was killed.
+func (h *host) offer(cfg hostConfig) error {
+	for _, v := range cfg.VMs {
+		claim, err := claim(v)
+		if err == nil {
+			err = h.books.Grant(v.Name, claim)
+		}
+		if err != nil {
+			return fmt.Errorf("vm %s: %w", v.Name, err)
+		}
+	}
+	for _, v := range cfg.Services {
+		v.Resolve(cfg.base)
+		if err := h.services.Declare(v.Service); err != nil {
+			return fmt.Errorf("service %s: %w", v.Name, err)
+		}
+	}
+	if h.journal != nil {
+		h.resume()
+	}
+	switch {
+	case h.socket.server != nil:
+		h.socket.server.HostServices(h.services)
+		return h.share(cfg.Access)
+	case cfg.serves():
+		return errors.New("there are services, and no control socket to ask for them")
+	}
+	return nil
+}
+
+// resume takes up what the journal says. What cannot be is said, and is no reason
+// for a host not to start.
+func (h *host) resume() {
+	added, err := h.journal.Services()
+	for _, d := range added {
+		if e := h.services.Restore(d); e != nil {
+			err = errors.Join(err, fmt.Errorf("service %s: %w", d.Name, e))
+		}
+	}
+	running, e := h.journal.Running()
+	err = errors.Join(err, e)
+	for name, start := range running {
+		if e := h.services.Resume(name, start.By); e != nil {
+			err = errors.Join(err, fmt.Errorf("service %s: %w", name, e))
+		}
+	}
+	if err != nil {
+		h.log.Warn("not all is as it was before the last host ended", "because", err)
+	}
+}
+
+// announce tells the service manager that the host is ready, and from then on that
+// it is alive. The manager is told of its end by what is returned, which lets it
+// take its time.
+func (h *host) announce(ctx context.Context) (stopping func()) {
+	tell := func(err error) {
+		if err != nil {
+			h.log.Warn("the service manager does not know how this host fares", "because", err)
+		}
+	}
+	tell(systemd.Notify(systemd.Ready))
+	ctx, cancel := context.WithCancel(ctx)
+	var pinging sync.WaitGroup
+	pinging.Go(func() {
+		tell(systemd.Watchdog(ctx, func() { h.services.List(); h.books.Balance() }))
+	})
+	return func() {
+		cancel()
+		pinging.Wait()
+		tell(systemd.Notify(systemd.Stopping))
+	}
+}
+
+// serves tells whether the host is there for services, beside its VMs.
+func (c *hostConfig) serves() bool { return len(c.Services) > 0 || c.State != "" }
+
+// lifecycle is what became of a service as an event of the host's.
+func lifecycle(e services.Event) event.Event {
+	text := string(e.State)
+	if e.Why != "" {
+		text += ": " + e.Why
+	}
+	return event.Event{Time: e.Time.UnixNano(), Kind: event.Lifecycle, VM: e.Service, Action: "service-" + string(e.State), Message: text}
+}
+
+// Available is how much memory this machine has for more, in bytes.
+func (h *host) Available() uint64 { return hostinfo.ReadMemory().Available }
+
+// Used is how much memory a VM has taken, in bytes.
+func (h *host) Used(name string) uint64 {
+	h.mu.Lock()
+	vm := h.running[name]
+	h.mu.Unlock()
+	if vm == nil {
+		return 0
+	}
+	return vm.Machine().MemoryStats().Used
+}
+
+// declared is a service whose paths are absolute as a VM to start.
+func declared(d declaration.Service) (hostVM, error) {
+	v := hostVM{Service: d}
+	return v, attachTo(&v.spec, d.Attachments, "/")
+}
+
+// Claim is what a service needs of this machine.
+func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
+	v, err := declared(d)
+	if err != nil {
+		return verify.Claim{}, err
+	}
+	return claim(v)
+}
+
+// Boot brings a service's VM up to where nothing of the service has run.
+func (h *host) Boot(ctx context.Context, d declaration.Service) (services.VM, error) {
+	v, err := declared(d)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := h.start(ctx, v, bootTime)
+	if err == nil {
+		return serviceVM{vm, h}, nil
+	}
+	if vm != nil {
+		soon, cancel := context.WithTimeout(context.Background(), stopTime)
+		defer cancel()
+		err = errors.Join(err, h.end(soon, vm, 0))
+	}
+	return nil, err
+}
+
+// serviceVM is the VM of a service on this host.
+type serviceVM struct {
+	*supervisor.ServiceVM
+	host *host
+}
+
+func (vm serviceVM) Start(ctx context.Context, cmd proto.Command, stdio control.Stdio) (services.Process, error) {
+	p, err := vm.ServiceVM.Start(ctx, cmd, stdio)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (vm serviceVM) Stop(ctx context.Context, grace time.Duration) error {
+	return vm.host.end(ctx, vm.ServiceVM, grace)
+}
+
+// Ended says what became of the VM, nil when it switched itself off.
+func (vm serviceVM) Ended() error {
+	if e := vm.ServiceVM.Ended(); e.Exit.Reason != vmm.PowerOff {
+		return e
+	}
+	return nil
+}
+
+// claim is what a VM needs of the machine. A file that it names has to be there.
+func claim(v hostVM) (verify.Claim, error) {
+	memory := max(cmp.Or(uint64(v.Memory.Start), vmm.DefaultMemory), uint64(v.Memory.Most))
+	c := verify.Claim{VCPUs: max(v.CPUs, 1), Memory: memory}
+	add := func(kind, name string, shared bool) {
+		t := verify.Thing{Kind: kind, Name: name, Shared: shared}
+		if !shared || !slices.Contains(c.Things, t) { // a VM may have a shared one twice
+			c.Things = append(c.Things, t)
+		}
+	}
+	file := func(path string, shared bool) error {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			_, err = os.Stat(real)
+		}
+		if err != nil {
+			return err
+		}
+		add("disk", real, shared)
+		return nil
+	}
+	for _, d := range v.spec.Disks {
+		if err := file(d.Path, d.ReadOnly); err != nil {
+			return c, fmt.Errorf("disk: %w", err)
+		}
+	}
+	for _, p := range v.spec.Pmems {
+		if err := file(p.Path, !p.Writable); err != nil {
+			return c, fmt.Errorf("pmem: %w", err)
+		}
+	}
+	for _, n := range v.spec.Nets {
+		if n.TAP != "" {
+			add("tap", n.TAP, false)
+		}
+		for _, a := range n.Addresses {
+			add("address", a.Addr().String(), false)
+		}
+	}
+	for _, p := range v.spec.Ports {
+		add("socket", p.Socket, false)
+	}
+	return c, nil
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"warder/supervisor/api"
+	"warder/supervisor/services"
+	"warder/vmm/cgroup"
+)
+
+func TestServiceLint(t *testing.T) {
+	dir := t.TempDir()
+	for name, src := range map[string]string{
+		"good.yaml": "name: web\ncommand: [httpd]\nshares: [./not-there:/srv]\n",
+		"bad.yaml":  "name: Web\nmemory: 64M\nrestart: {policy: sometimes}\n",
+		"net.yaml":  "name: web\nnets: ['bridge:b']\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good := filepath.Join(dir, "good.yaml")
+	warder(t, nil, "service", "lint", good).check(t, 0, good+": web is declared well\n")
+	warder(t, nil, "service", "lint", filepath.Join(dir, "bad.yaml")).check(t, 1, "", "bad.yaml", ">  1 | name: Web", "restart.policy")
+	warder(t, nil, "service", "lint", filepath.Join(dir, "net.yaml")).check(t, 1, "", "tap:NAME")
+	if r := warder(t, nil, "service", "schema"); r.status != 0 || !json.Valid([]byte(r.stdout)) {
+		t.Errorf("the schema: status %d, %q", r.status, r.stdout)
+	}
+}
+
+// TestServiceWithoutHost asks where there is no host.
+func TestServiceWithoutHost(t *testing.T) {
+	cmd := warderCommand(t, "service", "ls", "--host", "1")
+	out, err := cmd.CombinedOutput()
+	if finish(t, cmd, err) != 1 || !strings.Contains(string(out), "hosts no services") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// hostProcess is a warder host of its own process.
+type hostProcess struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has
+}
+
+// startHostProcess starts a host.
+func startHostProcess(t *testing.T, config string) *hostProcess {
+	t.Helper()
+	h := &hostProcess{cmd: warderCommand(t, "host", "--config", config)}
+	h.cmd.Stdout, h.cmd.Stderr = os.Stdout, os.Stderr
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.ended = make(chan struct{})
+	go func() {
+		h.cmd.Wait()
+		close(h.ended)
+	}()
+	return h
+}
+
+// service runs a command about the host's services.
+func (h *hostProcess) service(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	args = append([]string{"service", args[0], "--host", fmt.Sprint(h.cmd.Process.Pid)}, args[1:]...)
+	return warder(t, strings.NewReader(stdin), args...)
+}
+
+// reached waits until the host answers.
+func (h *hostProcess) reached(t *testing.T) {
+	t.Helper()
+	for {
+		host, err := api.FindHost(t.Context(), api.Dir(), h.cmd.Process.Pid)
+		if err == nil {
+			host.Close()
+			return
+		}
+		select {
+		case <-h.ended:
+			t.Fatalf("the host ended with %v", h.cmd.ProcessState)
+		case <-t.Context().Done():
+			t.Fatal(err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// end waits for the host to end after a signal.
+func (h *hostProcess) end(t *testing.T, signal syscall.Signal) *os.ProcessState {
+	t.Helper()
+	if err := h.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	<-h.ended
+	return h.cmd.ProcessState
+}
+
+// status asks for a service as JSON.
+func (h *hostProcess) status(t *testing.T, name string) (st services.Status) {
+	t.Helper()
+	r := h.service(t, "", "show", "-o", "json", name)
+	if err := json.Unmarshal([]byte(r.stdout), &st); r.status != 0 || err != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	return st
+}
+
+// leftovers are groups and sockets of a process.
+func leftovers(t *testing.T, pid int) []string {
+	t.Helper()
+	groups, err := filepath.Glob(filepath.Join(cgroup.Find().Dir, fmt.Sprintf("warder-%d-*", pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	socks, err := filepath.Glob(filepath.Join(api.Dir(), fmt.Sprint(pid, "*")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(groups, socks...)
+}
+
+// TestServices starts a service by the host's socket, works with it, kills the
+// host, and finds the service running again under the next one.
+func TestServices(t *testing.T) {
+	inVM(t)
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "share"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "host.yaml")
+	if err := os.WriteFile(config, []byte(`
+state: state
+limits: {vcpus: 2}
+services:
+  - name: web
+    memory: 128M
+    shares: [./share:/srv]
+    ports: ['log=unix:log.sock']
+    env: {MODE: fast}
+    command: [sh, -c, 'echo up $MODE; echo no >&2; touch /srv/ready; sleep 10000']
+    health: {command: [sh, -c, 'test -e /srv/ready'], start_period: 2m}
+    restart: {policy: always}
+  - {name: wide, cpus: 3}
+  - {name: huge, memory: 8T}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := startHostProcess(t, config)
+	h.reached(t)
+	h.service(t, "", "start", "wide").check(t, 1, "", "not enough vcpus: it needs 3, 2 are free")
+	h.service(t, "", "start", "huge").check(t, 1, "", "not enough memory: it may need 8.0 TiB")
+	h.service(t, "", "start", "web").check(t, 0, "web running\n")
+	h.service(t, "", "start", "web").check(t, 1, "", "web is running already")
+	r := h.service(t, "", "logs", "web")
+	r.check(t, 0, "up fast\n", "no")
+	h.service(t, "hello\n", "exec", "-i", "web", "--", "sh", "-c", "cat; echo $MODE >&2; exit 3").check(t, 3, "hello\n", "\n")
+	h.service(t, "", "exec", "web", "no-such-program").check(t, statusNotFound, "", "no-such-program")
+	if r := h.service(t, "", "resources"); r.status != 0 || !strings.Contains(r.stdout, filepath.Join(dir, "log.sock")) {
+		t.Errorf("%+v", r)
+	}
+	if st := h.status(t, "web"); st.State != services.Running || st.Health != "ok" || st.Starts != 1 {
+		t.Errorf("%+v", st)
+	}
+
+	first := h.cmd.Process.Pid
+	if ws := h.end(t, syscall.SIGKILL).Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {
+		t.Fatalf("the host ended by %v", ws)
+	}
+	if err := os.Remove(filepath.Join(dir, "share", "ready")); err != nil {
+		t.Fatal(err)
+	}
+	h = startHostProcess(t, config)
+	h.reached(t)
+	if left := leftovers(t, first); len(left) > 0 {
+		t.Errorf("of the host that was killed there are still %q", left)
+	}
+	host, err := api.FindHost(t.Context(), api.Dir(), h.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	for e, err := range host.Events(t.Context(), "web", true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.State != services.Starting && e.State != services.Running {
+			t.Fatalf("the service is %s: %s", e.State, e.Why)
+		}
+		if e.State == services.Running {
+			break
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "share", "ready")); err != nil {
+		t.Errorf("it runs, and has not come up: %v", err)
+	}
+	h.service(t, "", "stop", "web").check(t, 0, "web stopped: stopped by uid 0\n")
+	if r := h.service(t, "", "resources", "-o", "json"); !strings.Contains(r.stdout, `"grants": []`) {
+		t.Errorf("still granted: %s", r.stdout)
+	}
+	if state := h.end(t, syscall.SIGTERM); state.ExitCode() != 0 {
+		t.Errorf("the host ended with %v", state)
+	}
+	if left := leftovers(t, h.cmd.Process.Pid); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}

@@ -1,0 +1,198 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/supervisor/declaration"
+	"warder/supervisor/services"
+	"warder/supervisor/verify"
+)
+
+// HostServices has the server answer for services too. It is called before
+// anybody asks, once.
+func (s *Server) HostServices(set *services.Set) { s.services.Store(set) }
+
+// ofServices makes a handler of requests about services.
+func (s *Server) ofServices(f func(set *services.Set, w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		set := s.services.Load()
+		if set == nil {
+			fail(w, &Error{Code: NoServices, Message: "this process hosts no services"})
+			return
+		}
+		if err := f(set, w, r); err != nil {
+			fail(w, codedService(err))
+		}
+	}
+}
+
+// codedService gives an error of a set of services its code.
+func codedService(err error) error {
+	if r, ok := errors.AsType[*verify.Refusal](err); ok {
+		return &Error{Code: Refused, Message: r.Error(), Refusal: r}
+	}
+	for is, code := range map[error]Code{services.ErrUnknown: NotFound, services.ErrState: Unavailable, services.ErrClosed: Unavailable} {
+		if errors.Is(err, is) {
+			return &Error{Code: code, Message: err.Error()}
+		}
+	}
+	return err
+}
+
+// by names who asks.
+func by(r *http.Request) string {
+	cred, _ := r.Context().Value(peerKey{}).(*unix.Ucred)
+	if cred == nil {
+		return "nobody"
+	}
+	return "uid " + strconv.FormatUint(uint64(cred.Uid), 10)
+}
+
+func listServices(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
+	reply(w, set.List())
+	return nil
+}
+
+func showService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	return replyTo(w)(set.Status(r.PathValue("service")))
+}
+
+// addService takes the declaration in the request's body; the paths in it are
+// relative to the directory ?base=.
+func addService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	src, err := io.ReadAll(http.MaxBytesReader(w, r.Body, declaration.MaxFile))
+	if err != nil {
+		return &Error{Code: BadRequest, Message: fmt.Sprintf("the declaration: %v", err)}
+	}
+	d, err := declaration.Parse(src)
+	if err != nil {
+		return &Error{Code: BadRequest, Message: err.Error()}
+	}
+	name := r.PathValue("service")
+	if d.Name != name {
+		return &Error{Code: BadRequest, Message: fmt.Sprintf("the declaration is of %s, not of %q", d.Name, name)}
+	}
+	base := r.URL.Query().Get("base")
+	if !filepath.IsAbs(base) {
+		return &Error{Code: BadRequest, Message: fmt.Sprintf("base %q: give an absolute path", base)}
+	}
+	d.Resolve(base)
+	if err := set.Add(d); err != nil {
+		if e, ok := codedService(err).(*Error); ok {
+			return e
+		}
+		return &Error{Code: BadRequest, Message: err.Error()}
+	}
+	return replyTo(w)(set.Status(name))
+}
+
+func removeService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("service")
+	status, err := set.Status(name)
+	if err == nil {
+		err = set.Remove(name)
+	}
+	return replyTo(w)(status, err)
+}
+
+func startService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	return replyTo(w)(set.Start(r.Context(), r.PathValue("service"), by(r)))
+}
+
+// stopService gives the service ?timeout= to end.
+func stopService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	var timeout time.Duration
+	if t := r.URL.Query().Get("timeout"); t != "" {
+		var err error
+		if timeout, err = time.ParseDuration(t); err != nil || timeout <= 0 {
+			return &Error{Code: BadRequest, Message: fmt.Sprintf("timeout %q: give a time, as in 30s", t)}
+		}
+	}
+	return replyTo(w)(set.Stop(r.Context(), r.PathValue("service"), timeout, by(r)))
+}
+
+func waitService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	return replyTo(w)(set.Wait(r.Context(), r.PathValue("service")))
+}
+
+func replyTo(w http.ResponseWriter) func(services.Status, error) error {
+	return func(st services.Status, err error) error {
+		if err == nil {
+			reply(w, st)
+		}
+		return err
+	}
+}
+
+// serviceLogs streams the last ?lines= of what a service said, all without it,
+// and with ?follow= what it says from then on.
+func serviceLogs(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	n, err := number(q, "lines", -1)
+	if err != nil {
+		return err
+	}
+	name, follow := r.PathValue("service"), q.Get("follow") != ""
+	if _, err := set.Status(name); err != nil {
+		return err
+	}
+	stream(w, func(put func(any) error) error {
+		if err := begin(w, follow); err != nil {
+			return err
+		}
+		return codedService(set.Logs(r.Context(), name, n, follow, func(l services.Line) error {
+			return putNow(w, follow, put, l)
+		}))
+	})
+	return nil
+}
+
+// serviceEvents streams what has happened, to ?service= if it is given, and with
+// ?follow= what happens from then on.
+func serviceEvents(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	name, follow := q.Get("service"), q.Get("follow") != ""
+	if name != "" {
+		if _, err := set.Status(name); err != nil {
+			return err
+		}
+	}
+	stream(w, func(put func(any) error) error {
+		if err := begin(w, follow); err != nil {
+			return err
+		}
+		return codedService(set.Events(r.Context(), name, follow, func(e services.Event) error {
+			return putNow(w, follow, put, e)
+		}))
+	})
+	return nil
+}
+
+// begin has who follows know that there is a stream, before there is anything in it.
+func begin(w http.ResponseWriter, follow bool) error {
+	if !follow {
+		return nil
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// putNow puts a value, and has it sent at once to who follows.
+func putNow(w http.ResponseWriter, follow bool, put func(any) error, v any) error {
+	if err := put(v); err != nil || !follow {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+func showResources(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
+	reply(w, set.Balance())
+	return nil
+}

@@ -1,0 +1,315 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/supervisor/declaration"
+	"warder/supervisor/services"
+	"warder/supervisor/verify"
+)
+
+// echoes is a host of VMs in which each command says its words, then copies its
+// input, and ends with the status that its last word is. Without input it runs
+// until its VM is stopped.
+type echoes struct{}
+
+func (echoes) Claim(d declaration.Service) (verify.Claim, error) {
+	for _, disk := range d.Disks {
+		if !strings.HasPrefix(disk, "/") {
+			return verify.Claim{}, fmt.Errorf("disk %s is relative", disk)
+		}
+	}
+	return verify.Claim{VCPUs: d.CPUs, Things: []verify.Thing{{Kind: "name", Name: d.Name}}}, nil
+}
+
+func (echoes) Boot(context.Context, declaration.Service) (services.VM, error) {
+	return &echo{done: make(chan struct{}), sizes: make(chan string, 8)}, nil
+}
+
+type echo struct {
+	once  sync.Once
+	done  chan struct{}
+	sizes chan string // and signals, as the processes got them
+}
+
+func (e *echo) Done() <-chan struct{} { return e.done }
+func (e *echo) Ended() error          { return nil }
+func (e *echo) Stop(context.Context, time.Duration) error {
+	e.once.Do(func() { close(e.done) })
+	return nil
+}
+
+func (e *echo) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) (services.Process, error) {
+	if cmd.Args[0] == "nothing" {
+		return nil, proto.Errorf(proto.CodeNotFound, "nothing: no such program")
+	}
+	p := &echoProcess{vm: e, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		fmt.Fprintln(stdio.Out, strings.Join(cmd.Args, " "))
+		if stdio.In == nil {
+			<-e.done
+			return
+		}
+		fmt.Fprint(stdio.Err, "reading")
+		io.Copy(stdio.Out, stdio.In)
+		fmt.Sscan(cmd.Args[len(cmd.Args)-1], &p.status.Code)
+	}()
+	return p, nil
+}
+
+type echoProcess struct {
+	vm     *echo
+	status proto.Status
+	done   chan struct{}
+}
+
+func (p *echoProcess) Wait(ctx context.Context) (proto.Status, error) {
+	select {
+	case <-p.done:
+		return p.status, nil
+	case <-ctx.Done():
+		p.vm.sizes <- "killed"
+		return proto.Status{}, ctx.Err()
+	}
+}
+
+func (p *echoProcess) Signal(_ context.Context, n int) error {
+	p.vm.sizes <- fmt.Sprint("signal ", n)
+	return nil
+}
+
+func (p *echoProcess) Resize(_ context.Context, cols, rows uint16) error {
+	p.vm.sizes <- fmt.Sprint(cols, "x", rows)
+	return nil
+}
+
+// hostOf serves a set with services of these names, and gives it as a client sees
+// it.
+func hostOf(t *testing.T, names ...string) (*Host, *services.Set) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "sockets")
+	s := serve(t, dir, "vm")
+	if _, err := FindHost(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host") {
+		t.Errorf("a process without services: %v", err)
+	}
+	set := services.New(echoes{}, verify.NewLedger(verify.Capacity{VCPUs: 2}, nil, 0), nil)
+	t.Cleanup(set.Close)
+	for _, name := range names {
+		if err := set.Declare(declaration.Service{Name: name, CPUs: 1, Command: []string{"I am", name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.HostServices(set)
+	h, err := FindHost(t.Context(), dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	if _, err := FindHost(t.Context(), dir, h.PID+1); err == nil {
+		t.Error("another process's services were found here")
+	}
+	return h, set
+}
+
+func code(t *testing.T, err error, want Code) *Error {
+	t.Helper()
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Code != want {
+		t.Errorf("error %v, want one of code %s", err, want)
+		return &Error{}
+	}
+	return e
+}
+
+func TestServicesOverTheSocket(t *testing.T) {
+	h, _ := hostOf(t, "a", "b", "c")
+	ctx := t.Context()
+	for _, name := range []string{"a", "b"} {
+		if st, err := h.Start(ctx, name); err != nil || st.State != services.Running || !strings.HasPrefix(st.By, "uid ") {
+			t.Fatalf("%+v, %v", st, err)
+		}
+	}
+	_, err := h.Start(ctx, "c")
+	code(t, err, Refused)
+	if r, ok := errors.AsType[*verify.Refusal](err); !ok || r.Resource != "vcpus" || r.Wanted != 1 || r.Free != 0 || r.Committed != 2 {
+		t.Errorf("%+v", r)
+	}
+	_, err = h.Start(ctx, "a")
+	code(t, err, Unavailable)
+	_, err = h.Start(ctx, "x/../a")
+	code(t, err, NotFound)
+	if b, err := h.Resources(ctx); err != nil || len(b.Grants) != 2 || b.Grants[1].Holder != "b" {
+		t.Errorf("%+v, %v", b, err)
+	}
+
+	for l, err := range h.Logs(ctx, "a", 1, true) { // a stream that has no end
+		if err != nil || l.Text != "I am a" {
+			t.Errorf("%+v, %v", l, err)
+		}
+		break
+	}
+	for _, err := range h.Logs(ctx, "x", -1, true) {
+		code(t, err, NotFound)
+	}
+	waited := make(chan services.Status, 1)
+	go func() {
+		st, err := h.Wait(ctx, "a")
+		if err != nil {
+			t.Error(err)
+		}
+		waited <- st
+	}()
+	if st, err := h.Stop(ctx, "a", time.Second); err != nil || st.State != services.Stopped {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if st := <-waited; st.State != services.Stopped {
+		t.Errorf("%+v", st)
+	}
+	var seen []string
+	for e, err := range h.Events(ctx, "a", false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, string(e.State))
+	}
+	if got := strings.Join(seen, " "); got != "starting running stopping stopped" {
+		t.Errorf("events: %s", got)
+	}
+	for _, err := range h.Events(ctx, "x", true) {
+		code(t, err, NotFound)
+	}
+	if all, err := h.Services(ctx); err != nil || len(all) != 3 || all[2].Name != "c" {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+func TestAddAndRemove(t *testing.T) {
+	h, _ := hostOf(t, "a")
+	ctx := t.Context()
+	src := []byte("name: new\ncommand: [x]\ndisks: [d]\n")
+	if st, err := h.Add(ctx, "new", src, "/base"); err != nil || st.State != services.Stopped || st.Service.Disks[0] != "/base/d" {
+		t.Errorf("%+v, %v", st, err)
+	}
+	for _, bad := range []struct{ name, src, base, says string }{
+		{"other", string(src), "/base", "is of new"},
+		{"new", string(src), "base", "absolute"},
+		{"new", "name: new\ncolour: red\n", "/", "unknown field"},
+		{"new", "name: new\n" + strings.Repeat("#", declaration.MaxFile), "/", "too large"},
+	} {
+		_, err := h.Add(ctx, bad.name, []byte(bad.src), bad.base)
+		if e := code(t, err, BadRequest); !strings.Contains(e.Message, bad.says) {
+			t.Errorf("%v, want one that says %q", err, bad.says)
+		}
+	}
+	_, err := h.Add(ctx, "a", []byte("name: a"), "/")
+	code(t, err, Unavailable)
+	_, err = h.Remove(ctx, "a")
+	code(t, err, Unavailable)
+	if _, err := h.Remove(ctx, "new"); err != nil {
+		t.Error(err)
+	}
+	_, err = h.Service(ctx, "new")
+	code(t, err, NotFound)
+}
+
+func TestExec(t *testing.T) {
+	h, set := hostOf(t, "a")
+	ctx := t.Context()
+	exec := func(args ...string) Exec { return Exec{Command: proto.Command{Args: args}, Stdin: true} }
+	_, err := h.Exec(ctx, "a", exec("x"))
+	code(t, err, Unavailable)
+	if _, err := h.Start(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.Exec(ctx, "a", exec("nothing"))
+	code(t, err, NoCommand)
+	_, err = h.Exec(ctx, "a", Exec{})
+	code(t, err, BadRequest)
+
+	// Much input, which comes back.
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	c, err := h.Exec(ctx, "a", exec("say", "7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	x, err := c.Run(ctx, bytes.NewReader(data), &out, &errs)
+	if err != nil || x.Error != nil || x.Status.Code != 7 || errs.String() != "reading" || out.String() != "say 7\n"+string(data) {
+		t.Errorf("%+v, %v: %d bytes, %q", x, err, out.Len(), errs.String())
+	}
+
+	// What else is told to the command, and its end with its client.
+	in, w := io.Pipe()
+	defer w.Close()
+	if c, err = h.Exec(ctx, "a", exec("say")); err != nil {
+		t.Fatal(err)
+	}
+	var vm *echo
+	p, err := set.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm = p.(*echoProcess).vm
+	running, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Run(running, in, io.Discard, io.Discard)
+		ended <- err
+	}()
+	for _, tell := range []struct {
+		how  func() error
+		want string
+	}{
+		{func() error { return c.Signal(15) }, "signal 15"},
+		{func() error { return c.Resize(Size{90, 20}) }, "90x20"},
+		{func() error { cancel(); return nil }, "killed"},
+	} {
+		if err := tell.how(); err != nil {
+			t.Error(err)
+		}
+		if got := <-vm.sizes; got != tell.want {
+			t.Errorf("the command got %s, want %s", got, tell.want)
+		}
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("cut off: %v", err)
+	}
+}
+
+// A client's frames are bounded, and one that sends anything else is hung up on.
+func FuzzFrames(f *testing.F) {
+	for _, kind := range []byte("iesk?") {
+		var b bytes.Buffer
+		writeFrame(&b, kind, []byte(`{"columns":9,"rows":1}`))
+		f.Add(b.Bytes())
+	}
+	f.Add([]byte{'i', 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		for {
+			kind, p, err := readFrame(r)
+			if err != nil {
+				return
+			}
+			if len(p) > maxFrame {
+				t.Fatalf("a frame of %d bytes", len(p))
+			}
+			var again bytes.Buffer
+			if writeFrame(&again, kind, p); !bytes.Contains(b, again.Bytes()) {
+				t.Fatalf("%q is not in %q", again.Bytes(), b)
+			}
+		}
+	})
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"warder/supervisor/services"
+	"warder/supervisor/verify"
+)
+
+// Share opens a further socket, at a path that every user of the machine may
+// connect to. What it answers for is services alone, as far as a policy permits
+// it to who asks. It is called once, after HostServices.
+func (s *Server) Share(path string, policy *verify.Policy) error {
+	var l *net.UnixListener
+	listen := func() (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		return err
+	}
+	err := listen()
+	if errors.Is(err, unix.EADDRINUSE) && abandoned(path) && os.Remove(path) == nil {
+		err = listen()
+	}
+	if err == nil {
+		err = os.Chmod(path, 0o666)
+	}
+	if err != nil {
+		return fmt.Errorf("socket for services: %w", err)
+	}
+	mux := http.NewServeMux()
+	for _, r := range s.table() {
+		if r.action != "" {
+			mux.HandleFunc(r.pattern, s.permitted(policy, r))
+		}
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
+	})
+	s.shared, s.sharing = s.httpServer(mux), make(chan error, 1)
+	go func() { s.sharing <- s.shared.Serve(newListener(l)) }()
+	return nil
+}
+
+// abandoned tells whether a path is a socket that nobody listens on.
+func abandoned(path string) bool {
+	if st, err := os.Lstat(path); err != nil || st.Mode().Type() != os.ModeSocket {
+		return false
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, unix.ECONNREFUSED)
+}
+
+// permitted has a route answer whom the policy permits it.
+func (s *Server) permitted(policy *verify.Policy, r route) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		cred, _ := req.Context().Value(peerKey{}).(*unix.Ucred)
+		if cred == nil {
+			fail(w, &Error{Code: Forbidden, Message: "the kernel does not tell who asks"})
+			return
+		}
+		ask := verify.Request{Principal: principalOf(cred.Uid), Action: r.action}
+		name := req.PathValue("service")
+		if name == "" {
+			name = req.URL.Query().Get("service")
+		}
+		var unknown error
+		if set := s.services.Load(); set != nil && name != "" {
+			var st services.Status
+			if st, unknown = set.Status(name); unknown == nil {
+				ask.Service = &st.Service
+			}
+		}
+		switch err := policy.Permit(ask); {
+		case err != nil:
+			s.log.Info("refused", "uid", cred.Uid, "because", err)
+			fail(w, &Error{Code: Forbidden, Message: err.Error()})
+		case unknown != nil:
+			fail(w, codedService(unknown))
+		default:
+			r.handler(w, req)
+		}
+	}
+}
+
+// principalOf finds the name and groups of a user, by /etc/passwd and /etc/group.
+func principalOf(uid uint32) verify.Principal {
+	id := strconv.FormatUint(uint64(uid), 10)
+	p := verify.Principal{Name: id, UID: uid}
+	u, err := user.LookupId(id)
+	if err != nil {
+		return p
+	}
+	p.Name = u.Username
+	gids, err := u.GroupIds()
+	if err != nil {
+		slog.Debug("groups of a user", "user", u.Username, "err", err)
+	}
+	for _, gid := range gids {
+		if g, err := user.LookupGroupId(gid); err == nil {
+			p.Groups = append(p.Groups, g.Name)
+		}
+	}
+	return p
+}

@@ -1,0 +1,127 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"warder/supervisor/declaration"
+	"warder/supervisor/services"
+	"warder/supervisor/verify"
+)
+
+// shared serves services at a socket for all users.
+func shared(t *testing.T, policies string) *Host {
+	t.Helper()
+	dir := t.TempDir()
+	s := serve(t, filepath.Join(dir, "own"), "vm")
+	set := services.New(echoes{}, verify.NewLedger(verify.Capacity{}, nil, 0), nil)
+	t.Cleanup(set.Close)
+	for _, name := range []string{"a", "b"} {
+		if err := set.Declare(declaration.Service{Name: name, Command: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.HostServices(set)
+	p, err := verify.ParsePolicy("access.cedar", []byte(policies))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "socket")
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}) // of a host that was killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	dead.Close()
+	if err := s.Share(path, p); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	other := serve(t, filepath.Join(dir, "other"))
+	if err := other.Share(path, p); err == nil {
+		t.Error("one socket for two hosts")
+	}
+	h := HostAt(path)
+	t.Cleanup(h.Close)
+	return h
+}
+
+func TestSharedSocket(t *testing.T) {
+	h := shared(t, fmt.Sprintf(`
+permit (principal, action in [Action::"start", Action::"stop", Action::"events"], resource == Service::"a") when { principal.uid == %d };
+permit (principal, action == Action::"list", resource == Host::"local");
+@id("never-b") forbid (principal, action, resource == Service::"b");`, os.Geteuid()))
+	ctx := t.Context()
+	if all, err := h.Services(ctx); err != nil || len(all) != 2 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if st, err := h.Start(ctx, "a"); err != nil || st.State != services.Running {
+		t.Errorf("%+v, %v", st, err)
+	}
+	for _, err := range h.Events(ctx, "a", false) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	denied := func(err error, says string) {
+		t.Helper()
+		if e := code(t, err, Forbidden); !strings.Contains(e.Message, says) {
+			t.Errorf("%v, want one that says %q", err, says)
+		}
+	}
+	_, err := h.Start(ctx, "b")
+	denied(err, "forbidden by never-b, line 4")
+	_, err = h.Service(ctx, "a")
+	denied(err, "no policy permits it")
+	_, err = h.Exec(ctx, "a", Exec{})
+	denied(err, "exec (no policy permits it)")
+	_, err = h.Start(ctx, "unknown") // whether there is one is not told
+	denied(err, "no policy permits it")
+	for _, err := range h.Events(ctx, "", false) { // of all
+		denied(err, "no policy permits it")
+	}
+	// What is for who runs the host alone.
+	_, err = h.Add(ctx, "new", []byte("name: new"), "/")
+	denied(err, "who runs the host")
+	_, err = h.Remove(ctx, "a")
+	denied(err, "who runs the host")
+	denied(h.client.get(ctx, "/v1/vms", nil, new([]VM)), "who runs the host")
+}
+
+// Who asks is who the kernel says.
+func TestSharedSocketIsByUser(t *testing.T) {
+	p, err := verify.ParsePolicy("f", []byte(`permit (principal == User::"4000000001", action, resource);`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{log: slog.New(slog.DiscardHandler)}
+	reached := false
+	h := s.permitted(p, route{"GET /x", func(http.ResponseWriter, *http.Request) { reached = true }, "list"})
+	for uid, ok := range map[uint32]bool{4000000001: true, 4000000002: false, 0: false} {
+		reached = false
+		ctx := context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: uid})
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://warder/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &recorder{header: http.Header{}}
+		if h(w, req); reached != ok || !ok && w.status != http.StatusForbidden {
+			t.Errorf("user %d: let in %v, status %d", uid, reached, w.status)
+		}
+	}
+	reached = false
+	if h(&recorder{header: http.Header{}}, (&http.Request{}).WithContext(t.Context())); reached {
+		t.Error("somebody without credentials was let in")
+	}
+}
