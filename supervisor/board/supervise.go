@@ -72,6 +72,7 @@ func start(c command, out io.Writer) (ended <-chan error, stop func(), err error
 		r.Close()
 		return nil, nil, err
 	}
+	pid := cmd.Process.Pid // a process that has been released has -1, which is everybody to kill
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
@@ -81,8 +82,8 @@ func start(c command, out io.Writer) (ended <-chan error, stop func(), err error
 	end := make(chan error, 1)
 	dead := make(chan struct{})
 	go func() {
-		status, err := reap(cmd.Process.Pid)
-		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // what it left behind holds the pipe
+		status, err := reap(pid)
+		unix.Kill(-pid, unix.SIGKILL) // what it left behind holds the pipe
 		cmd.Process.Release()
 		<-copied
 		if err == nil && status != "" {
@@ -92,11 +93,11 @@ func start(c command, out io.Writer) (ended <-chan error, stop func(), err error
 		close(dead)
 	}()
 	return end, func() {
-		unix.Kill(cmd.Process.Pid, unix.SIGTERM)
+		unix.Kill(pid, unix.SIGTERM)
 		select {
 		case <-dead:
 		case <-time.After(stopTime):
-			unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+			unix.Kill(-pid, unix.SIGKILL)
 			<-dead
 		}
 	}, nil
