@@ -31,6 +31,7 @@ type bootFlags struct {
 	nets   []string
 	hvc    bool
 	count  int
+	trap   string
 }
 
 func bootCommand() *cobra.Command {
@@ -41,7 +42,12 @@ func bootCommand() *cobra.Command {
 		Long: `Boot a kernel with an initramfs in a machine of the devices that the flags name,
 and nothing of warder's in it: standard input and output are its serial port,
 or with --hvc its virtio console. The command ends when the guest switches its
-machine off, and with status 1 when the machine ends in another way.`,
+machine off, and with status 1 when the machine ends in another way.
+
+With --trap the guest's kernel is hooked as soon as it can be, and at the end the
+command says how many calls were trapped. Calls are let pass at once (pass), or
+read first: who calls and what the call acts on (entry), the program and all
+arguments as well (all), the result too (result).`,
 		Example: `  warder boot --kernel vmlinuz --initrd initramfs.cpio --append console=ttyS0
   warder boot --initrd a.cpio --initrd b.cpio --disk data.img --share src:/home/me/src`,
 		Args: cobra.NoArgs,
@@ -60,6 +66,7 @@ machine off, and with status 1 when the machine ends in another way.`,
 	flags.Uint32Var(&f.cfg.VsockCID, "cid", 0, "address of the guest on vsock, 3 or above (default no vsock)")
 	flags.StringVar(&f.cfg.VsockDir, "vsock-dir", "", "directory of the Unix sockets that stand for vsock ports")
 	flags.BoolVar(&f.hvc, "hvc", false, "have a virtio console on this terminal, the serial port on standard error")
+	flags.StringVar(&f.trap, "trap", "", "trap system calls of the guest to see what that costs: pass:CALL,..., entry:CALL,..., all:CALL,... or result:CALL,...; or rules, those that warder's own rules need")
 	flags.IntVar(&f.count, "count", 1, "boot so many of these machines in this process, without input")
 	return cmd
 }
@@ -67,6 +74,10 @@ machine off, and with status 1 when the machine ends in another way.`,
 // bootMachines runs the machines to their end.
 func bootMachines(ctx context.Context, f bootFlags) error {
 	cfg, err := f.config()
+	if err != nil {
+		return err
+	}
+	traps, err := parseTrap(f.trap)
 	if err != nil {
 		return err
 	}
@@ -89,14 +100,14 @@ func bootMachines(ctx context.Context, f bootFlags) error {
 			c.Name += strconv.Itoa(i)
 			c.Serial.In = nil // no telling whose it is
 		}
-		all.Go(func() { errs[i] = bootMachine(ctx, c, socket) })
+		all.Go(func() { errs[i] = bootMachine(ctx, c, traps, socket) })
 	}
 	all.Wait()
 	return errors.Join(errs...)
 }
 
 // bootMachine runs one machine to its end.
-func bootMachine(ctx context.Context, cfg vmm.Config, socket *controlSocket) error {
+func bootMachine(ctx context.Context, cfg vmm.Config, traps bootTraps, socket *controlSocket) error {
 	m, err := vmm.New(cfg)
 	if err != nil {
 		return err
@@ -106,8 +117,12 @@ func bootMachine(ctx context.Context, cfg vmm.Config, socket *controlSocket) err
 	}
 	defer context.AfterFunc(ctx, m.Kill)()
 	socket.add(&api.Hosted{Name: cfg.Name, Machine: m, Kernel: cfg.Kernel})
+	trapped := traps.arm(ctx, m, cfg)
 	exit := m.Wait()
 	socket.remove(cfg.Name)
+	if err := trapped(); err != nil {
+		return errors.Join(err, m.Close())
+	}
 	if err := m.Close(); err != nil {
 		return err
 	}

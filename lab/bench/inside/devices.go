@@ -148,13 +148,8 @@ func (b *bench) addLine(peer, line string) bool {
 		b.absent(peer, fmt.Errorf("in the guest: %s", why))
 		return true
 	}
-	i := strings.LastIndexByte(line, ' ')
-	if i < 0 {
-		return false
-	}
-	quantity := line[:i]
-	value, err := strconv.ParseFloat(line[i+1:], 64)
-	if err != nil || !strings.Contains(quantity, "/") {
+	quantity, value, ok := quantityOf(line)
+	if !ok {
 		return false
 	}
 	unit, better := "MB/s", measure.More
@@ -165,6 +160,16 @@ func (b *bench) addLine(peer, line string) bool {
 	}
 	b.add(strings.Replace(quantity, "/", " ", 1), peer, unit, better, value)
 	return true
+}
+
+// quantityOf takes a line "device/quantity value" apart.
+func quantityOf(line string) (quantity string, value float64, ok bool) {
+	i := strings.LastIndexByte(line, ' ')
+	if i < 0 {
+		return "", 0, false
+	}
+	value, err := strconv.ParseFloat(line[i+1:], 64)
+	return line[:i], value, err == nil && strings.Contains(line[:i], "/")
 }
 
 // answered is how much is moved in each direction, as in the guest's program.

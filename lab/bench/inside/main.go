@@ -33,6 +33,7 @@ var benchmarks = []benchmark{
 	{"boot", benchBoot},
 	{"memory", benchMemory},
 	{"devices", benchDevices},
+	{"traps", benchTraps},
 }
 
 // bench is what a benchmark runs with.

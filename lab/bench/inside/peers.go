@@ -21,14 +21,19 @@ type guest struct {
 	// devices are what initrd.Work is to measure, if it runs. A console among them has
 	// the VMM's standard input and output.
 	devices []string
+	options string // of the kernel, beyond commandLine
 }
 
 // commandLine is the kernel's.
 func (g guest) commandLine() string {
-	if len(g.devices) == 0 {
-		return commandLine
+	line := commandLine
+	if g.options != "" {
+		line += " " + g.options
 	}
-	return commandLine + " -- " + strings.Join(g.devices, " ")
+	if len(g.devices) > 0 {
+		line += " -- " + strings.Join(g.devices, " ")
+	}
+	return line
 }
 
 // commandLine is the kernel's, the same for all: what supervisor gives its

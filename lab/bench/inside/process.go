@@ -93,6 +93,17 @@ func (m *machine) readTo(end byte) (string, error) {
 
 func last(b []byte) []byte { return b[max(0, len(b)-1000):] }
 
+// await waits for a VMM whose guest has switched off, and gives what it said.
+func (m *machine) await() (string, error) {
+	defer m.cancel()
+	// Nothing more comes from the guest but a line's end.
+	if _, err := io.Copy(io.Discard, m.out); err != nil {
+		return "", err
+	}
+	err := m.cmd.Wait()
+	return m.stderr.String(), err
+}
+
 // end kills the VMM.
 func (m *machine) end() {
 	m.cancel()
