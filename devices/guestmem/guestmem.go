@@ -142,7 +142,8 @@ func (m *Memory) Close() error {
 // calls and for copies. The guest may change the bytes at any time. The slice
 // has no room to grow and must not be used after Close.
 func (m *Memory) Slice(a Addr, n uint64) ([]byte, error) {
-	for _, r := range m.regions {
+	for i := range m.regions {
+		r := &m.regions[i]
 		if a < r.Base {
 			break
 		}

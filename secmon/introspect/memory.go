@@ -34,6 +34,40 @@ type reader struct {
 	// met are strings that were answers, of which the next one is likely to be
 	// one again; nil to keep none.
 	met map[string]string
+	// lines are what was read since the question began, nil to read everything when
+	// it is asked for.
+	lines *lines
+}
+
+// lines are pieces of memory that were read for one question, of which the members of a
+// structure are then taken. None crosses a page.
+type lines struct {
+	question uint64
+	line     [lineCount]struct {
+		at       uint64
+		question uint64 // for which it was read
+		data     [lineSize]byte
+	}
+}
+
+const (
+	lineSize  = 256
+	lineCount = 32
+)
+
+// read fills p, which must lie in one line, from va on.
+func (l *lines) read(v View, p []byte, va uint64) error {
+	at := va &^ (lineSize - 1)
+	e := &l.line[at/lineSize%lineCount]
+	if e.at != at || e.question != l.question {
+		e.question = 0
+		if err := v.ReadAt(e.data[:], at); err != nil {
+			return err
+		}
+		e.at, e.question = at, l.question
+	}
+	copy(p, e.data[va-at:])
+	return nil
 }
 
 // Bounds of what reader.met keeps.
@@ -48,7 +82,13 @@ func (r *reader) read(p []byte, va uint64) error {
 	if r.left--; r.left < 0 {
 		return fmt.Errorf("%w: more than %d reads", ErrWalk, maxReads)
 	}
-	if err := r.v.ReadAt(p, va); err != nil {
+	err := error(nil)
+	if r.lines != nil && va%lineSize+uint64(len(p)) <= lineSize {
+		err = r.lines.read(r.v, p, va)
+	} else {
+		err = r.v.ReadAt(p, va)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %#x: %w", ErrNotResident, va, err)
 	}
 	return nil

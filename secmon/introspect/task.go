@@ -48,11 +48,13 @@ func (g *Guest) Current(v View, base uint64) (*Task, error) {
 
 // Next makes t the task that a vCPU runs now, as [Guest.Current] finds it. A Task
 // that is asked about one task after the other has the memory that it needs, and
-// the strings that it has met.
+// the strings that it has met. What it has read of the guest's memory it reads again
+// only after the next call: all its answers are of one moment.
 func (t *Task) Next(g *Guest, v View, base uint64) error {
 	if t.r.met == nil {
-		t.r.met = make(map[string]string)
+		t.r.met, t.r.lines = make(map[string]string), new(lines)
 	}
+	t.r.lines.question++
 	return t.find(g, v, base)
 }
 

@@ -362,3 +362,31 @@ func TestMetIsBounded(t *testing.T) {
 		t.Errorf("%d strings are kept", len(r.met))
 	}
 }
+
+// TestNextLooksAgain: what was read stays until the next task is asked for, and no
+// longer.
+func TestNextLooksAgain(t *testing.T) {
+	w := newTown()
+	task := new(Task)
+	pid := func(next bool) uint32 {
+		t.Helper()
+		if next {
+			if err := task.Next(w.Guest, w, w.task); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := task.Process()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.PID
+	}
+	before := pid(true)
+	w.set(w.task, w.layout.taskPID, 4711)
+	if got := pid(false); got != before {
+		t.Errorf("%d in the middle of a question, which began with %d", got, before)
+	}
+	if got := pid(true); got != 4711 {
+		t.Errorf("%d, want what is there now", got)
+	}
+}
