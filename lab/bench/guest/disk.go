@@ -39,7 +39,7 @@ func measureDisk(r report) error {
 
 // measureFile writes a file and reads it again.
 func measureFile(r report, f *os.File) error {
-	v, err := stream(func(b []byte) error { _, err := f.Write(b); return err })
+	v, err := stream(total, func(b []byte) error { _, err := f.Write(b); return err })
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func measureFile(r report, f *os.File) error {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	v, err = stream(func(b []byte) error { _, err := io.ReadFull(f, b); return err })
+	v, err = stream(total, func(b []byte) error { _, err := io.ReadFull(f, b); return err })
 	r("read", v)
 	return err
 }

@@ -72,24 +72,24 @@ func measure(devices []string) {
 // What is moved, the same for all devices.
 const (
 	block = 1 << 20 // bytes a request of a stream
-	total = 16 << 20
+	total = initrd.StreamSize
 	small = 4096
-	tries = 300 // of what takes a latency
+	tries = 100 // of what takes a latency
 )
 
-// stream measures the throughput of move, which moves a block, in MB/s.
-func stream(move func([]byte) error) (float64, error) {
-	b, err := buffer(block)
+// stream measures the throughput of move, which moves a block of total, in MB/s.
+func stream(total int, move func([]byte) error) (float64, error) {
+	b, err := buffer(min(block, total))
 	if err != nil {
 		return 0, err
 	}
 	from := time.Now()
-	for range total / block {
+	for range total / len(b) {
 		if err := move(b); err != nil {
 			return 0, err
 		}
 	}
-	return total / time.Since(from).Seconds() / 1e6, nil
+	return float64(total) / time.Since(from).Seconds() / 1e6, nil
 }
 
 // each measures what one act takes on average, in microseconds.

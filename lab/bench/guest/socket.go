@@ -26,7 +26,7 @@ func measureSocket(r report) error {
 		return err
 	}
 	defer c.Close()
-	return measurePeer(r, c)
+	return measurePeer(r, c, total)
 }
 
 // measureNet measures a TCP connection to the host.
@@ -49,15 +49,15 @@ func measureNet(r report) error {
 		return err
 	}
 	defer c.Close()
-	return measurePeer(r, c)
+	return measurePeer(r, c, total)
 }
 
 // measurePeer measures a stream whose other end takes total bytes, answers
 // with one, sends total bytes, and then sends back each byte that it gets.
-func measurePeer(r report, c io.ReadWriter) error {
+func measurePeer(r report, c io.ReadWriter, total int) error {
 	one := make([]byte, 1)
 	sent := 0
-	v, err := stream(func(b []byte) error {
+	v, err := stream(total, func(b []byte) error {
 		n, err := c.Write(b)
 		if sent += n; err == nil && sent == total {
 			_, err = io.ReadFull(c, one)
@@ -68,7 +68,7 @@ func measurePeer(r report, c io.ReadWriter) error {
 		return fmt.Errorf("to the host: %w", err)
 	}
 	r("to host", v)
-	v, err = stream(func(b []byte) error { _, err := io.ReadFull(c, b); return err })
+	v, err = stream(total, func(b []byte) error { _, err := io.ReadFull(c, b); return err })
 	if err != nil {
 		return fmt.Errorf("from the host: %w", err)
 	}
@@ -105,5 +105,5 @@ func measureConsole(r report) error {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	return measurePeer(r, f)
+	return measurePeer(r, f, initrd.ConsoleSize)
 }

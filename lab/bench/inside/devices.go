@@ -108,7 +108,7 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := setUpTAP(tapName, b.patience); err != nil {
 		return err
 	}
-	go answer(m.console)
+	go answer(m.console, initrd.ConsoleSize)
 	found := false
 	for {
 		line, err := m.readTo('\n')
@@ -135,7 +135,7 @@ func answerAll(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			answer(c)
+			answer(c, initrd.StreamSize)
 		}()
 	}
 }
@@ -172,20 +172,17 @@ func quantityOf(line string) (quantity string, value float64, ok bool) {
 	return line[:i], value, err == nil && strings.Contains(line[:i], "/")
 }
 
-// answered is how much is moved in each direction, as in the guest's program.
-const answered = 16 << 20
-
-// answer is the host's end of a stream that a guest measures: it takes all,
-// answers with a byte, sends as much and sends back what then comes.
-func answer(c io.ReadWriter) error {
-	if _, err := io.CopyN(io.Discard, c, answered); err != nil {
+// answer is the host's end of a stream that a guest measures: it takes size bytes,
+// answers with one, sends as many and sends back what then comes.
+func answer(c io.ReadWriter, size int) error {
+	if _, err := io.CopyN(io.Discard, c, int64(size)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte{'k'}); err != nil {
 		return err
 	}
-	block := make([]byte, 1<<20)
-	for range answered / len(block) {
+	block := make([]byte, min(size, 1<<20))
+	for range size / len(block) {
 		if _, err := c.Write(block); err != nil {
 			return err
 		}
