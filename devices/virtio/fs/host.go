@@ -124,38 +124,49 @@ type file struct {
 	flags int // of pwritev2
 }
 
-func (f file) ReadAt(p []byte, off int64) (int, error) {
-	total := 0
-	for total < len(p) {
-		n, err := unix.Pread(f.fd, p[total:], off+int64(total))
-		if err == unix.EINTR {
+func (f file) ReadAt(p []byte, off int64) (int, error) { return whole(p, off, f.ReadVectorAt) }
+
+// ReadVectorAt implements virtq.VectorReaderAt: a guest's buffers are pages, of which
+// each would be a system call.
+func (f file) ReadVectorAt(bufs [][]byte, off int64) (int, error) {
+	for {
+		n, err := unix.Preadv(f.fd, bufs, off)
+		switch {
+		case err == unix.EINTR:
 			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
 		}
-		if err != nil {
-			return total, err
-		}
-		if n == 0 {
-			return total, io.EOF
-		}
-		total += n
+		return n, nil
 	}
-	return total, nil
 }
 
-func (f file) WriteAt(p []byte, off int64) (int, error) {
-	total := 0
-	for total < len(p) {
-		n, err := unix.Pwritev2(f.fd, [][]byte{p[total:]}, off+int64(total), f.flags)
-		if err == unix.EINTR {
+func (f file) WriteAt(p []byte, off int64) (int, error) { return whole(p, off, f.WriteVectorAt) }
+
+// WriteVectorAt implements virtq.VectorWriterAt.
+func (f file) WriteVectorAt(bufs [][]byte, off int64) (int, error) {
+	for {
+		n, err := unix.Pwritev2(f.fd, bufs, off, f.flags)
+		switch {
+		case err == unix.EINTR:
 			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, unix.EIO
 		}
-		if err != nil {
-			return total, err
-		}
-		if n == 0 {
-			return total, unix.EIO
-		}
+		return n, nil
+	}
+}
+
+// whole has f move all of p, which it may do in parts.
+func whole(p []byte, off int64, f func(bufs [][]byte, off int64) (int, error)) (total int, err error) {
+	for total < len(p) && err == nil {
+		var n int
+		n, err = f([][]byte{p[total:]}, off+int64(total))
 		total += n
 	}
-	return total, nil
+	return total, err
 }
