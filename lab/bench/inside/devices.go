@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mdlayher/vsock"
+
 	"warder/lab/bench/initrd"
 	"warder/lab/bench/measure"
 )
@@ -27,6 +29,9 @@ const (
 	portFile  = devicesDir + "/port-5000.sock"
 	shareSock = devicesDir + "/share.sock"
 )
+
+// vsockPort is where the guest's program finds the host.
+const vsockPort = 5000
 
 const diskSize = 64 << 20
 
@@ -80,12 +85,23 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		return err
 	}
 	measured := slices.Clone(devices)
+	leaveOut := func(device string, why error) {
+		b.absent(p.name+" "+device, why)
+		measured = slices.DeleteFunc(measured, func(d string) bool { return d == device })
+	}
 	if p.helper != nil {
 		if stop, err := serve(ctx, p.helper); err == nil {
 			defer stop()
 		} else {
-			b.absent(p.name+" fs", err)
-			measured = slices.DeleteFunc(measured, func(d string) bool { return d == "fs" })
+			leaveOut("fs", err)
+		}
+	}
+	if p.name != warderName { // their vsock is the kernel's, not a Unix socket
+		if l, err := vsock.ListenContextID(vsock.Host, vsockPort, nil); err == nil {
+			defer l.Close()
+			go answerAll(l)
+		} else {
+			leaveOut("vsock", err)
 		}
 	}
 	g := guest{kernel: p.kernel, initrd: b.files.work, memory: bootMemory, devices: measured}
