@@ -73,7 +73,7 @@ func buildImage(s Spec) (image, error) {
 
 	img.cmdline = cmdline(s)
 	if s.Initrd == "" {
-		base, err := initramfs.Base(runtime.GOARCH)
+		base, err := initramfs.Base()
 		if err != nil {
 			return img, err
 		}
@@ -83,7 +83,7 @@ func buildImage(s Spec) (image, error) {
 		if err != nil {
 			return img, fmt.Errorf("initrd: %w", err)
 		}
-		pid1, err := initramfs.Init(runtime.GOARCH)
+		pid1, err := initramfs.Init()
 		if err != nil {
 			return img, err
 		}

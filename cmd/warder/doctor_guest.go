@@ -16,7 +16,7 @@ func addGuest(r *hostinfo.Report) {
 		kernel.Present, kernel.Value = true, p.Release
 	}
 	image := hostinfo.Item{Group: "guest", Name: "base image", Required: true, Use: "PID 1 with a small user land"}
-	if _, err := initramfs.Base(r.Arch); err != nil {
+	if _, err := initramfs.Base(); err != nil {
 		image.Value, image.Todo = err.Error(), "use a warder that make build has built"
 	} else {
 		image.Present = true

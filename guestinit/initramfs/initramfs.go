@@ -5,10 +5,9 @@ package initramfs
 
 import (
 	"bytes"
-	"embed"
 	"fmt"
 	"io"
-	"slices"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,10 +16,7 @@ import (
 
 //go:generate go run ./build -o images
 
-//go:embed images
-var images embed.FS
-
-// Arches are the architectures that there are images for, by GOARCH's names.
+// Arches are the architectures that images are made for, by GOARCH's names.
 var Arches = []string{"amd64", "arm64"}
 
 // FileName is the name of an architecture's image in the directory images.
@@ -29,30 +25,15 @@ func FileName(arch string) string { return arch + ".cpio.zst" }
 // maxImage bounds what an image expands to.
 const maxImage = 64 << 20
 
-type base struct {
-	once sync.Once
-	cpio []byte
-	err  error
-}
-
-var bases = map[string]*base{"amd64": {}, "arm64": {}}
-
-// Base gives the image for arch as an uncompressed cpio archive, for several
-// archives make one initrd and the kernel unpacks a plain one fastest. The
-// bytes are shared: they must not be changed. The error says what to do when
-// this program was built without images.
-func Base(arch string) ([]byte, error) {
-	b := bases[arch]
-	if b == nil {
-		return nil, fmt.Errorf("no initramfs for architecture %q: there are %q", arch, slices.Sorted(slices.Values(Arches)))
-	}
-	b.once.Do(func() { b.cpio, b.err = load(arch) })
-	return b.cpio, b.err
-}
+// Base gives the image of this program's architecture, the only one that it holds, as
+// an uncompressed cpio archive, for several archives make one initrd and the kernel
+// unpacks a plain one fastest. The bytes are shared: they must not be changed. The
+// error says what to do when this program was built without images.
+var Base = sync.OnceValues(load)
 
 // Init gives PID 1 alone, for a guest whose user land is not ours.
-func Init(arch string) ([]byte, error) {
-	b, err := Base(arch)
+func Init() ([]byte, error) {
+	b, err := Base()
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +41,7 @@ func Init(arch string) ([]byte, error) {
 	for {
 		rec, err := r.ReadRecord()
 		if err != nil {
-			return nil, fmt.Errorf("initramfs for %s has no init: %w", arch, err)
+			return nil, fmt.Errorf("initramfs has no init: %w", err)
 		}
 		if rec.Name == "init" {
 			return io.ReadAll(io.NewSectionReader(rec, 0, int64(rec.FileSize)))
@@ -68,10 +49,10 @@ func Init(arch string) ([]byte, error) {
 	}
 }
 
-func load(arch string) ([]byte, error) {
-	packed, err := images.ReadFile("images/" + FileName(arch))
+func load() ([]byte, error) {
+	packed, err := images.ReadFile("images/" + FileName(runtime.GOARCH))
 	if err != nil {
-		return nil, fmt.Errorf("this warder was built without the guest's initramfs for %s: run make build", arch)
+		return nil, fmt.Errorf("this warder was built without the guest's initramfs for %s: run make build", runtime.GOARCH)
 	}
 	z, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderMaxMemory(maxImage))
 	if err != nil {
@@ -80,7 +61,7 @@ func load(arch string) ([]byte, error) {
 	defer z.Close()
 	b, err := io.ReadAll(z)
 	if err != nil {
-		return nil, fmt.Errorf("initramfs for %s: %w", arch, err)
+		return nil, fmt.Errorf("initramfs: %w", err)
 	}
 	return b, nil
 }

@@ -39,7 +39,7 @@ func TestBuild(t *testing.T) {
 		t.Skip("-short: it compiles the guest's user land")
 	}
 	first := build(t)
-	second, err := initramfs.Base(runtime.GOARCH)
+	second, err := initramfs.Base()
 	if err != nil {
 		second = build(t)
 	}
