@@ -17,7 +17,8 @@
 // A port speaks for the addresses that were assigned to it and for no others; that
 // cannot be switched off. Between ports nothing passes that a [Rule] does not allow,
 // but answers to what it does allow. Questions for an address (ARP, neighbour
-// discovery) go to the port that has it and to no other. A VLAN is never left.
+// discovery) go to the port that has it and to no other. A VLAN is never left. Who
+// begins what is not allowed is told by ICMP.
 //
 // # Who runs it
 //

@@ -32,6 +32,7 @@ type flowKey struct {
 	vlan         uint16
 	proto        uint8
 	v6           bool
+	fragment     bool // ports are the number of a packet whose fragments are to pass
 }
 
 type flowState uint8
@@ -55,6 +56,7 @@ const (
 	idleUDP    = 180 * second
 	idleOther  = 60 * second
 	idleCut    = 600 * second
+	idlePacket = 30 * second // for its fragments (RFC 8200, 4.5: 60 s to be put together)
 )
 
 func (f *flow) alive(now int64) bool {
@@ -65,6 +67,8 @@ func (f *flow) alive(now int64) bool {
 	switch {
 	case f.state&flowCut != 0:
 		idle = idleCut
+	case f.key.fragment:
+		idle = idlePacket
 	case f.key.proto == TCP && f.replied && !f.state.closed():
 		idle = idleTCP
 	case f.key.proto == TCP:
@@ -127,12 +131,18 @@ func (t *flows) bucket(k flowKey) *flowBucket {
 
 // pass reports why pkt may not pass between two ports, and the flow that it is of.
 func (t *flows) pass(p *policy, pkt *Packet, vlan uint16, from, to *Port, now int64) (id uint64, reply bool, why Reason) {
-	if pkt.Later { // it shows nothing of its flow
-		if p.allows(from, to, pkt) || p.allows(to, from, pkt) {
-			return 0, false, None
-		}
-		return 0, false, Policy
+	if pkt.Later {
+		return t.passLater(p, pkt, vlan, from, to, now)
 	}
+	id, reply, why = t.passWhole(p, pkt, vlan, from, to, now)
+	if pkt.Fragment && why == None && !t.expect(p, pkt, vlan, from, to, id, now) {
+		why = Flows
+	}
+	return id, reply, why
+}
+
+// passWhole is pass for a packet that shows its ports.
+func (t *flows) passWhole(p *policy, pkt *Packet, vlan uint16, from, to *Port, now int64) (id uint64, reply bool, why Reason) {
 	key, reversed := keyOf(pkt, vlan)
 	b := t.bucket(key)
 	b.mu.Lock()
@@ -206,7 +216,7 @@ func (b *flowBucket) find(key flowKey, p *policy, from, to *Port, now int64) *fl
 		}
 		if f.generation != p.generation && f.state&flowCut == 0 {
 			first := f.first()
-			if !p.allows(f.from, f.to, &first) {
+			if f.key.fragment || !p.allows(f.from, f.to, &first) {
 				f.id = 0
 				return nil
 			}
@@ -273,7 +283,7 @@ func (t *flows) cut(id uint64, now int64) (found bool) {
 
 func (t *flows) begunBy(p *Port, now int64) (n int) {
 	t.each(func(f *flow) {
-		if f.from == p && f.alive(now) {
+		if f.from == p && !f.key.fragment && f.alive(now) {
 			n++
 		}
 	})

@@ -86,6 +86,7 @@ func (p *Port) Send(f *net.Frame) {
 	}
 	if s.Refused != None {
 		p.lost(s.Refused)
+		x.reject()
 		return
 	}
 	switch s.Verdict {
@@ -172,8 +173,10 @@ func (x *transit) judge(t *table) Reason {
 	case s.To == p:
 		return Nobody
 	case s.To == nil: // nobody's that is known, so somebody's behind an uplink if at all
-		x.group, x.uplinks = true, true
-		return None
+		if s.To = t.uplink(s.VLAN, p); s.To == nil {
+			x.group, x.uplinks = true, true
+			return None
+		}
 	}
 	return x.between(t)
 }

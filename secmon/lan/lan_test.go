@@ -20,7 +20,8 @@ type guest struct {
 	mu   sync.Mutex
 	got  [][]byte
 	gso  []net.Offload
-	room int // frames
+	told [][]byte // by the switch, of what is not declared
+	room int      // frames
 }
 
 func (g *guest) Queue(*net.Frame) int { return 0 }
@@ -31,8 +32,13 @@ func (g *guest) Deliver(_ int, f *net.Frame, _ int) (int, error) {
 	if g.room == 0 {
 		return 0, net.ErrFull
 	}
+	b := content(f)
+	if rejection(b) {
+		g.told = append(g.told, b)
+		return 0, nil
+	}
 	g.room--
-	g.got = append(g.got, content(f))
+	g.got = append(g.got, b)
 	g.gso = append(g.gso, f.Offload)
 	return 0, nil
 }
@@ -52,6 +58,17 @@ func (g *guest) take() [][]byte {
 	got := g.got
 	g.got, g.gso = nil, nil
 	return got
+}
+
+// rejection reports whether a frame without a tag says that something is prohibited.
+func rejection(b []byte) bool {
+	f := new(net.Frame)
+	f.Fill(b)
+	if tagged(f.Head) {
+		_, _ = untag(f)
+	}
+	p, why := Parse(f)
+	return why == None && (p.Proto == ICMP && p.ICMPType == unreachable && f.Head[p.L4+1] == prohibited || p.Proto == ICMPv6 && p.ICMPType == unreachable6 && f.Head[p.L4+1] == prohibited6)
 }
 
 func content(f *net.Frame) []byte {
@@ -234,7 +251,13 @@ func TestRules(t *testing.T) {
 		{"a query", a, query, c},
 		{"its port is not there", c, between(3, 1, ICMP, unreachable(query)), a},
 		{"an error about nothing that was sent", b, between(2, 1, ICMP, unreachable(between(1, 2, UDP, udp(1, 2)))), nil},
-		{"a fragment without ports", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK))), nil},
+		{"a fragment of nothing", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 100), nil},
+		{"the first of what is allowed", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 0), b},
+		{"the second", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 100), b},
+		{"of another packet", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 8, 100), nil},
+		{"the same number the other way", b, fragmentOf(between(2, 1, TCP, tcp(80, 1000, tcpACK)), 7, 100), nil},
+		{"the first of what is not allowed", a, fragmentOf(between(1, 2, TCP, tcp(1000, 82, tcpACK)), 9, 0), nil},
+		{"and its second", a, fragmentOf(between(1, 2, TCP, tcp(1000, 82, tcpACK)), 9, 100), nil},
 	} {
 		step.from.send(step.b)
 		if step.to != nil {
@@ -245,9 +268,13 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// fragmentOf makes an IPv4 packet a fragment that is not the first.
-func fragmentOf(b []byte) []byte {
-	binary.BigEndian.PutUint16(b[etherHeader+6:], 100)
+// fragmentOf makes an IPv4 packet a fragment of one with a number, from an offset on.
+func fragmentOf(b []byte, id, offset uint16) []byte {
+	binary.BigEndian.PutUint16(b[etherHeader+4:], id)
+	if offset == 0 {
+		offset = 0x2000 // more follow
+	}
+	binary.BigEndian.PutUint16(b[etherHeader+6:], offset)
 	return b
 }
 

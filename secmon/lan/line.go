@@ -107,6 +107,15 @@ func (l *line) offer(f *net.Frame) {
 	l.port.counters.mirrored.Add(1)
 }
 
+// tell delivers a message of the switch's own to its guest, if there is room now.
+func (l *line) tell(f *net.Frame) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.to != nil && l.next.x == nil && !l.waits() && !l.port.isolated.Load() {
+		_, _ = l.to.Deliver(l.queue, f, 0) // or the guest waits, as without it
+	}
+}
+
 // waits reports whether frames wait in lanes.
 func (l *line) waits() bool {
 	for i := range l.active {

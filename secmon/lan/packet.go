@@ -62,6 +62,8 @@ type Packet struct {
 	// Fragment says that the packet is a fragment of one, Later that it is not the
 	// first, which has no header of Proto.
 	Fragment, Later bool
+	// FragmentID is the same for all fragments of a packet.
+	FragmentID uint32
 	// TCPFlags are those of the TCP header: FIN is 1, SYN 2, RST 4, ACK 16.
 	TCPFlags uint8
 	// L3, L4 and Payload are where the header of IP or ARP, that of Proto, and what
@@ -79,6 +81,13 @@ type Packet struct {
 	SourcePort, DestinationPort uint16
 	// ICMPType is the type of an ICMP or ICMPv6 message.
 	ICMPType uint8
+}
+
+// Parse reads the headers of a frame without a VLAN tag. It says why the switch would
+// not let the frame pass.
+func Parse(f *net.Frame) (p Packet, why Reason) {
+	why = p.parse(f)
+	return p, why
 }
 
 // parse reads the headers of a frame without a VLAN tag, which all lie in its head. It
@@ -125,6 +134,9 @@ func (p *Packet) ipv4(head []byte, f *net.Frame) Reason {
 	}
 	where := binary.BigEndian.Uint16(b[6:])
 	p.Fragment, p.Later = where&0x3fff != 0, where&0x1fff != 0
+	if p.Fragment {
+		p.FragmentID = uint32(binary.BigEndian.Uint16(b[4:]))
+	}
 	p.Source, p.Destination = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 	return p.transport(head)
 }
@@ -155,6 +167,7 @@ func (p *Packet) ipv6(head []byte, f *net.Frame) Reason {
 				return Malformed
 			}
 			p.Fragment, p.Later = true, binary.BigEndian.Uint16(b[2:])&0xfff8 != 0
+			p.FragmentID = binary.BigEndian.Uint32(b[4:])
 			p.Proto = b[0]
 			p.L4 += 8
 			if p.Later {

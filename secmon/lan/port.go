@@ -81,6 +81,7 @@ type Port struct {
 
 	isolated atomic.Bool
 	rate     bucket
+	rejected bucket // how often it is told that it may not
 	counters counters
 	waiting  atomic.Int32 // frames of its VM
 	receiver atomic.Pointer[net.Receiver]
@@ -102,6 +103,7 @@ func newPort(s *Switch, id int, cfg PortConfig) *Port {
 		p.lines[i].port, p.lines[i].queue = p, i
 	}
 	p.SetRate(cfg.Rate)
+	p.rejected.set(rejections)
 	return p
 }
 
@@ -114,7 +116,8 @@ func (p *Port) ID() int { return p.id }
 // Config is what the port was made with.
 func (p *Port) Config() PortConfig { return p.cfg }
 
-func (p *Port) vlans() []uint16 {
+// VLANs are those that the port is in.
+func (p *Port) VLANs() []uint16 {
 	if p.cfg.VLAN == 0 {
 		return p.cfg.Trunk
 	}

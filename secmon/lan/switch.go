@@ -83,7 +83,7 @@ func newTable(ports []*Port, p *policy) *table {
 			t.mirrors = append(t.mirrors, port)
 			continue
 		}
-		for _, vlan := range port.vlans() {
+		for _, vlan := range port.VLANs() {
 			t.members[vlan] = append(t.members[vlan], port)
 			if port.cfg.Uplink {
 				continue
@@ -130,7 +130,7 @@ func (t *table) conflict(p *Port) error {
 	if p.cfg.Uplink || p.cfg.Mirror {
 		return nil
 	}
-	for _, vlan := range p.vlans() {
+	for _, vlan := range p.VLANs() {
 		if other := t.stations[station{vlan, p.cfg.MAC}]; other != nil {
 			return fmt.Errorf("MAC address %v is that of %s: give another", p.cfg.MAC, other.cfg.Name)
 		}
@@ -186,7 +186,7 @@ func (s *Switch) VLANs() []uint16 { return slices.Sorted(maps.Keys(s.table.Load(
 func (s *Switch) Reachable(from *Port) (to []*Port) {
 	t := s.table.Load()
 	for _, p := range t.ports {
-		if p != from && !p.cfg.Mirror && slices.ContainsFunc(p.vlans(), from.in) && t.policy.begins(from, p) {
+		if p != from && !p.cfg.Mirror && slices.ContainsFunc(p.VLANs(), from.in) && t.policy.begins(from, p) {
 			to = append(to, p)
 		}
 	}
@@ -196,3 +196,28 @@ func (s *Switch) Reachable(from *Port) (to []*Port) {
 // Cut ends a flow: its frames are lost from now on, both ways. It reports whether
 // there is such a flow.
 func (s *Switch) Cut(flow uint64) bool { return s.flows.cut(flow, s.now()) }
+
+// uplink is the one uplink of a VLAN that is not from, nil if there are none or several.
+func (t *table) uplink(vlan uint16, from *Port) (found *Port) {
+	for _, p := range t.members[vlan] {
+		if !p.cfg.Uplink || p == from {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = p
+	}
+	return found
+}
+
+// Owner is the port that an address in a VLAN was assigned to, nil if there is none.
+func (s *Switch) Owner(vlan uint16, a netip.Addr) *Port {
+	return s.table.Load().addresses[address{vlan, a}]
+}
+
+// Station is the port that a MAC address in a VLAN was assigned to, nil if there is
+// none.
+func (s *Switch) Station(vlan uint16, mac net.MAC) *Port {
+	return s.table.Load().stations[station{vlan, mac}]
+}
