@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	vnet "warder/devices/virtio/net"
+	"warder/secmon/lan"
+)
+
+const (
+	etherHeader = 14
+	// inbound is how many frames may wait for the stack.
+	inbound = 256
+	// maxSegments is the most that the stack sends as one frame, in bytes.
+	maxSegments = 1 << 15
+)
+
+// A link is the cable between the switch and the stack. To the one it is a receiver,
+// to the other a network card. Frames for the stack wait in a queue, so that who sends
+// them does not do the stack's work.
+type link struct {
+	g     *Gateway
+	queue chan []byte
+	full  atomic.Bool // the switch waits to be told of room
+
+	mu  sync.RWMutex
+	to  stack.NetworkDispatcher
+	mtu uint32
+}
+
+var (
+	_ vnet.Receiver      = (*link)(nil)
+	_ stack.LinkEndpoint = (*link)(nil)
+	_ stack.GSOEndpoint  = (*link)(nil)
+)
+
+func newLink(g *Gateway) *link {
+	return &link{g: g, queue: make(chan []byte, inbound), mtu: uint32(g.cfg.MTU)}
+}
+
+// Queue implements net.Receiver.
+func (*link) Queue(*vnet.Frame) int { return 0 }
+
+// Deliver implements net.Receiver.
+func (l *link) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
+	if !l.g.wants(f) {
+		l.g.counts.ignored.Add(1)
+		return 0, nil
+	}
+	if len(l.queue) == cap(l.queue) { // it fills by no other goroutine at a time
+		l.full.Store(true)
+		if len(l.queue) == cap(l.queue) {
+			return 0, vnet.ErrFull
+		}
+		l.full.Store(false)
+	}
+	b := append(make([]byte, 0, f.Len), f.Head...)
+	for _, p := range f.Body {
+		b = append(b, p...)
+	}
+	l.queue <- b
+	return 0, nil
+}
+
+// wants reports whether a frame is for the gateway: asked of itself, or to go outside.
+// All else that comes by would be answered by a stack that answers for everybody.
+func (g *Gateway) wants(f *vnet.Frame) bool {
+	p, why := lan.Parse(f)
+	if why != lan.None {
+		return false
+	}
+	own := slices.Contains(g.addrs, p.Destination)
+	switch {
+	case p.Kind == lan.ARP:
+		return own
+	case p.Proto == lan.UDP && p.DestinationPort == dhcpServer:
+		return true
+	case p.Proto == lan.ICMPv6 && p.Destination.IsMulticast():
+		return p.ICMPType == 135 // who has an address; the switch asks who has it
+	case p.Proto == lan.ICMP || p.Proto == lan.ICMPv6:
+		return own || p.Destination.IsLinkLocalUnicast()
+	}
+	return p.Proto == lan.TCP || p.Proto == lan.UDP
+}
+
+// run gives the stack what waits.
+func (l *link) run() {
+	for {
+		select {
+		case b := <-l.queue:
+			if l.full.Load() && len(l.queue) < cap(l.queue)/2 && l.full.Swap(false) {
+				l.g.port.Ready(0)
+			}
+			l.inject(b)
+		case <-l.g.ctx.Done():
+			return
+		}
+	}
+}
+
+func (l *link) inject(b []byte) {
+	if l.g.answerDHCP(b) {
+		return
+	}
+	l.mu.RLock()
+	to := l.to
+	l.mu.RUnlock()
+	if to == nil {
+		return
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	defer pkt.DecRef()
+	if !l.ParseHeader(pkt) {
+		return
+	}
+	eth := header.Ethernet(pkt.LinkHeader().Slice())
+	pkt.PktType = tcpip.PacketHost
+	if header.IsMulticastEthernetAddress(eth.DestinationAddress()) {
+		pkt.PktType = tcpip.PacketMulticast
+	}
+	to.DeliverNetworkPacket(eth.Type(), pkt)
+}
+
+// WritePackets implements stack.LinkWriter.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	n := 0
+	for _, pkt := range pkts.AsSlice() {
+		f := new(vnet.Frame)
+		f.Fill(pkt.ToView().AsSlice())
+		o := vnet.Offload{}
+		if g := pkt.GSOOptions; g.NeedsCsum {
+			o = vnet.Offload{NeedsCsum: true, CsumStart: etherHeader + uint16(g.L3HdrLen), CsumOffset: g.CsumOffset}
+			if g.Type == stack.GSOTCPv4 {
+				o.GSO, o.GSOSize = vnet.TCPv4, g.MSS
+			} else if g.Type == stack.GSOTCPv6 {
+				o.GSO, o.GSOSize = vnet.TCPv6, g.MSS
+			}
+		}
+		h := o.Header(0)
+		if err := f.SetHeader(&h, vnet.AllOffloads, l.g.cfg.MTU); err != nil {
+			l.g.counts.ignored.Add(1)
+			continue
+		}
+		l.g.port.Send(f)
+		n++
+	}
+	return n, nil
+}
+
+// GSOMaxSize implements stack.GSOEndpoint.
+func (*link) GSOMaxSize() uint32 { return maxSegments }
+
+// SupportedGSO implements stack.GSOEndpoint.
+func (*link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// MTU implements stack.LinkEndpoint.
+func (l *link) MTU() uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mtu
+}
+
+// SetMTU implements stack.LinkEndpoint.
+func (l *link) SetMTU(mtu uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mtu = mtu
+}
+
+// MaxHeaderLength implements stack.LinkEndpoint.
+func (*link) MaxHeaderLength() uint16 { return etherHeader }
+
+// LinkAddress implements stack.LinkEndpoint.
+func (l *link) LinkAddress() tcpip.LinkAddress { return tcpip.LinkAddress(l.g.mac[:]) }
+
+// SetLinkAddress implements stack.LinkEndpoint. The address is the switch's to give.
+func (*link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Capabilities implements stack.LinkEndpoint. Checksums of guests are left to be done
+// where both ends are in this process, so there is nothing to check.
+func (*link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityRXChecksumOffload | stack.CapabilityResolutionRequired
+}
+
+// Attach implements stack.LinkEndpoint.
+func (l *link) Attach(to stack.NetworkDispatcher) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = to
+}
+
+// IsAttached implements stack.LinkEndpoint.
+func (l *link) IsAttached() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.to != nil
+}
+
+// Wait implements stack.LinkEndpoint.
+func (*link) Wait() {}
+
+// Close implements stack.LinkEndpoint.
+func (*link) Close() {}
+
+// SetOnCloseAction implements stack.LinkEndpoint.
+func (*link) SetOnCloseAction(func()) {}
+
+// ARPHardwareType implements stack.LinkEndpoint.
+func (*link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// AddHeader implements stack.LinkEndpoint.
+func (l *link) AddHeader(pkt *stack.PacketBuffer) {
+	eth := header.Ethernet(pkt.LinkHeader().Push(etherHeader))
+	eth.Encode(&header.EthernetFields{SrcAddr: l.LinkAddress(), DstAddr: pkt.EgressRoute.RemoteLinkAddress, Type: pkt.NetworkProtocolNumber})
+}
+
+// ParseHeader implements stack.LinkEndpoint.
+func (*link) ParseHeader(pkt *stack.PacketBuffer) bool {
+	_, ok := pkt.LinkHeader().Consume(etherHeader)
+	return ok
+}
