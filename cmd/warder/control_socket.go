@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"warder/supervisor/api"
+	"warder/supervisor/network"
 )
 
 // controlSocket makes this process's VMs known to warder ls and warder inspect. A VM
@@ -26,6 +27,13 @@ func (c *controlSocket) add(h *api.Hosted) {
 	}
 	if err := c.server.Add(h); err != nil {
 		fmt.Fprintln(os.Stderr, "warder:", err)
+	}
+}
+
+// serveLAN makes this process's LAN known, if it has one.
+func (c *controlSocket) serveLAN(n *network.Network) {
+	if c.server != nil && n != nil {
+		c.server.ServeLAN(n)
 	}
 }
 

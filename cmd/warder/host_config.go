@@ -8,6 +8,7 @@ import (
 
 	"warder/supervisor"
 	"warder/supervisor/declaration"
+	"warder/supervisor/network"
 	"warder/vmm"
 )
 
@@ -29,6 +30,8 @@ type hostConfig struct {
 	Services []hostVM `yaml:"services"`
 	// Limits are what all VMs may hold together.
 	Limits limitsConfig `yaml:"limits"`
+	// LAN is the network between the VMs.
+	LAN *network.Config `yaml:"lan"`
 	// Cgroup is the group that warder moves into. Overcommit lets VMs start that
 	// may use more memory together than there is.
 	Cgroup     string `yaml:"cgroup"`
@@ -42,6 +45,8 @@ type hostConfig struct {
 // hostVM is one service VM of it.
 type hostVM struct {
 	declaration.Service `yaml:",inline"`
+
+	LAN *network.Member `yaml:"lan"`
 
 	spec supervisor.Spec // what is attached, parsed
 }
@@ -137,7 +142,11 @@ func (c *hostConfig) check(base string) error {
 	seen := make(map[string]bool)
 	for list, vms := range map[string][]hostVM{"vms": c.VMs, "services": c.Services} {
 		for i := range vms {
-			errs = append(errs, vms[i].check(fmt.Sprintf("%s[%d]", list, i), base, seen)...)
+			place := fmt.Sprintf("%s[%d]", list, i)
+			errs = append(errs, vms[i].check(place, base, seen)...)
+			if vms[i].LAN != nil && c.LAN == nil {
+				errs = append(errs, &declaration.Problem{Path: place + ".lan", Text: "there is no LAN: say what VLANs there are under lan"})
+			}
 		}
 	}
 	for i, v := range c.VMs {

@@ -94,6 +94,7 @@ vms:
 		"vms:\n  - name: a\n    restart: {policy: always}": "listed under services",
 		"vms:\n  - name: a\n    pmems: [\":rw\"]":          "vm a: --pmem :rw: give PATH",
 		"vms:\n  - name: a\n    ports: [log=log.sock]":     "NAME=unix:PATH",
+		"vms:\n  - name: a\n    lan: {vlan: x}":            "there is no LAN",
 		"vms:\n  - name: a\n    nets: [\"br:b\"]":          "tap:NAME",
 		"vms:\n  - name: a\n    shares: [\"/:/x:rw:y\"]":   "HOST:GUEST",
 	} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"warder/supervisor"
 	"warder/supervisor/api"
 	"warder/supervisor/journal"
+	"warder/supervisor/network"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -34,6 +36,7 @@ type host struct {
 	mu       sync.Mutex
 	running  map[string]*supervisor.ServiceVM // all
 
+	network  *network.Network // nil for none
 	socket   *controlSocket
 	kept     *keeper
 	watching context.CancelFunc // ends the watch's own work
@@ -79,16 +82,22 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
+	lan, err := cfg.startLAN(log)
+	if err != nil {
+		kept.close()
+		return nil, err
+	}
 	h := &host{
-		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, socket: openControlSocket(),
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, socket: openControlSocket(),
 		vms: make(map[string]*supervisor.ServiceVM), running: make(map[string]*supervisor.ServiceVM),
 	}
 	h.books = cfg.ledger(h)
 	if err := h.openServices(cfg.State); err != nil {
 		h.socket.close()
 		kept.close()
-		return nil, err
+		return nil, errors.Join(err, lan.Close())
 	}
+	h.socket.serveLAN(lan)
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)
@@ -126,6 +135,9 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	spec := v.machine()
 	spec.Kernel, spec.BootTimeout, spec.Log = h.kernel, patience, h.log
 	spec.CPUWeight = cmp.Or(spec.CPUWeight, h.weight)
+	if n, ok := h.network.Interface(v.Name); ok {
+		spec.Nets = append(slices.Clone(spec.Nets), n)
+	}
 	vm, err := supervisor.StartVM(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -137,7 +149,9 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	if err := grow(vm, spec); err != nil {
 		return vm, err
 	}
-	return vm, h.watch.Attach(ctx, watch.Target{Name: v.Name, Machine: vm.Machine(), Kernel: h.kernel, Shares: vm.Shares()})
+	return vm, h.watch.Attach(ctx, watch.Target{
+		Name: v.Name, Machine: vm.Machine(), Kernel: h.kernel, Shares: vm.Shares(), Port: h.network.Port(v.Name),
+	})
 }
 
 // end stops a VM in good order and forgets it.
@@ -240,6 +254,7 @@ func (h *host) stop() error {
 	}
 	all.Wait()
 	h.socket.close()
+	errs = append(errs, h.network.Close())
 	h.drain()
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())

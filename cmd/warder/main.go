@@ -42,6 +42,7 @@ func root() *cobra.Command {
 		hostCommand(),
 		serviceCommand(),
 		lsCommand(),
+		lanCommand(),
 		inspectCommand(),
 		patternsCommand(),
 		eventsCommand(),

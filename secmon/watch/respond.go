@@ -171,14 +171,7 @@ func (r machines) Respond(vm string, what pattern.Response) (string, error) {
 	case pattern.Snapshot:
 		return m.snapshot(r.w.Snapshots)
 	case pattern.Isolate:
-		nets := m.target.Machine.Nets()
-		for _, n := range nets {
-			n.SetLink(false)
-		}
-		if len(nets) == 0 {
-			return "it has no network interface", nil
-		}
-		return fmt.Sprintf("the link of %d network interfaces is down", len(nets)), nil
+		return m.isolate(), nil
 	case pattern.Destroy:
 		m.target.Machine.Kill()
 		return "", nil
@@ -186,4 +179,22 @@ func (r machines) Respond(vm string, what pattern.Response) (string, error) {
 		return "", errNoSup
 	}
 	return "", fmt.Errorf("%s cannot be done here", what)
+}
+
+// isolate cuts a machine off from every network. The LAN first, which no frame of its
+// passes from then on; its guest is told next. Its vsock is for management and stays.
+func (m *machine) isolate() string {
+	var done []string
+	if m.target.Port != nil {
+		m.target.Port.Isolate(true)
+		done = append(done, "it is cut off from the LAN")
+	}
+	nets := m.target.Machine.Nets()
+	for _, n := range nets {
+		n.SetLink(false)
+	}
+	if len(nets) == 0 {
+		return "it has no network interface"
+	}
+	return strings.Join(append(done, fmt.Sprintf("the link of %d network interfaces is down", len(nets))), ", ")
 }

@@ -15,6 +15,7 @@ import (
 
 	"warder/secmon/event"
 	"warder/secmon/introspect"
+	"warder/secmon/lan"
 	"warder/secmon/pattern"
 	"warder/secmon/trap"
 	"warder/vmm"
@@ -77,6 +78,7 @@ type Target struct {
 	Machine *vmm.Machine
 	Kernel  string            // path of the kernel file that it runs
 	Shares  map[string]string // the host's directories by virtio-fs tag
+	Port    *lan.Port         // of the LAN, nil if it has none
 }
 
 // Attach arms the traps in a machine whose kernel is up. It waits, until ctx

@@ -28,8 +28,8 @@ type sinkhole struct{}
 func (sinkhole) Queue(*net.Frame) int                          { return 0 }
 func (sinkhole) Deliver(int, *net.Frame, int) (n int, _ error) { return 0, nil }
 
-// network is a monitored switch with ports a and b; send has a send b a datagram.
-func network(t *testing.T) (m *monitor.Monitor, send func()) {
+// pair is a monitored switch with ports a and b; send has a send b a datagram.
+func pair(t *testing.T) (m *monitor.Monitor, send func()) {
 	t.Helper()
 	m = monitor.New(monitor.Config{Sink: func(event.Event) bool { return false }})
 	sw := lan.New(lan.Config{Inspector: m})
@@ -67,7 +67,7 @@ func TestFlowsOfTheLAN(t *testing.T) {
 	if _, err := FindTraffic(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host runs some") {
 		t.Errorf("without a LAN: %v", err)
 	}
-	m, send := network(t)
+	m, send := pair(t)
 	s.Watch(m)
 	send()
 	send()
@@ -119,7 +119,7 @@ func (b *begun) Write(p []byte) (int, error) {
 func TestCaptureOfTheLAN(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sockets")
 	s := serve(t, dir)
-	m, send := network(t)
+	m, send := pair(t)
 	s.Watch(m)
 	l, err := FindTraffic(t.Context(), dir, 0)
 	if err != nil {

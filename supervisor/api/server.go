@@ -18,6 +18,7 @@ import (
 	"warder/secmon/introspect"
 	"warder/secmon/lan/monitor"
 	"warder/supervisor"
+	"warder/supervisor/network"
 	"warder/supervisor/services"
 	"warder/vmm"
 )
@@ -67,6 +68,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	vms     map[string]*Hosted
+	lan     *network.Network // nil for none
 	monitor *monitor.Monitor // of the LAN, nil without one
 }
 
@@ -116,6 +118,10 @@ func (s *Server) table() []route {
 		{"GET /v1/vms/{vm}/diff", s.of(diff), ""},
 		{"GET /v1/vms/{vm}/gdb", s.of(s.gdb), ""},
 		{"GET /v1/vms/{vm}/trace", s.of(s.trace), ""},
+		{"GET /v1/lan", s.ofLAN(showLAN), ""},
+		{"PUT /v1/lan/allow", s.ofLAN(allowOnLAN), ""},
+		{"PUT /v1/lan/ports/{port}", s.ofLAN(s.changePort), ""},
+		{"DELETE /v1/lan/flows/{flow}", s.ofLAN(s.cutFlow), ""},
 		{"GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor), ""},
 		{"GET /v1/lan/flows", s.ofMonitor(lanFlows), ""},
 		{"GET /v1/lan/capture", s.ofMonitor(lanCapture), ""},

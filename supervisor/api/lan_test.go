@@ -1,0 +1,84 @@
+package api
+
+import (
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"warder/supervisor/network"
+)
+
+// TestLAN looks at a LAN from another process's side, and changes it.
+func TestLAN(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "warder")
+	ctx := t.Context()
+	if all, err := LANs(ctx, dir); err != nil || len(all) != 0 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	if _, err := FindLAN(ctx, dir, ""); err == nil || !strings.Contains(err.Error(), "warder host") {
+		t.Errorf("without any: %v", err)
+	}
+	s, err := Listen(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if all, err := LANs(ctx, dir); err != nil || len(all) != 0 {
+		t.Fatalf("a process without a LAN: %v, %v", all, err)
+	}
+	n, err := network.New(network.Config{
+		VLANs: []network.VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24")}},
+		Allow: []network.Allow{{From: network.List{"a"}, To: network.List{"b"}, Ports: network.List{"tcp/80"}}},
+	}, []network.Service{{Name: "a", Member: network.Member{VLAN: "front"}}, {Name: "b", Member: network.Member{VLAN: "front"}}}, network.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	s.ServeLAN(n)
+	l, err := FindLAN(ctx, dir, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if l.PID == 0 || len(l.Ports) != 3 {
+		t.Errorf("%+v", l.Status)
+	}
+	want := n.Status()
+	want.PID = l.PID
+	if d := cmp.Diff(want, l.Status, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if _, err := FindLAN(ctx, dir, "c"); err == nil || !strings.Contains(err.Error(), "no service c") {
+		t.Errorf("a service that is not there: %v", err)
+	}
+
+	off, on, rate := true, false, uint64(1000)
+	if err := l.ChangePort(ctx, "a", PortChange{Isolated: &off, Rate: &rate}); err != nil || !n.Port("a").IsIsolated() {
+		t.Errorf("isolated: %v, %v", n.Port("a").IsIsolated(), err)
+	}
+	if err := l.ChangePort(ctx, "a", PortChange{Rate: &rate}); err != nil || !n.Port("a").IsIsolated() {
+		t.Errorf("what was not said has changed: %v", err)
+	}
+	if err := l.ChangePort(ctx, "a", PortChange{Isolated: &on}); err != nil || n.Port("a").IsIsolated() {
+		t.Errorf("restored: %v", err)
+	}
+	if err := l.ChangePort(ctx, "gateway.front", PortChange{Isolated: &off}); !isNotFound(err) {
+		t.Errorf("the gateway's port: %v", err)
+	}
+	if err := l.SetAllow(ctx, []network.Allow{{From: network.List{"b"}, To: network.List{"*"}, Ports: network.List{"icmp"}}}); err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]string{"b -> *: icmp"}, n.Status().Rules); d != "" {
+		t.Error(d)
+	}
+	if err := l.SetAllow(ctx, []network.Allow{{From: network.List{"x"}, To: network.List{"*"}, Ports: network.List{"icmp"}}}); err == nil || !strings.Contains(err.Error(), "no service x") {
+		t.Errorf("a mistake: %v", err)
+	}
+	if err := l.Cut(ctx, 12345); !isNotFound(err) {
+		t.Errorf("a flow that is not there: %v", err)
+	}
+}

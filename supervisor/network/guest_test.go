@@ -1,0 +1,147 @@
+package network
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	vnet "warder/devices/virtio/net"
+	"warder/secmon/lan"
+)
+
+// This program is also what the guests run: with guestMode as its only argument it
+// does what its standard input says, line by line, and answers each with a line.
+const guestMode = "in-the-guest"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) != 2 || os.Args[1] != guestMode {
+		os.Exit(m.Run())
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		words := strings.Fields(in.Text())
+		said, err := inGuest(words[0], words[1:])
+		if err != nil {
+			said = "failed: " + err.Error()
+		}
+		fmt.Println(said)
+	}
+}
+
+// bulk is what a server in a guest sends: enough for segments of 64 KiB.
+const bulk = 1 << 20
+
+func bulkSum() string {
+	h := sha256.New()
+	_, _ = io.Copy(h, io.LimitReader(pattern{}, bulk))
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// pattern is bytes that are not all the same.
+type pattern struct{}
+
+func (pattern) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(i * 7)
+	}
+	return len(p), nil
+}
+
+func inGuest(what string, args []string) (string, error) {
+	switch what {
+	case "serve":
+		l, err := net.Listen("tcp", args[0])
+		if err != nil {
+			return "", err
+		}
+		go sendBulk(l)
+		return "serving", nil
+	case "dial": // within so long
+		within, err := time.ParseDuration(args[1])
+		if err != nil {
+			return "", err
+		}
+		c, err := net.DialTimeout("tcp", args[0], within)
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, c); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%x", h.Sum(nil)), nil
+	case "resolve":
+		addrs, err := net.LookupHost(args[0])
+		return fmt.Sprint(addrs), err
+	case "spoof":
+		return "sent", spoof(args[0], netip.MustParseAddr(args[1]))
+	}
+	return "", fmt.Errorf("cannot %s", what)
+}
+
+// sendBulk sends whoever connects the bulk.
+func sendBulk(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() { _, _ = io.CopyN(c, pattern{}, bulk); c.Close() }()
+	}
+}
+
+// spoof sends frames that speak for others, each a hundred times, to another guest.
+func spoof(mac string, to netip.Addr) error {
+	victim, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	card, err := net.InterfaceByName("eth0")
+	if err != nil {
+		return err
+	}
+	own, err := card.Addrs()
+	if err != nil || len(own) == 0 {
+		return fmt.Errorf("addresses %v: %w", own, err)
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	self := netip.MustParsePrefix(own[0].String()).Addr()
+	udp := func(src net.HardwareAddr, from netip.Addr, tags ...uint16) []byte {
+		b := append(append([]byte{}, victim...), src...)
+		for _, t := range tags {
+			b = binary.BigEndian.AppendUint16(append(b, 0x81, 0), t)
+		}
+		b = append(b, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, lan.UDP, 0, 0)
+		b = append(append(b, from.AsSlice()...), to.AsSlice()...)
+		return append(b, 0, 1, 0, 2, 0, 8, 0, 0)
+	}
+	answer := append(append(append([]byte{}, victim...), card.HardwareAddr...), 8, 6, 0, 1, 8, 0, 6, 4, 0, 2)
+	answer = append(append(append(answer, card.HardwareAddr...), to.AsSlice()...), victim...)
+	answer = append(answer, to.AsSlice()...)
+	for _, b := range [][]byte{
+		udp(net.HardwareAddr{2, 9, 9, 9, 9, 9}, self), udp(card.HardwareAddr, to.Next()), udp(card.HardwareAddr, self, 1), udp(card.HardwareAddr, self, 2, 1), answer,
+	} {
+		for range spoofs {
+			if err := unix.Sendto(fd, b, 0, &unix.SockaddrLinklayer{Ifindex: card.Index, Halen: uint8(len(vnet.MAC{}))}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const spoofs = 100

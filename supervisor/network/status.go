@@ -1,0 +1,75 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"warder/secmon/lan/gateway"
+)
+
+// Status is a network as it is now.
+type Status struct {
+	PID   int          `json:"pid"` // of the process that it is in
+	VLANs []VLANStatus `json:"vlans"`
+	Ports []PortStatus `json:"ports"`
+	// Rules are what is allowed, one a line.
+	Rules []string `json:"rules"`
+}
+
+// VLANStatus is one VLAN.
+type VLANStatus struct {
+	Name     string         `json:"name"`
+	ID       uint16         `json:"id"`
+	Networks []netip.Prefix `json:"networks"`
+	Gateway  gateway.Stats  `json:"gateway"`
+}
+
+// PortStatus is one port of the switch.
+type PortStatus struct {
+	Name      string            `json:"name"`
+	VLAN      string            `json:"vlan"`
+	MAC       string            `json:"mac"`
+	Addresses []netip.Addr      `json:"addresses"`
+	Isolated  bool              `json:"isolated,omitempty"` // cut off
+	Published []string          `json:"published,omitempty"`
+	Sent      uint64            `json:"sent"` // frames of its VM, lost ones included
+	SentBytes uint64            `json:"sent_bytes"`
+	Received  uint64            `json:"received"` // frames that its VM has got
+	RecvBytes uint64            `json:"received_bytes"`
+	Waiting   int               `json:"waiting"` // frames of its VM that others have no room for
+	Flows     int               `json:"flows"`   // that its VM has begun
+	Lost      map[string]uint64 `json:"lost"`    // frames of its VM, by the reason
+}
+
+// Status says what there is and what it has done.
+func (n *Network) Status() (s Status) {
+	names := make(map[uint16]string)
+	for _, v := range n.vlans {
+		names[v.ID] = v.Name
+		s.VLANs = append(s.VLANs, VLANStatus{v.Name, v.ID, v.networks(), v.gateway.Stats()})
+	}
+	for _, p := range n.lan.Ports() {
+		cfg, st := p.Config(), p.Stats()
+		port := PortStatus{
+			Name: p.Name(), VLAN: names[cfg.VLAN], MAC: cfg.MAC.String(), Addresses: cfg.Addresses, Isolated: p.IsIsolated(),
+			Sent: st.Sent, SentBytes: st.SentBytes, Received: st.Received, RecvBytes: st.ReceivedBytes,
+			Waiting: st.Waiting, Flows: st.Flows, Lost: make(map[string]uint64),
+		}
+		for why, count := range st.Lost {
+			port.Lost[why.String()] = count
+		}
+		if own := n.services[p.Name()]; own != nil {
+			port.Published = own.published
+		}
+		s.Ports = append(s.Ports, port)
+	}
+	slices.SortFunc(s.Ports, func(a, b PortStatus) int { return strings.Compare(a.Name, b.Name) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.Rules = []string{}
+	for _, a := range n.allow {
+		s.Rules = append(s.Rules, strings.Join(a.From, ",")+" -> "+strings.Join(a.To, ",")+": "+strings.Join(a.Ports, ", "))
+	}
+	return s
+}

@@ -1,0 +1,266 @@
+package network
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"warder/guestinit/control"
+	"warder/guestinit/proto"
+	"warder/internal/testkvm"
+	"warder/secmon/lan"
+	"warder/supervisor"
+)
+
+// outsideAddress is one that this machine is given beside its loopback's, for guests
+// to find outside.
+var outsideAddress = netip.MustParseAddr("192.0.2.1")
+
+func giveAddress(t *testing.T, name string, a netip.Addr) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		err = ifr.SetInet4Addr(a.AsSlice())
+	}
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.SIOCSIFADDR, ifr)
+	}
+	if err != nil {
+		t.Fatalf("address of %s: %v", name, err)
+	}
+}
+
+// machine is a guest on the LAN, with this program in it.
+type machine struct {
+	t    *testing.T
+	name string
+	vm   *supervisor.ServiceVM
+	in   io.Writer
+	out  *bufio.Reader
+}
+
+// begin starts this program in the guest.
+func (m *machine) begin() error {
+	in, stdin := io.Pipe()
+	stdout, out := io.Pipe()
+	m.in, m.out = stdin, bufio.NewReader(stdout)
+	p, err := m.vm.Start(m.t.Context(), proto.Command{Args: []string{"/mnt/test/program", guestMode}}, control.Stdio{In: in, Out: out, Err: out})
+	if err != nil {
+		return err
+	}
+	go func() {
+		_, err := p.Wait(m.t.Context())
+		out.CloseWithError(fmt.Errorf("the program in the guest has ended: %v", err))
+	}()
+	return nil
+}
+
+// ask has the program do something, and gives what it answers.
+func (m *machine) ask(format string, args ...any) string {
+	m.t.Helper()
+	began := time.Now()
+	question := fmt.Sprintf(format, args...)
+	_, err := io.WriteString(m.in, question+"\n")
+	var answer string
+	if err == nil {
+		answer, err = m.out.ReadString('\n')
+	}
+	if err != nil {
+		m.t.Fatalf("%s: %s: %q, %v", m.name, question, answer, err)
+	}
+	m.t.Logf("%s: %s: %.60s (%v)", m.name, question, answer, time.Since(began).Round(time.Millisecond))
+	return strings.TrimSuffix(answer, "\n")
+}
+
+// fails reports whether an answer is that something could not be done.
+func fails(answer string) bool { return strings.HasPrefix(answer, "failed: ") }
+
+// TestVMs has three guests on two VLANs, one of which is joined with a TAP: what is declared works, with a name, an
+// address by DHCP and segments of 64 KiB; what is not, does not; who speaks for others
+// is not heard.
+func TestVMs(t *testing.T) {
+	testkvm.Need(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	program, err := os.ReadFile(self)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "program"), program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveAddress(t, "lo:1", outsideAddress)
+	l, err := net.Listen("tcp", netip.AddrPortFrom(outsideAddress, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go sendBulk(l)
+	const database = 5432
+	card := fmt.Sprintf("wlan%d", os.Getpid()%100000)
+	n, err := New(Config{
+		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
+		Allow: []Allow{
+			{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), "icmp"}},
+			{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
+		},
+	}, []Service{
+		{"web", Member{VLAN: "front", DHCP: true, Egress: []Egress{{To: List{outsideAddress.String()}, Ports: List{fmt.Sprintf("tcp/%d", l.Addr().(*net.TCPAddr).Port)}}}}},
+		{"db", Member{VLAN: "front", Publish: List{fmt.Sprintf("127.0.0.1:0:%d", database)}}},
+		{"other", Member{VLAN: "back"}},
+	}, Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	neighbour := netip.MustParseAddr("10.2.0.9")
+	giveAddress(t, card, neighbour)
+	beside, err := net.Listen("tcp", netip.AddrPortFrom(neighbour, 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beside.Close()
+	go sendBulk(beside)
+	vms := map[string]*machine{}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, name := range []string{"web", "db", "other"} {
+		all.Go(func() {
+			card, _ := n.Interface(name)
+			vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
+				Name: name, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}},
+				BootTimeout: 5 * time.Minute, Log: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
+					t.Log(strings.Join(g.Serial, "\n"))
+				}
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			m := &machine{t: t, name: name, vm: vm}
+			if err := m.begin(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			vms[name] = m
+		})
+	}
+	all.Wait()
+	for _, m := range vms {
+		t.Cleanup(func() { m.vm.Close() })
+	}
+	if t.Failed() {
+		return
+	}
+	web, db, other := vms["web"], vms["db"], vms["other"]
+	for _, port := range []int{database, 81} {
+		if got := db.ask("serve :%d", port); got != "serving" {
+			t.Fatalf("db: %s", got)
+		}
+	}
+	sum := bulkSum()
+	lost := func(name string, why lan.Reason) uint64 { return n.Port(name).Stats().Lost[why] }
+	// It may take its time where a CPU is emulated. What is refused is refused at once.
+	const patience = "dial %s 60s"
+	for _, c := range []struct {
+		from      *machine
+		ask, what string
+		want      string // "" for nothing that works
+	}{
+		{web, "resolve %s", "db", "[10.1.0.3 fd01::3]"},
+		{web, patience, fmt.Sprintf("db:%d", database), sum},
+		{web, patience, fmt.Sprintf("[fd01::3]:%d", database), sum},
+		{web, patience, l.Addr().String(), sum},
+		{db, patience, l.Addr().String(), ""},
+		{db, "resolve %s", "web", ""},
+		{web, "resolve %s", "other", ""},
+		{other, patience, fmt.Sprintf("10.1.0.3:%d", database), ""},
+		{other, patience, beside.Addr().String(), sum},
+		{web, patience, "10.1.0.3:81", ""},
+	} {
+		if got := c.from.ask(c.ask, c.what); fails(got) != (c.want == "") || c.want != "" && got != c.want {
+			t.Errorf("%s: "+c.ask+": %q, want %q", c.from.name, c.what, got, c.want)
+		}
+	}
+	if lost("web", lan.Policy) == 0 {
+		t.Errorf("nothing of web's was refused by policy: %v", n.Port("web").Stats())
+	}
+	var out bytes.Buffer
+	if status, err := web.vm.Run(t.Context(), proto.Command{Args: []string{"ping", "-c", "1", "db"}}, control.Stdio{Out: &out, Err: &out}); err != nil || status != (proto.Status{}) {
+		t.Errorf("ping: %+v, %v, %s", status, err, out.String())
+	}
+	for _, p := range n.Status().Ports {
+		if p.Name != "db" || len(p.Published) != 1 {
+			continue
+		}
+		at, _, _ := cutLast(p.Published[0])
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		c.Close()
+		if len(got) != bulk || err != nil {
+			t.Errorf("published: %d bytes, %v", len(got), err)
+		}
+	}
+
+	before := n.Port("db").Stats().Received
+	for _, m := range []*machine{web, other} {
+		if got := m.ask("spoof %v 10.1.0.3", n.Port("db").Config().MAC); got != "sent" {
+			t.Fatal(got)
+		}
+	}
+	for why, least := range map[lan.Reason]uint64{lan.SourceMAC: spoofs, lan.SourceIP: spoofs, lan.Tagged: 2 * spoofs, lan.Neighbour: spoofs} {
+		for _, name := range []string{"web", "other"} {
+			if got := lost(name, why); got < least {
+				t.Errorf("%s: %d frames lost for %v, want at least %d", name, got, why, least)
+			}
+		}
+	}
+	if got := n.Port("db").Stats().Received - before; got >= spoofs {
+		t.Errorf("db got %d frames meanwhile", got)
+	}
+
+	n.Port("web").Isolate(true)
+	if got := web.ask("dial 10.1.0.3:%d 1s", database); !fails(got) {
+		t.Errorf("web is isolated, and reached db: %s", got)
+	}
+	if lost("web", lan.Isolated) == 0 {
+		t.Error("nothing of web's was lost to its isolation")
+	}
+	n.Port("web").Isolate(false)
+	if got := web.ask("dial 10.1.0.3:%d 60s", database); got != sum {
+		t.Errorf("web is put back: %s", got)
+	}
+	for name := range vms {
+		t.Logf("%s: %+v", name, n.Port(name).Stats())
+	}
+}
