@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"warder/secmon/lan/monitor"
 	"warder/supervisor/api"
 	"warder/supervisor/network"
 )
@@ -30,10 +31,11 @@ func (c *controlSocket) add(h *api.Hosted) {
 	}
 }
 
-// serveLAN makes this process's LAN known, if it has one.
-func (c *controlSocket) serveLAN(n *network.Network) {
+// serveLAN makes this process's LAN known, and what its monitor sees, if it has one.
+func (c *controlSocket) serveLAN(n *network.Network, m *monitor.Monitor) {
 	if c.server != nil && n != nil {
 		c.server.ServeLAN(n)
+		c.server.Watch(m)
 	}
 }
 

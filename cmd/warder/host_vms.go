@@ -44,6 +44,9 @@ type host struct {
 	reading  context.CancelFunc // ends the readers of the watch's queues
 	readers  sync.WaitGroup
 
+	monitoring context.CancelFunc // ends what the LAN's monitor does by itself
+	monitors   sync.WaitGroup
+
 	updating context.CancelFunc // ends the updates of rules
 	updates  sync.WaitGroup
 }
@@ -82,7 +85,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	lan, err := cfg.startLAN(log)
+	lan, mon, err := cfg.startLAN(w, log)
 	if err != nil {
 		kept.close()
 		return nil, err
@@ -97,7 +100,8 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		kept.close()
 		return nil, errors.Join(err, lan.Close())
 	}
-	h.socket.serveLAN(lan)
+	h.socket.serveLAN(lan, mon)
+	h.monitorLAN(mon)
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)
@@ -255,6 +259,8 @@ func (h *host) stop() error {
 	all.Wait()
 	h.socket.close()
 	errs = append(errs, h.network.Close())
+	h.monitoring()
+	h.monitors.Wait()
 	h.drain()
 	if h.journal != nil {
 		errs = append(errs, h.journal.Close())

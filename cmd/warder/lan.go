@@ -27,6 +27,9 @@ func lanCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		lanShowCommand(),
+		lanFlowsCommand(),
+		lanTopCommand(),
+		lanCaptureCommand(),
 		lanAllowCommand(),
 		lanPortCommand("isolate SERVICE", "Cut a service off from the LAN", "Cut a service off: no frame of its reaches anybody from now on, and none reaches it.\nWhat warder itself says to the VM goes by vsock and stays.", true),
 		lanPortCommand("restore SERVICE", "Put an isolated service back", "", false),

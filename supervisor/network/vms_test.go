@@ -119,6 +119,7 @@ func TestVMs(t *testing.T) {
 	go sendBulk(l)
 	const database = 5432
 	card := fmt.Sprintf("wlan%d", os.Getpid()%100000)
+	ear := newEar()
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: []Allow{
@@ -129,7 +130,7 @@ func TestVMs(t *testing.T) {
 		{"web", Member{VLAN: "front", DHCP: true, Egress: []Egress{{To: List{outsideAddress.String()}, Ports: List{fmt.Sprintf("tcp/%d", l.Addr().(*net.TCPAddr).Port)}}}}},
 		{"db", Member{VLAN: "front", Publish: List{fmt.Sprintf("127.0.0.1:0:%d", database)}}},
 		{"other", Member{VLAN: "back"}},
-	}, Options{Log: slog.New(slog.DiscardHandler)})
+	}, Options{Inspector: ear.mon, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,6 +261,7 @@ func TestVMs(t *testing.T) {
 	if got := web.ask("dial 10.1.0.3:%d 60s", database); got != sum {
 		t.Errorf("web is put back: %s", got)
 	}
+	ear.heard(t, n, database, l.Addr().(*net.TCPAddr).Port)
 	for name := range vms {
 		t.Logf("%s: %+v", name, n.Port(name).Stats())
 	}

@@ -47,13 +47,6 @@ func (m *Monitor) all() (list []*machine) {
 	return list
 }
 
-// Forget drops what is known of a VM that has ended.
-func (m *Monitor) Forget(vm string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.machines, vm)
-}
-
 // mayTell takes one event off what the VM may cause.
 func (x *machine) mayTell(now int64) bool {
 	x.mu.Lock()

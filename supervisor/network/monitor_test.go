@@ -1,0 +1,91 @@
+package network
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"warder/secmon/event"
+	"warder/secmon/lan/monitor"
+)
+
+// ear keeps what the monitor of a LAN tells.
+type ear struct {
+	mon *monitor.Monitor
+
+	mu     sync.Mutex
+	events []event.Event
+}
+
+func newEar() *ear {
+	e := &ear{}
+	e.mon = monitor.New(monitor.Config{Sink: func(ev event.Event) bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.events = append(e.events, ev)
+		return false
+	}})
+	return e
+}
+
+// heard holds what was told of TestVMs against what was done there, with a port of
+// the database's and one outside.
+func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
+	t.Helper()
+	e.mon.Advance(time.Now().UnixNano())
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	told := make(map[string]int)
+	for i := range e.events {
+		ev := &e.events[i]
+		s := fmt.Sprintf("%s %s %s", ev.Kind, ev.Action, ev.VM)
+		if x := ev.Net; x != nil && x.DestinationVM != "" {
+			s += " > " + x.DestinationVM
+		}
+		if x := ev.Net; x != nil && x.Transport == "tcp" {
+			s += fmt.Sprintf(":%d", x.Destination.Port())
+		}
+		if x := ev.Net; x != nil && x.DNS != nil {
+			s += " " + x.DNS.Type + " " + x.DNS.Name
+		}
+		told[s]++
+	}
+	for _, want := range []string{
+		fmt.Sprintf("flow start web > db:%d", database), fmt.Sprintf("flow start web:%d", outside), "packet dns-query web A db", "packet dns-query web AAAA db",
+		"anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
+	} {
+		found := false
+		for s := range told {
+			found = found || s == want || strings.HasPrefix(s, want+" ") || strings.HasPrefix(s, want+":")
+		}
+		if !found {
+			t.Errorf("the monitor does not tell of %q", want)
+		}
+	}
+	for s, count := range told {
+		t.Logf("%4d %s", count, s)
+		if strings.HasPrefix(s, "anomaly malformed") || strings.HasPrefix(s, "anomaly port-scan") || strings.HasPrefix(s, "anomaly beacon") || strings.HasPrefix(s, "anomaly wrong-port") {
+			t.Errorf("nobody did that: %s", s)
+		}
+	}
+	// Each frame is seen: those of VMs, and those of the gateway.
+	sent := uint64(0)
+	for _, p := range n.Switch().Ports() {
+		sent += p.Stats().Sent
+	}
+	if s := e.mon.Stats(); s.Frames == 0 || s.Frames > sent || s.Unread > 1<<20 {
+		t.Errorf("%d frames were sent, %+v", sent, s)
+	}
+	bulky := false
+	for _, f := range e.mon.Flows() {
+		if f.SourceVM == "web" && f.DestinationVM == "db" && f.Bytes[1] >= bulk {
+			bulky = true
+			t.Logf("%d bytes in %d packets", f.Bytes[1], f.Packets[1])
+		}
+	}
+	if !bulky && told[fmt.Sprintf("flow end web > db:%d", database)] == 0 {
+		t.Errorf("no flow has the %d bytes that were sent", bulk)
+	}
+}
