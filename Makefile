@@ -126,7 +126,7 @@ BENCHFLAGS ?=
 bench: ARCH ?= $(HOSTARCH)
 bench: deps
 	@case '$(BENCH)' in ''|patterns) bin/warder patterns bench --rules '$(RULES)';; esac
-	@case '$(BENCH)' in ''|lan) $(GO) test -run '^$$' -bench . -benchmem ./secmon/lan;; esac
+	@case '$(BENCH)' in ''|lan) $(GO) test -run '^$$' -bench . -benchmem ./secmon/lan ./secmon/lan/monitor;; esac
 	@case '$(BENCH)' in ''|inspect) $(GO) test -run '^$$' -bench '^Benchmark(Load|Processes)$$' -benchmem ./secmon/introspect;; esac
 	@case '$(BENCH)' in patterns|lan|inspect) ;; *) $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS);; esac
 
