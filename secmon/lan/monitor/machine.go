@@ -2,12 +2,10 @@ package monitor
 
 import (
 	"fmt"
-	"net/netip"
 	"sync"
 
 	"warder/secmon/event"
 	"warder/secmon/lan/anomaly"
-	"warder/secmon/lan/packet"
 )
 
 // How many events a VM may cause. What it causes beyond is counted.
@@ -106,5 +104,3 @@ func (x *machine) found(events []event.Event, now int64, n *event.Net, found []a
 	}
 	return events
 }
-
-func end(a packet.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.IP(), port) }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,7 +177,7 @@ func (m *Monitor) tellLate() {
 // tell hands events on, and says whether one of them is to be stopped.
 func (m *Monitor) tell(events []event.Event) (block bool) {
 	for _, e := range events {
-		if e.VM != "" && !m.machine(e.VM).mayTell(e.Time) {
+		if !m.machine(e.VM).mayTell(e.Time) { // what is no VM has "" for its name
 			m.stats.held.Add(1)
 			continue
 		}
@@ -201,9 +202,18 @@ func netOf(f *flow.Flow[known]) *event.Net {
 		Transport: transport(f.Protocol), Application: string(f.Data.app), SourceVM: f.Data.vms[0], DestinationVM: f.Data.vms[1],
 		VLAN: f.VLAN, Initiated: true, Bytes: f.Bytes, Packets: f.Packets,
 	}
-	n.Source, n.Destination = end(f.Src, f.SrcPort), end(f.Dst, f.DstPort)
+	n.Source, n.Destination = ends(f.Protocol, f.Src, f.SrcPort, f.Dst, f.DstPort)
 	n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)
 	return n
+}
+
+// ends are those of a packet. ICMP has no ports: what stands for them in a flow's key is
+// a message's type, or an echo's number.
+func ends(protocol uint8, src packet.Addr, srcPort uint16, dst packet.Addr, dstPort uint16) (from, to netip.AddrPort) {
+	if protocol == packet.ICMP || protocol == packet.ICMPv6 {
+		srcPort, dstPort = 0, 0
+	}
+	return netip.AddrPortFrom(src.IP(), srcPort), netip.AddrPortFrom(dst.IP(), dstPort)
 }
 
 // transport is what the Elastic Common Schema calls a protocol of IP.

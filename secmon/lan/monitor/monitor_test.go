@@ -225,6 +225,25 @@ func TestSpoofing(t *testing.T) {
 	}
 }
 
+// TestNeighbours has a VM ask for the hardware addresses of its network, by ARP and by
+// neighbour discovery: none of it is a conversation.
+func TestNeighbours(t *testing.T) {
+	w := newWorld(t)
+	for n := range byte(30) {
+		target := netip.AddrFrom16([16]byte{0: 0xfd, 15: n})
+		ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: netip.MustParseAddr("fd00::1").AsSlice(), DstIP: target.AsSlice()}
+		message := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(135, 0)}
+		if err := message.SetNetworkLayerForChecksum(ip); err != nil {
+			t.Fatal(err)
+		}
+		w.send("a", w.frame("a", "b", layers.EthernetTypeIPv6, ip, message, &layers.ICMPv6NeighborSolicitation{TargetAddress: target.AsSlice()}))
+	}
+	same(t, w.told(), "anomaly host-scan a a> (asks for the hardware addresses of 20 hosts within 1m0s)")
+	if s := w.mon.Stats(); s.Flows != 0 || s.Frames != 30 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	w := newWorld(t)
 	p := w.packet("a", "b", &layers.TCP{SrcPort: 1, DstPort: 2, SYN: true, FIN: true}, nil)

@@ -84,7 +84,8 @@ func vm(p *lan.Port) string {
 
 func (t *turn) see() {
 	h := &t.h
-	if t.s.Refused == lan.None && h.Fault == packet.Sound && h.IP {
+	neighbours := h.Protocol == packet.ICMPv6 && h.Transport && discovery(h.SrcPort)
+	if t.s.Refused == lan.None && h.Fault == packet.Sound && h.IP && !neighbours {
 		t.flow()
 		return
 	}
@@ -99,7 +100,25 @@ func (t *turn) see() {
 		if h.ARP.Op == 1 && h.ARP.Sender != h.ARP.Target {
 			t.asks(h.ARP.Target)
 		}
+	case neighbours && h.SrcPort == neighbourSolicit:
+		const target = 4 // behind type, code and checksum
+		if p := t.s.Frame.Head; h.PayloadLen >= target+16 && len(p) >= h.Payload+target+16 {
+			t.asks(packet.Addr(p[h.Payload+target:]))
+		}
 	}
+}
+
+// Messages of ICMPv6 by which neighbours find each other (RFC 4861, 2710, 3810): they
+// are no conversations.
+const (
+	listenerQuery    = 130
+	neighbourSolicit = 135
+	redirect         = 137
+	listenerReport2  = 143
+)
+
+func discovery(kind uint16) bool {
+	return listenerQuery <= kind && kind <= redirect || kind == listenerReport2
 }
 
 // flow counts the frame, and reads it if there is something to learn.
@@ -181,12 +200,12 @@ func (t *turn) net() *event.Net {
 	switch h := &t.h; {
 	case h.IP:
 		n.Transport = transport(h.Protocol)
-		n.Source, n.Destination = end(h.Src, h.SrcPort), end(h.Dst, h.DstPort)
+		n.Source, n.Destination = ends(h.Protocol, h.Src, h.SrcPort, h.Dst, h.DstPort)
 		n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)
 		n.Application = string(app.At(h.DstPort))
 	case h.Type == packet.TypeARP:
 		n.Transport = "arp"
-		n.Source, n.Destination = end(h.ARP.Sender, 0), end(h.ARP.Target, 0)
+		n.Source, n.Destination = ends(0, h.ARP.Sender, 0, h.ARP.Target, 0)
 	}
 	return n
 }
