@@ -172,6 +172,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 
 // says appends the event of a message that side d has sent.
 func (t *turn) says(f *flow.Flow[known], d int, action string, n *event.Net) *event.Event {
+	n.Initiated = d == 0
 	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Packet, Action: action, VM: f.Data.vms[d], Net: n})
 	return &t.events[len(t.events)-1]
 }

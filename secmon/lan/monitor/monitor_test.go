@@ -51,7 +51,7 @@ func TestFlowIsTheSameBothWays(t *testing.T) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.events {
-		if n := w.events[i].Net; n.Flow != want || n.Source.Port() != 40000 || n.VLAN != 1 {
+		if n := w.events[i].Net; n.Flow != want || n.Source.Port() != 40000 || n.VLAN != 1 || n.Initiated != (w.events[i].VM == "a") {
 			t.Errorf("%s: flow %d, want %d", line(&w.events[i]), n.Flow, want)
 		}
 	}
