@@ -22,9 +22,9 @@ type inspection struct {
 }
 
 // stop gives back what is held.
-func (in *inspection) stop(m *stream.Memory) {
-	in.halves[0].Stop(m)
-	in.halves[1].Stop(m)
+func (in *inspection) stop() {
+	in.halves[0].Stop()
+	in.halves[1].Stop()
 }
 
 // maxDatagram is how much of a datagram is looked at. Messages of DNS have up to
@@ -42,12 +42,15 @@ func (t *turn) read(f *flow.Flow[known], in *inspection, d int) {
 		t.datagram(f, in, d, payload)
 		return
 	}
+	if half := &in.halves[d]; half.Memory == nil {
+		half.Memory = t.machine(vm(t.s.From)).memory // who says it pays for it
+	}
 	seq := h.Seq
 	if h.Flags&packet.SYN != 0 {
 		seq++
 		in.halves[d].Start(seq)
 	}
-	if in.halves[d].Add(t.memory, seq, payload, h.Payload, h.PayloadLen) {
+	if in.halves[d].Add(seq, payload, h.Payload, h.PayloadLen) {
 		t.segment(f, in, d)
 	}
 	if f.State == flow.Reset || in.halves[0].Over() && in.halves[1].Over() {
@@ -84,7 +87,7 @@ func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
 	half := &in.halves[d]
 	defer func() {
 		if !half.Over() {
-			half.Settle(t.memory)
+			half.Settle()
 		}
 	}()
 	t.first(f, in, d, half.Unread())
@@ -95,7 +98,7 @@ func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
 		case v == app.Yes:
 			t.recognised(f, protocol)
 		case v == app.No:
-			in.halves[d].Stop(t.memory)
+			in.halves[d].Stop()
 			return
 		default:
 			return
@@ -121,7 +124,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 			head, used, skip, ok = in.exchange.Next(d, p)
 			if !ok {
 				t.lostHTTP(f, p)
-				half.Stop(t.memory)
+				half.Stop()
 				return
 			}
 			if head != nil {
@@ -146,7 +149,7 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 				t.says(f, d, event.TLSHello, n)
 			}
 			if !more || d != 0 {
-				in.stop(t.memory)
+				in.stop()
 				return
 			}
 		case app.SSH:
@@ -156,17 +159,17 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 				e.Message = banner
 			}
 			if banner != "" || bytes.IndexByte(p, '\n') >= 0 || len(p) >= app.Decisive {
-				half.Stop(t.memory)
+				half.Stop()
 				return
 			}
 		default:
-			in.stop(t.memory)
+			in.stop()
 			return
 		}
 		if used == 0 && skip == 0 {
 			return // more has to come
 		}
-		half.Use(t.memory, used, skip)
+		half.Use(used, skip)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"warder/secmon/event"
 	"warder/secmon/lan/anomaly"
+	"warder/secmon/lan/stream"
 )
 
 // How many events a VM may cause. What it causes beyond is counted.
@@ -18,6 +19,7 @@ const (
 type machine struct {
 	name string
 	*anomaly.Machine
+	memory *stream.Memory // of what it says and nobody has read
 
 	mu   sync.Mutex
 	left float64 // events that it may cause now
@@ -30,7 +32,7 @@ func (m *Monitor) machine(vm string) *machine {
 	defer m.mu.Unlock()
 	x := m.machines[vm]
 	if x == nil {
-		x = &machine{name: vm, Machine: anomaly.NewMachine(), left: eventsAtOnce}
+		x = &machine{name: vm, Machine: anomaly.NewMachine(), memory: stream.NewMemory(unreadOfOne, m.memory), left: eventsAtOnce}
 		m.machines[vm] = x
 	}
 	return x

@@ -20,8 +20,10 @@ import (
 const (
 	// DefaultFlows is how many flows are known at a time; each takes about 400 bytes.
 	DefaultFlows = 65536
-	// unordered is how many bytes of streams may wait to be read, in all.
-	unordered = 64 << 20
+	// unread is how many bytes of streams may wait to be read, in all, and unreadOfOne
+	// how many of what one VM says.
+	unread      = 64 << 20
+	unreadOfOne = 8 << 20
 	// maxLate is how many events of flows that had to go may wait to be told.
 	maxLate = 4096
 	// MaxMessage is the most of a message that rules can look at, in bytes.
@@ -89,7 +91,7 @@ func New(cfg Config) *Monitor {
 	if cfg.Flows == 0 {
 		cfg.Flows = DefaultFlows
 	}
-	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unordered), machines: make(map[string]*machine)}
+	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unread, nil), machines: make(map[string]*machine)}
 	m.flows = flow.New(cfg.Flows, m.evicted)
 	m.ask()
 	return m
@@ -158,7 +160,7 @@ func (m *Monitor) evicted(f *flow.Flow[known]) {
 // forget gives back what a flow holds.
 func (m *Monitor) forget(f *flow.Flow[known]) {
 	if in := f.Data.inspect; in != nil {
-		in.stop(m.memory)
+		in.stop()
 		f.Data.inspect = nil
 	}
 }

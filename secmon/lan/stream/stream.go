@@ -1,7 +1,7 @@
 // Package stream puts the segments of TCP in order again.
 //
 // A [Half] is what one end says. It holds what nobody has read yet and what came
-// before its turn; both are bounded for each half, and by a [Memory] for all
+// before its turn; both are bounded for each half, and by a [Memory] for many
 // together. Of bytes that come twice the first count, as they do for a receiver
 // that has them. What does not fit is lost, and counted: nothing after it is read.
 package stream
@@ -22,18 +22,16 @@ const (
 	window = 16 << 20
 )
 
-// Memory is what all halves hold together.
+// Memory is what several halves hold together, as a part of what more of them do.
 type Memory struct {
-	limit, used atomic.Int64
-	lost        atomic.Uint64
+	parent *Memory
+	limit  int64
+	used   atomic.Int64
+	lost   atomic.Uint64
 }
 
-// NewMemory makes a memory of limit bytes.
-func NewMemory(limit int64) *Memory {
-	m := &Memory{}
-	m.limit.Store(limit)
-	return m
-}
+// NewMemory makes a memory of limit bytes, which count in parent too unless it is nil.
+func NewMemory(limit int64, parent *Memory) *Memory { return &Memory{parent: parent, limit: limit} }
 
 // Used is how many bytes are held.
 func (m *Memory) Used() int64 { return m.used.Load() }
@@ -42,14 +40,24 @@ func (m *Memory) Used() int64 { return m.used.Load() }
 func (m *Memory) Lost() uint64 { return m.lost.Load() }
 
 func (m *Memory) take(n int) bool {
-	if m.used.Add(int64(n)) > m.limit.Load() {
+	if m.used.Add(int64(n)) > m.limit || m.parent != nil && !m.parent.take(n) {
 		m.used.Add(-int64(n))
 		return false
 	}
 	return true
 }
 
-func (m *Memory) give(n int) { m.used.Add(-int64(n)) }
+func (m *Memory) give(n int) {
+	for ; m != nil; m = m.parent {
+		m.used.Add(-int64(n))
+	}
+}
+
+func (m *Memory) lose() {
+	for ; m != nil; m = m.parent {
+		m.lost.Add(1)
+	}
+}
 
 // Pieces are bytes of a frame. What is behind Head can be memory of a guest that
 // changes: each byte is read once.
@@ -81,8 +89,11 @@ func (p Pieces) Append(dst []byte, off, n int) []byte {
 	return dst
 }
 
-// Half is what one end of a connection says. The zero value waits for its start.
+// Half is what one end of a connection says. With a Memory it waits for its start.
 type Half struct {
+	// Memory is what it holds a part of, set before anything is added.
+	Memory *Memory
+
 	begun bool
 	over  bool   // nothing more is wanted
 	next  uint32 // the number of the next byte
@@ -108,21 +119,23 @@ func (h *Half) Start(seq uint32) {
 func (h *Half) Over() bool { return h.over }
 
 // Stop has nothing more read, and gives back what is held.
-func (h *Half) Stop(m *Memory) {
+func (h *Half) Stop() {
 	h.over = true
-	m.give(h.held)
+	if h.held > 0 {
+		h.Memory.give(h.held)
+	}
 	h.held, h.buf, h.ahead = 0, nil, nil
 }
 
 // lose stops because something is missing.
-func (h *Half) lose(m *Memory) {
-	m.lost.Add(1)
-	h.Stop(m)
+func (h *Half) lose() {
+	h.Memory.lose()
+	h.Stop()
 }
 
 // Add takes the segment that begins at number seq, of which the n bytes are at off
 // in p. It says whether there is something new to read.
-func (h *Half) Add(m *Memory, seq uint32, p Pieces, off, n int) bool {
+func (h *Half) Add(seq uint32, p Pieces, off, n int) bool {
 	if h.over || n <= 0 {
 		return false
 	}
@@ -132,13 +145,13 @@ func (h *Half) Add(m *Memory, seq uint32, p Pieces, off, n int) bool {
 	case d > window || d < -window:
 		return false // no receiver takes it
 	case d > 0:
-		h.keep(m, seq, p, off, n)
+		h.keep(seq, p, off, n)
 		return false
 	case int(-d) >= n:
 		return false // known
 	}
 	off, n = off+int(-d), n-int(-d)
-	if !h.read(m, func(dst []byte, from, n int) []byte { return p.Append(dst, off+from, n) }, n) {
+	if !h.read(func(dst []byte, from, n int) []byte { return p.Append(dst, off+from, n) }, n) {
 		return false
 	}
 	for len(h.ahead) > 0 && !h.over {
@@ -148,8 +161,8 @@ func (h *Half) Add(m *Memory, seq uint32, p Pieces, off, n int) bool {
 			break
 		}
 		h.ahead = slices.Delete(h.ahead, 0, 1)
-		h.give(m, len(s.data))
-		if d < len(s.data) && !h.read(m, func(dst []byte, from, n int) []byte { return append(dst, s.data[d+from:d+from+n]...) }, len(s.data)-d) {
+		h.give(len(s.data))
+		if d < len(s.data) && !h.read(func(dst []byte, from, n int) []byte { return append(dst, s.data[d+from:d+from+n]...) }, len(s.data)-d) {
 			return false
 		}
 	}
@@ -157,34 +170,34 @@ func (h *Half) Add(m *Memory, seq uint32, p Pieces, off, n int) bool {
 }
 
 // read appends the next n bytes, without those to be skipped.
-func (h *Half) read(m *Memory, from func(dst []byte, from, n int) []byte, n int) bool {
+func (h *Half) read(from func(dst []byte, from, n int) []byte, n int) bool {
 	h.next += uint32(n)
 	pass := int(min(h.skip, int64(n)))
 	h.skip -= int64(pass)
 	if n == pass {
 		return true
 	}
-	if !m.take(n - pass) {
-		h.lose(m)
+	if !h.Memory.take(n - pass) {
+		h.lose()
 		return false
 	}
 	h.held += n - pass
 	before := len(h.buf)
 	h.buf = from(h.buf, pass, n-pass)
 	if len(h.buf) != before+n-pass {
-		h.lose(m) // the frame is shorter than it said
+		h.lose() // the frame is shorter than it said
 		return false
 	}
 	return true
 }
 
-func (h *Half) give(m *Memory, n int) {
+func (h *Half) give(n int) {
 	h.held -= n
-	m.give(n)
+	h.Memory.give(n)
 }
 
 // keep puts a segment aside whose turn has not come.
-func (h *Half) keep(m *Memory, seq uint32, p Pieces, off, n int) {
+func (h *Half) keep(seq uint32, p Pieces, off, n int) {
 	total := n
 	at := len(h.ahead)
 	for i := range h.ahead {
@@ -197,14 +210,14 @@ func (h *Half) keep(m *Memory, seq uint32, p Pieces, off, n int) {
 		}
 		total += len(s.data)
 	}
-	if len(h.ahead) == maxAhead || total > maxAheadBytes || !m.take(n) {
-		h.lose(m)
+	if len(h.ahead) == maxAhead || total > maxAheadBytes || !h.Memory.take(n) {
+		h.lose()
 		return
 	}
 	h.held += n
 	data := p.Append(make([]byte, 0, n), off, n)
 	if len(data) != n {
-		h.lose(m)
+		h.lose()
 		return
 	}
 	h.ahead = slices.Insert(h.ahead, at, segment{seq, data})
@@ -216,11 +229,11 @@ func (h *Half) Unread() []byte { return h.buf }
 
 // Use has the first used bytes count as read, and passes over skip more. When more than
 // MaxUnread bytes are left, there is no use in waiting for others.
-func (h *Half) Use(m *Memory, used int, skip int64) {
+func (h *Half) Use(used int, skip int64) {
 	pass := int(min(skip, int64(len(h.buf)-used)))
 	h.skip += skip - int64(pass)
 	used += pass
-	h.give(m, used)
+	h.give(used)
 	h.buf = h.buf[used:]
 	if len(h.buf) == 0 {
 		h.buf = nil
@@ -228,9 +241,9 @@ func (h *Half) Use(m *Memory, used int, skip int64) {
 }
 
 // Settle is called when nothing more can be used of what there is for now.
-func (h *Half) Settle(m *Memory) {
+func (h *Half) Settle() {
 	if len(h.buf) > MaxUnread {
-		h.lose(m)
+		h.lose()
 		return
 	}
 	if cap(h.buf) > 2*len(h.buf) {

@@ -35,7 +35,7 @@ func TestPieces(t *testing.T) {
 func TestAnyOrder(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for round := range 200 {
-		m := stream.NewMemory(1 << 20)
+		m := stream.NewMemory(1<<20, nil)
 		want := make([]byte, 4000)
 		for i := range want {
 			want[i] = byte(rnd.Uint32())
@@ -44,13 +44,13 @@ func TestAnyOrder(t *testing.T) {
 		if round%2 == 0 {
 			first = -uint32(rnd.IntN(4000))
 		}
-		var h stream.Half
+		h := stream.Half{Memory: m}
 		h.Start(first)
 		var got []byte
 		add := func(at, n int) {
-			if h.Add(m, first+uint32(at), pieces(want[at:at+n], n/2), 0, n) {
+			if h.Add(first+uint32(at), pieces(want[at:at+n], n/2), 0, n) {
 				got = append(got, h.Unread()...)
-				h.Use(m, len(h.Unread()), 0)
+				h.Use(len(h.Unread()), 0)
 			}
 		}
 		for at := 0; at < len(want); at += 400 {
@@ -68,27 +68,27 @@ func TestAnyOrder(t *testing.T) {
 }
 
 func TestFirstCopyCounts(t *testing.T) {
-	m := stream.NewMemory(1 << 20)
-	var h stream.Half
+	m := stream.NewMemory(1<<20, nil)
+	h := stream.Half{Memory: m}
 	h.Start(0)
-	h.Add(m, 2, pieces([]byte("cd")), 0, 2)
-	h.Add(m, 0, pieces([]byte("abXX")), 0, 4)
-	h.Add(m, 0, pieces([]byte("YYYYe")), 0, 5)
+	h.Add(2, pieces([]byte("cd")), 0, 2)
+	h.Add(0, pieces([]byte("abXX")), 0, 4)
+	h.Add(0, pieces([]byte("YYYYe")), 0, 5)
 	if got := string(h.Unread()); got != "abXXe" {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestSkip(t *testing.T) {
-	m := stream.NewMemory(1 << 20)
-	var h stream.Half
+	m := stream.NewMemory(1<<20, nil)
+	h := stream.Half{Memory: m}
 	h.Start(100)
-	h.Add(m, 100, pieces([]byte("head body")), 0, 9)
-	h.Use(m, 5, 10) // 4 that are there, 6 to come
-	if h.Add(m, 109, pieces([]byte("12345")), 0, 5) {
+	h.Add(100, pieces([]byte("head body")), 0, 9)
+	h.Use(5, 10) // 4 that are there, 6 to come
+	if h.Add(109, pieces([]byte("12345")), 0, 5) {
 		t.Errorf("to read: %q", h.Unread())
 	}
-	if !h.Add(m, 114, pieces([]byte("6next")), 0, 5) || string(h.Unread()) != "next" || m.Used() != 4 {
+	if !h.Add(114, pieces([]byte("6next")), 0, 5) || string(h.Unread()) != "next" || m.Used() != 4 {
 		t.Errorf("%q, %d held", h.Unread(), m.Used())
 	}
 }
@@ -98,43 +98,43 @@ func TestBounds(t *testing.T) {
 	for name, send := range map[string]func(m *stream.Memory, h *stream.Half){
 		"many segments ahead": func(m *stream.Memory, h *stream.Half) {
 			for i := range 40 {
-				h.Add(m, uint32(10+20*i), pieces(big), 0, 10)
+				h.Add(uint32(10+20*i), pieces(big), 0, 10)
 			}
 		},
 		"many bytes ahead": func(m *stream.Memory, h *stream.Half) {
 			for i := range 3 {
-				h.Add(m, uint32(10+60000*i), pieces(big), 0, 60000)
+				h.Add(uint32(10+60000*i), pieces(big), 0, 60000)
 			}
 		},
 		"nobody reads": func(m *stream.Memory, h *stream.Half) {
-			h.Add(m, 0, pieces(big), 0, stream.MaxUnread+1)
-			h.Settle(m)
+			h.Add(0, pieces(big), 0, stream.MaxUnread+1)
+			h.Settle()
 		},
-		"a frame that is too short":       func(m *stream.Memory, h *stream.Half) { h.Add(m, 0, pieces(big[:10]), 0, 11) },
-		"a frame ahead that is too short": func(m *stream.Memory, h *stream.Half) { h.Add(m, 5, pieces(big[:10]), 0, 11) },
+		"a frame that is too short":       func(m *stream.Memory, h *stream.Half) { h.Add(0, pieces(big[:10]), 0, 11) },
+		"a frame ahead that is too short": func(m *stream.Memory, h *stream.Half) { h.Add(5, pieces(big[:10]), 0, 11) },
 		"no memory": func(m *stream.Memory, h *stream.Half) {
 			for i := range 10 {
-				var other stream.Half
-				other.Add(m, 0, pieces(big), 0, 50000)
-				defer other.Stop(m)
+				other := stream.Half{Memory: m}
+				other.Add(0, pieces(big), 0, 50000)
+				defer other.Stop()
 				if i == 5 {
-					h.Add(m, 0, pieces(big), 0, 50000)
+					h.Add(0, pieces(big), 0, 50000)
 				}
 			}
 		},
 	} {
-		m := stream.NewMemory(200000)
-		var h stream.Half
+		m := stream.NewMemory(200000, nil)
+		h := stream.Half{Memory: m}
 		h.Start(0)
 		send(m, &h)
 		if !h.Over() || m.Lost() == 0 || m.Used() != 0 {
 			t.Errorf("%s: over %v, %d lost, %d held", name, h.Over(), m.Lost(), m.Used())
 		}
 	}
-	m := stream.NewMemory(1000)
-	var h stream.Half
+	m := stream.NewMemory(1000, nil)
+	h := stream.Half{Memory: m}
 	h.Start(0)
-	if h.Add(m, 1<<30, pieces(big), 0, 10) || h.Over() || m.Used() != 0 {
+	if h.Add(1<<30, pieces(big), 0, 10) || h.Over() || m.Used() != 0 {
 		t.Error("a segment that no receiver takes counts")
 	}
 }
@@ -145,8 +145,8 @@ func FuzzHalf(f *testing.F) {
 	f.Add([]byte{0, 10, 20, 10, 10, 10}, false)
 	f.Add([]byte{200, 1, 0, 255, 100, 200}, true)
 	f.Fuzz(func(t *testing.T, p []byte, skips bool) {
-		m := stream.NewMemory(4096)
-		var h stream.Half
+		m := stream.NewMemory(4096, nil)
+		h := stream.Half{Memory: m}
 		h.Start(0)
 		data := make([]byte, 1024)
 		read := 0
@@ -155,7 +155,7 @@ func FuzzHalf(f *testing.F) {
 			for j := range data[:n] {
 				data[j] = byte(at + j)
 			}
-			if h.Add(m, uint32(at), pieces(data, n/3), 0, n) {
+			if h.Add(uint32(at), pieces(data, n/3), 0, n) {
 				for _, b := range h.Unread() {
 					if b != byte(read) {
 						t.Fatalf("byte %d is %d", read, b)
@@ -166,16 +166,39 @@ func FuzzHalf(f *testing.F) {
 				if skips {
 					skip = int64(n % 7)
 				}
-				h.Use(m, len(h.Unread()), skip)
+				h.Use(len(h.Unread()), skip)
 				read += int(skip)
-				h.Settle(m)
+				h.Settle()
 			}
 			if m.Used() < 0 || m.Used() > 4096 {
 				t.Fatalf("%d bytes held", m.Used())
 			}
 		}
-		if h.Stop(m); m.Used() != 0 {
+		if h.Stop(); m.Used() != 0 {
 			t.Fatalf("%d bytes left", m.Used())
 		}
 	})
+}
+
+// TestMemoryOfOne has one who holds too much lose, and nobody else.
+func TestMemoryOfOne(t *testing.T) {
+	all := stream.NewMemory(1000, nil)
+	a, b := stream.NewMemory(600, all), stream.NewMemory(600, all)
+	p := pieces(make([]byte, 700))
+	h := stream.Half{Memory: a}
+	h.Add(0, p, 0, 500)
+	h.Add(500, p, 0, 200)
+	other := stream.Half{Memory: b}
+	other.Add(0, p, 0, 600)
+	if !h.Over() || other.Over() || a.Lost() != 1 || b.Lost() != 0 || all.Lost() != 1 || all.Used() != 600 {
+		t.Errorf("over %v, %v; lost %d, %d of %d; %d held", h.Over(), other.Over(), a.Lost(), b.Lost(), all.Lost(), all.Used())
+	}
+	third := stream.Half{Memory: a}
+	third.Add(0, p, 0, 500)
+	if !third.Over() || a.Used() != 0 || all.Used() != 600 {
+		t.Errorf("over %v, %d and %d held", third.Over(), a.Used(), all.Used())
+	}
+	if other.Stop(); all.Used() != 0 {
+		t.Errorf("%d held", all.Used())
+	}
 }
