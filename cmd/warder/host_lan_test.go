@@ -19,6 +19,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/lan/monitor"
 	"warder/supervisor/api"
+	"warder/supervisor/declaration"
 	"warder/supervisor/network"
 )
 
@@ -53,7 +54,7 @@ func TestHostSeesTheLAN(t *testing.T) {
 	out := &printer{w: &printed, json: true, verbose: true}
 	front := &network.Member{VLAN: "front"}
 	h, err := startHost(t.Context(), hostConfig{
-		Rules: dir, VMs: []hostVM{{Name: "a", LAN: front}, {Name: "b", LAN: front}},
+		Rules: dir, VMs: []hostVM{{Service: declaration.Service{Name: "a"}, LAN: front}, {Service: declaration.Service{Name: "b"}, LAN: front}},
 		LAN: &network.Config{
 			VLANs: []network.VLAN{{Name: "front", Network: netip.MustParsePrefix("10.7.0.0/24")}},
 			Allow: []network.Allow{{From: network.List{"a"}, To: network.List{"b"}, Ports: network.List{"icmp"}}},
