@@ -36,7 +36,7 @@ func lanFlowsCommand() *cobra.Command {
 		Short: "List the conversations between VMs",
 		Long: `List the flows that the monitor of the LAN knows, the one that was busy last first:
 who opened it to whom, what is spoken, and how many bytes and packets have gone each
-way. A flow is known until it is over and 5 seconds have gone by, or has been quiet
+way. FLOW is the number that events have and warder lan cut takes. A flow is known until it is over and 5 seconds have gone by, or has been quiet
 for long: a connection for two hours, others for a minute or two.`,
 		Example: `  warder lan flows --vm web
   warder lan flows -o json | jq 'select(.application == "tls")'`,
@@ -59,11 +59,11 @@ for long: a connection for two hours, others for a minute or two.`,
 				return err
 			}
 			w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "VLAN\tPROTO\tFROM\tTO\tSPEAKS\tSTATE\tSENT\tRECEIVED\tAGE\tQUIET")
+			fmt.Fprintln(w, "FLOW\tVLAN\tPROTO\tFROM\tTO\tSPEAKS\tSTATE\tSENT\tRECEIVED\tAGE\tQUIET")
 			now := time.Now()
 			for i := range flows {
 				x := &flows[i]
-				fmt.Fprintln(w, line(x.VLAN, x.Transport, flowEnd(x.SourceVM, x.Source), flowEnd(x.DestinationVM, x.Destination), dash(x.Application), x.State,
+				fmt.Fprintln(w, line(x.ID, x.VLAN, x.Transport, flowEnd(x.SourceVM, x.Source), flowEnd(x.DestinationVM, x.Destination), dash(x.Application), x.State,
 					traffic(x.Bytes[0], x.Packets[0]), traffic(x.Bytes[1], x.Packets[1]), now.Sub(x.Begun).Round(time.Second), now.Sub(x.Last).Round(time.Second)))
 			}
 			return w.Flush()
