@@ -48,6 +48,7 @@ func (h *host) openServices(state string) error {
 // to who asks, and starts again what ran when the last host was killed.
 func (h *host) offer(cfg hostConfig) error {
 	for _, v := range cfg.VMs {
+		h.named[v.Name] = true
 		claim, err := claim(v)
 		if err == nil {
 			err = h.books.Grant(v.Name, claim)
@@ -152,6 +153,9 @@ func declared(d declaration.Service) (hostVM, error) {
 
 // Claim is what a service needs of this machine.
 func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
+	if h.named[d.Name] {
+		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
+	}
 	v, err := declared(d)
 	if err != nil {
 		return verify.Claim{}, err

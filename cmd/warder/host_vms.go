@@ -26,6 +26,7 @@ import (
 type host struct {
 	watch  *watch.Watch
 	vms    map[string]*supervisor.ServiceVM // of the configuration's list
+	named  map[string]bool                  // all that are to be in vms
 	kernel string
 	weight int // of VMs that give none
 	log    *slog.Logger
@@ -92,7 +93,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	}
 	h := &host{
 		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, socket: openControlSocket(),
-		vms: make(map[string]*supervisor.ServiceVM), running: make(map[string]*supervisor.ServiceVM),
+		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
 	}
 	h.books = cfg.ledger(h)
 	if err := h.openServices(cfg.State); err != nil {

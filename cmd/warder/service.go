@@ -39,7 +39,7 @@ machine has all that it needs, beside all that others have been granted.`,
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 	cmd.AddCommand(
 		f.ls(), f.show(), f.add(), f.start(), f.stop(), f.wait(), f.rm(),
-		f.logs(), f.events(), f.exec(), f.resources(), lintCommand(), schemaCommand(),
+		f.logs(), f.console(), f.events(), f.exec(), f.resources(), lintCommand(), schemaCommand(),
 	)
 	return cmd
 }

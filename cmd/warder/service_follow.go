@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -57,6 +59,24 @@ host keeps of it, also of VMs that have ended.`
 	flags.IntVarP(&lines, "lines", "n", -1, "only so many of the last lines (default all)")
 	flags.BoolVarP(&follow, "follow", "f", false, "go on with what comes, until interrupted")
 	flags.BoolVarP(&times, "timestamps", "t", false, "print when each line came")
+	return cmd
+}
+
+func (f *serviceFlags) console() *cobra.Command {
+	cmd := f.named("console", "Show the last that the kernel of a service's guest said", func(ctx context.Context, h *api.Host, cmd *cobra.Command, args []string) error {
+		var said bytes.Buffer
+		if err := h.Console(ctx, args[0], &said); err != nil {
+			return err
+		}
+		for line := range strings.Lines(said.String()) {
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), printable(strings.TrimRight(line, "\r\n"))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cmd.Long = `Show the end of what the guest's kernel has written to its serial port. It works
+also when nothing in the guest answers.`
 	return cmd
 }
 

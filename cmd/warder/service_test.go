@@ -162,7 +162,13 @@ services:
 	r := h.service(t, "", "logs", "web")
 	r.check(t, 0, "up fast\n", "no")
 	h.service(t, "hello\n", "exec", "-i", "web", "--", "sh", "-c", "cat; echo $MODE >&2; exit 3").check(t, 3, "hello\n", "\n")
+	if r := h.service(t, "", "exec", "-t", "web", "tty"); r.status != 0 || !strings.HasPrefix(r.stdout, "/dev/pts/") || !strings.HasSuffix(r.stdout, "\r\n") {
+		t.Errorf("with a terminal: %+v", r)
+	}
 	h.service(t, "", "exec", "web", "no-such-program").check(t, statusNotFound, "", "no-such-program")
+	if r := h.service(t, "", "console", "web"); r.status != 0 {
+		t.Errorf("the guest's console: %+v", r)
+	}
 	if r := h.service(t, "", "resources"); r.status != 0 || !strings.Contains(r.stdout, filepath.Join(dir, "log.sock")) {
 		t.Errorf("%+v", r)
 	}

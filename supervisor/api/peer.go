@@ -14,17 +14,22 @@ import (
 // each.
 type listener struct {
 	*net.UnixListener
-	free   chan struct{} // a value for each connection more
-	closed chan struct{}
-	once   sync.Once
+	free    chan struct{} // a value for each connection more
+	perUser int           // connections
+	closed  chan struct{}
+	once    sync.Once
+
+	mu   sync.Mutex
+	made map[uint32]int // connections by user
 }
 
-func newListener(l *net.UnixListener) *listener {
+// newListener takes at most perUser connections of one user at a time.
+func newListener(l *net.UnixListener, perUser int) *listener {
 	free := make(chan struct{}, maxConnections)
 	for range maxConnections {
 		free <- struct{}{}
 	}
-	return &listener{UnixListener: l, free: free, closed: make(chan struct{})}
+	return &listener{UnixListener: l, free: free, perUser: perUser, closed: make(chan struct{}), made: make(map[uint32]int)}
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -33,12 +38,41 @@ func (l *listener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.AcceptUnix()
-	if err != nil {
-		l.free <- struct{}{}
-		return nil, err
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			l.free <- struct{}{}
+			return nil, err
+		}
+		peer := peerOf(c)
+		if peer == nil || !l.admit(peer.Uid) {
+			c.Close()
+			continue
+		}
+		return &conn{UnixConn: c, peer: peer, done: func() {
+			l.leave(peer.Uid)
+			l.free <- struct{}{}
+		}}, nil
 	}
-	return &conn{UnixConn: c, peer: peerOf(c), done: func() { l.free <- struct{}{} }}, nil
+}
+
+// admit counts a connection of a user, if it may have one more.
+func (l *listener) admit(uid uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[uid] >= l.perUser {
+		return false
+	}
+	l.made[uid]++
+	return true
+}
+
+func (l *listener) leave(uid uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[uid]--; l.made[uid] == 0 {
+		delete(l.made, uid)
+	}
 }
 
 func (l *listener) Close() error {
@@ -48,7 +82,7 @@ func (l *listener) Close() error {
 
 type conn struct {
 	*net.UnixConn
-	peer *unix.Ucred // nil if the kernel does not tell
+	peer *unix.Ucred
 	once sync.Once
 	done func()
 }

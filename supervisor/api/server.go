@@ -26,6 +26,7 @@ import (
 // Bounds on clients. They are the user's own programs, which can be wrong.
 const (
 	maxConnections = 64
+	maxPerUser     = 16 // of them at a socket that is shared
 	maxHeader      = 64 << 10
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = time.Minute // between requests of a connection
@@ -80,7 +81,7 @@ func Listen(dir string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{log: log, served: make(chan error, 1), vms: make(map[string]*Hosted)}
 	s.http = s.httpServer(authorised(s.routes()))
-	go func() { s.served <- s.http.Serve(newListener(l)) }()
+	go func() { s.served <- s.http.Serve(newListener(l, maxConnections)) }()
 	return s, nil
 }
 
@@ -139,6 +140,7 @@ func (s *Server) table() []route {
 		{"POST /v1/services/{service}/stop", s.ofServices(stopService), "stop"},
 		{"GET /v1/services/{service}/wait", s.ofServices(waitService), "wait"},
 		{"GET /v1/services/{service}/logs", s.ofServices(serviceLogs), "logs"},
+		{"GET /v1/services/{service}/console", s.ofServices(serviceConsole), "logs"},
 		{"POST /v1/services/{service}/exec", s.ofServices(execService), "exec"},
 	}
 }

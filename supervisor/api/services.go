@@ -192,6 +192,17 @@ func putNow(w http.ResponseWriter, follow bool, put func(any) error, v any) erro
 	return http.NewResponseController(w).Flush()
 }
 
+// serviceConsole answers with the last that a guest's kernel said, as it came.
+func serviceConsole(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	said, err := set.Console(r.PathValue("service"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(said) // an error is the client's, who is gone
+	return nil
+}
+
 func showResources(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
 	reply(w, set.Balance())
 	return nil

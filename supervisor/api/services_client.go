@@ -146,6 +146,17 @@ func (h *Host) Logs(ctx context.Context, name string, lines int, follow bool) it
 	return streamOf[services.Line](ctx, h.client, servicePath(name, "/logs"), following(q, follow))
 }
 
+// Console writes the last that the kernel of a service's guest said to w, as it came.
+func (h *Host) Console(ctx context.Context, name string, w io.Writer) error {
+	resp, err := h.client.do(ctx, http.MethodGet, servicePath(name, "/console"), nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(w, resp.Body)
+	return err
+}
+
 // Events are what has happened, to one service if name is not "", and with follow
 // what happens, until ctx ends.
 func (h *Host) Events(ctx context.Context, name string, follow bool) iter.Seq2[services.Event, error] {

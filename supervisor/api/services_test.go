@@ -45,6 +45,7 @@ type echo struct {
 
 func (e *echo) Done() <-chan struct{} { return e.done }
 func (e *echo) Ended() error          { return nil }
+func (e *echo) Serial() []byte        { return []byte("kernel\x1b says\n") }
 func (e *echo) Stop(context.Context, time.Duration) error {
 	e.once.Do(func() { close(e.done) })
 	return nil
@@ -148,6 +149,11 @@ func TestServicesOverTheSocket(t *testing.T) {
 	}
 	_, err = h.Start(ctx, "a")
 	code(t, err, Unavailable)
+	var said bytes.Buffer
+	if err := h.Console(ctx, "a", &said); err != nil || said.String() != "kernel\x1b says\n" {
+		t.Errorf("%q, %v", said.String(), err)
+	}
+	code(t, h.Console(ctx, "c", &said), Unavailable)
 	_, err = h.Start(ctx, "x/../a")
 	code(t, err, NotFound)
 	if b, err := h.Resources(ctx); err != nil || len(b.Grants) != 2 || b.Grants[1].Holder != "b" {

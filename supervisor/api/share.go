@@ -45,7 +45,7 @@ func (s *Server) Share(path string, policy *verify.Policy) error {
 		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
 	})
 	s.shared, s.sharing = s.httpServer(mux), make(chan error, 1)
-	go func() { s.sharing <- s.shared.Serve(newListener(l)) }()
+	go func() { s.sharing <- s.shared.Serve(newListener(l, maxPerUser)) }()
 	return nil
 }
 

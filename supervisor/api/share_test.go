@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,6 +98,51 @@ permit (principal, action == Action::"list", resource == Host::"local");
 	_, err = h.Remove(ctx, "a")
 	denied(err, "who runs the host")
 	denied(h.client.get(ctx, "/v1/vms", nil, new([]VM)), "who runs the host")
+}
+
+// A user who holds all the connections that it may have gets no more until it has
+// let go of one, and keeps nobody from the host's own socket.
+func TestManyConnections(t *testing.T) {
+	h := shared(t, `permit (principal, action, resource);`)
+	var held []net.Conn
+	for range maxPerUser {
+		c, err := net.Dial("unix", h.client.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "GET /v1/service-events?follow=1 HTTP/1.1\r\nHost: warder\r\n\r\n") // which has no end
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	for range 500 {
+		c, err := net.Dial("unix", h.client.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := c.Read(make([]byte, 1)); err == nil {
+			t.Fatalf("%d bytes", n)
+		}
+		c.Close()
+	}
+	if _, err := h.Services(t.Context()); err == nil {
+		t.Error("one connection more was served")
+	}
+	if _, err := List(t.Context(), filepath.Join(filepath.Dir(h.client.path), "own")); err != nil {
+		t.Errorf("the host's own socket: %v", err)
+	}
+	held[0].Close()
+	for {
+		_, err := h.Services(t.Context())
+		if err == nil {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Who asks is who the kernel says.

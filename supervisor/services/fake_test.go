@@ -46,10 +46,10 @@ func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
 func (h *fakeHost) Boot(ctx context.Context, d declaration.Service) (VM, error) {
 	h.mu.Lock()
 	h.boots[d.Name]++
-	err := h.fail[d.Name]
+	err, slow := h.fail[d.Name], h.slow
 	h.mu.Unlock()
 	select {
-	case <-time.After(h.slow):
+	case <-time.After(slow):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -89,6 +89,7 @@ func (v *fakeVM) end() {
 }
 
 func (v *fakeVM) Done() <-chan struct{} { return v.done }
+func (v *fakeVM) Serial() []byte        { return []byte("booted\n") }
 func (v *fakeVM) Ended() error          { return errors.New("the guest crashed") }
 
 func (v *fakeVM) Stop(ctx context.Context, grace time.Duration) error {

@@ -366,6 +366,12 @@ func TestExec(t *testing.T) {
 		if _, err := s.Start(t.Context(), "a", ""); err != nil {
 			t.Fatal(err)
 		}
+		if said, err := s.Console("a"); err != nil || string(said) != "booted\n" {
+			t.Errorf("%q, %v", said, err)
+		}
+		if _, err := s.Console("b"); !errors.Is(err, ErrUnknown) {
+			t.Errorf("of none: %v", err)
+		}
 		var out strings.Builder
 		p, err := s.Exec(t.Context(), "a", cmd, control.Stdio{In: strings.NewReader("hello"), Out: &out})
 		if err != nil {

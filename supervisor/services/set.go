@@ -37,6 +37,8 @@ type VM interface {
 	// returns, whatever the error.
 	Stop(ctx context.Context, grace time.Duration) error
 	Done() <-chan struct{}
+	// Serial is the last that the guest's kernel said, as it came.
+	Serial() []byte
 	// Ended says what became of a VM that is done, nil when it switched off.
 	Ended() error
 }
@@ -331,24 +333,39 @@ func (s *Set) Stop(ctx context.Context, name string, timeout time.Duration, by s
 	return s.Status(name)
 }
 
+// vmOf gives the VM of a service, if it has one now.
+func (s *Set) vmOf(name string) (VM, declaration.Service, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.services[name]
+	switch {
+	case e == nil:
+		return nil, declaration.Service{}, unknown(name)
+	case e.life == nil || e.life.vm == nil:
+		return nil, e.decl, fmt.Errorf("%w: %s has no VM now", ErrState, name)
+	}
+	return e.life.vm, e.decl, nil
+}
+
 // Exec starts a further command in the VM of a service that runs, with the
 // service's environment below its own.
 func (s *Set) Exec(ctx context.Context, name string, cmd proto.Command, stdio control.Stdio) (Process, error) {
-	s.mu.Lock()
-	e := s.services[name]
-	var vm VM
-	if e != nil && e.life != nil {
-		vm = e.life.vm
-		cmd.Env = append(Command(e.decl).Env, cmd.Env...)
+	vm, d, err := s.vmOf(name)
+	if err != nil {
+		return nil, err
 	}
-	s.mu.Unlock()
-	switch {
-	case e == nil:
-		return nil, unknown(name)
-	case vm == nil:
-		return nil, fmt.Errorf("%w: %s has no VM now", ErrState, name)
-	}
+	cmd.Env = append(Command(d).Env, cmd.Env...)
 	return vm.Start(ctx, cmd, stdio)
+}
+
+// Console is the last that the kernel of a service's guest said, also when nothing
+// else in it answers. It is as it came: a guest can say anything.
+func (s *Set) Console(name string) ([]byte, error) {
+	vm, _, err := s.vmOf(name)
+	if err != nil {
+		return nil, err
+	}
+	return vm.Serial(), nil
 }
 
 // Close stops all services, each within its own time, and starts none any more.

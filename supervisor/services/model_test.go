@@ -1,0 +1,202 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"warder/supervisor/declaration"
+	"warder/supervisor/verify"
+)
+
+// model is what must hold of a set between two requests, said plainly.
+type model struct {
+	t *testing.T
+	s *Set
+	h *fakeHost
+	j *fakeJournal
+}
+
+// check compares the states of services, the books, the journal and the VMs that
+// there are.
+func (m *model) check(step string) {
+	m.t.Helper()
+	synctest.Wait()
+	var active []string
+	vcpus := 0
+	disks := make(map[string]string)
+	for _, st := range m.s.List() {
+		if !st.State.active() {
+			continue
+		}
+		active = append(active, st.Name)
+		vcpus += st.Service.CPUs
+		for _, d := range st.Service.Disks {
+			if other := disks[d]; other != "" {
+				m.t.Fatalf("%s: %s and %s have disk %s", step, other, st.Name, d)
+			}
+			disks[d] = st.Name
+		}
+	}
+	if vcpus > 4 {
+		m.t.Fatalf("%s: %d vCPUs of 4 are held", step, vcpus)
+	}
+	var held []string
+	b := m.s.Balance()
+	for _, g := range b.Grants {
+		held = append(held, g.Holder)
+	}
+	if !slices.Equal(active, held) || b.Committed.VCPUs != vcpus {
+		m.t.Fatalf("%s: active are %q, and %q hold %d vCPUs", step, active, held, b.Committed.VCPUs)
+	}
+	m.j.mu.Lock()
+	written := slices.Sorted(maps.Keys(m.j.running))
+	m.j.mu.Unlock()
+	if !slices.Equal(active, written) {
+		m.t.Fatalf("%s: active are %q, the journal has %q", step, active, written)
+	}
+	m.h.mu.Lock()
+	defer m.h.mu.Unlock()
+	if m.h.live > len(active) || m.h.live < 0 {
+		m.t.Fatalf("%s: %d VMs of %d services", step, m.h.live, len(active))
+	}
+}
+
+// fits is whether a service could be granted what it needs now.
+func (m *model) fits(name string) bool {
+	var want declaration.Service
+	vcpus, taken := 0, make(map[string]bool)
+	for _, st := range m.s.List() {
+		if st.Name == name {
+			want = st.Service
+		} else if st.State.active() {
+			vcpus += st.Service.CPUs
+			for _, d := range st.Service.Disks {
+				taken[d] = true
+			}
+		}
+	}
+	return vcpus+want.CPUs <= 4 && !slices.ContainsFunc(want.Disks, func(d string) bool { return taken[d] })
+}
+
+// TestModel does 100,000 things to a set, a third of which are faults: VMs that do
+// not come up, that crash, a journal that is full, a host that is not there for a
+// while. After each the set is what a plain look says, and each request has had the
+// one outcome that it had to have.
+func TestModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(11, 12))
+		h, j := newFakeHost(), &fakeJournal{running: map[string]string{}}
+		commands := []string{"sleep 1h", "sleep 7s", "sleep 3s exit 1", "exit 0", "sleep 2s crash sleep 1h", "missing"}
+		var list []declaration.Service
+		for i := range 8 {
+			d := runs(fmt.Sprint("s", i), commands[i%len(commands)])
+			d.CPUs, d.Disks = 1+i%3, []string{fmt.Sprint("disk", i%4)}
+			if i%2 == 0 {
+				d.Restart = declaration.Restart{Policy: []string{declaration.RestartAlways, declaration.RestartOnFailure}[i/2%2], Limit: i}
+			}
+			if i%3 == 0 {
+				d.Health = &declaration.Health{Command: []string{"ok-after", "2s"}}
+			}
+			list = append(list, d)
+		}
+		m := &model{t, declared(t, h, j, list...), h, j}
+		outcomes := make(map[string]int)
+		steps := 100_000
+		if testing.Short() {
+			steps = 20_000
+		}
+		for step := range steps {
+			name := fmt.Sprint("s", r.IntN(8))
+			st, err := m.s.Status(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var did string
+			switch n := r.IntN(12); {
+			case n < 4:
+				did = "start"
+				fits, full := m.fits(name), j.full
+				ctx, cancel := timeout(t, time.Duration(r.IntN(20))*time.Second)
+				_, err := m.s.Start(ctx, name, "me")
+				cancel()
+				_, refused := errors.AsType[*verify.Refusal](err)
+				switch {
+				case st.State.active():
+					did += " again"
+					if !errors.Is(err, ErrState) {
+						t.Fatalf("step %d: %s was %s: %v", step, name, st.State, err)
+					}
+				case !fits:
+					did += " refused"
+					if !refused {
+						t.Fatalf("step %d: %s does not fit: %v", step, name, err)
+					}
+				case full:
+					did += " unwritten"
+					if err == nil || refused {
+						t.Fatalf("step %d: started without a record: %v", step, err)
+					}
+				case refused || errors.Is(err, ErrState):
+					t.Fatalf("step %d: %s fits, and was refused: %v", step, name, err)
+				}
+			case n < 6:
+				did = "stop"
+				st, err := m.s.Stop(t.Context(), name, time.Second, "me")
+				if err != nil || st.State.active() {
+					t.Fatalf("step %d: %s: %+v, %v", step, name, st, err)
+				}
+			case n < 8:
+				did = "time"
+				time.Sleep(time.Duration(r.IntN(9000)) * time.Millisecond)
+			case n == 8:
+				did = "no boots"
+				h.mu.Lock()
+				if h.fail[name] == nil {
+					h.fail[name] = errors.New("no kernel")
+				} else {
+					delete(h.fail, name)
+				}
+				h.mu.Unlock()
+			case n == 9:
+				did = "slow boots"
+				h.mu.Lock()
+				h.slow = time.Duration(r.IntN(3)) * time.Second
+				h.mu.Unlock()
+			case n == 10:
+				did = "journal"
+				j.mu.Lock()
+				j.full = !j.full && r.IntN(3) == 0
+				j.mu.Unlock()
+			default:
+				did = "add, remove"
+				if err := m.s.Add(runs("extra", "exit 0")); err != nil && !errors.Is(err, ErrState) {
+					t.Fatal(err)
+				}
+				if err := m.s.Remove("extra"); err != nil && !errors.Is(err, ErrState) {
+					t.Fatal(err)
+				}
+			}
+			outcomes[did]++
+			m.check(fmt.Sprintf("step %d, %s %s", step, did, name))
+		}
+		t.Log(outcomes)
+		for _, did := range []string{"start", "start again", "start refused", "start unwritten", "stop", "time"} {
+			if outcomes[did] < 100 {
+				t.Errorf("%q happened %d times: this tried little", did, outcomes[did])
+			}
+		}
+		m.s.Close()
+		settled(t, m.s, h)
+	})
+}
+
+func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
+}
