@@ -66,11 +66,23 @@ for long: a connection for two hours, others for a minute or two.`,
 				fmt.Fprintln(w, line(x.ID, x.VLAN, x.Transport, flowEnd(x.SourceVM, x.Source), flowEnd(x.DestinationVM, x.Destination), dash(x.Application), x.State,
 					traffic(x.Bytes[0], x.Packets[0]), traffic(x.Bytes[1], x.Packets[1]), now.Sub(x.Begun).Round(time.Second), now.Sub(x.Last).Round(time.Second)))
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			_, err = io.WriteString(out, unwatched(l.Stats))
+			return err
 		},
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+// unwatched says what the monitor had no room for, "" if that is nothing.
+func unwatched(s monitor.Stats) string {
+	if s.Evicted+s.Lost+s.Held == 0 {
+		return ""
+	}
+	return fmt.Sprintf("not seen whole: %s pushed out, %s given up, %s not told\n", count(s.Evicted, "flow"), count(s.Lost, "stream"), count(s.Held, "event"))
 }
 
 // rawFlows prints flows as lines of JSON, as they come.

@@ -33,3 +33,12 @@ func TestBusiest(t *testing.T) {
 		t.Errorf("%s", out.String())
 	}
 }
+
+func TestUnwatched(t *testing.T) {
+	if s := unwatched(monitor.Stats{Frames: 7}); s != "" {
+		t.Errorf("%q where nothing is missing", s)
+	}
+	if s := unwatched(monitor.Stats{Evicted: 1, Held: 2}); s != "not seen whole: 1 flow pushed out, 0 streams given up, 2 events not told\n" {
+		t.Errorf("%q", s)
+	}
+}
