@@ -101,6 +101,9 @@ func brief(e *event.Event) string {
 			break
 		}
 	}
+	if e.VM == "" {
+		return fmt.Sprintf("%q of the host", what)
+	}
 	return fmt.Sprintf("%q in %s", what, e.VM)
 }
 
