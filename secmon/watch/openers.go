@@ -30,8 +30,9 @@ type opener struct {
 const (
 	// maxOpeners is how many destinations of one machine are remembered.
 	maxOpeners = 256
-	// openTime is how long a call may take until its first packet is out.
-	openTime = int64(10 * time.Second)
+	// openTime is how long a call may take until its first packet is out: on a host with
+	// more to do than it can, a while.
+	openTime = int64(time.Minute)
 )
 
 // note remembers who makes a call that may open a flow.
