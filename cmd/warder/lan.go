@@ -78,7 +78,7 @@ func printLAN(w *tabwriter.Writer, s network.Status) {
 		g := v.Gateway
 		fmt.Fprintf(w, "%s\t%d\t%v\t%d\t%d\t%d\t%d\n", v.Name, v.ID, joined(v.Networks), g.Leases, g.Resolved, g.Opened, g.Refused+g.NameRefused)
 	}
-	fmt.Fprintln(w, "\nPORT\tVLAN\tADDRESSES\tSENT\tRECEIVED\tFLOWS\tLOST")
+	fmt.Fprintln(w, "\nPORT\tVLAN\tADDRESSES\tSENT\tRECEIVED\tFLOWS\tPUBLISHED\tLOST")
 	for _, p := range s.Ports {
 		name := p.Name
 		if p.Isolated {
@@ -88,11 +88,8 @@ func printLAN(w *tabwriter.Writer, s network.Status) {
 		for _, why := range slices.Sorted(maps.Keys(p.Lost)) {
 			lost = append(lost, fmt.Sprintf("%s %d", why, p.Lost[why]))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", name, p.VLAN, joined(p.Addresses),
-			humanize.IBytes(p.SentBytes), humanize.IBytes(p.RecvBytes), p.Flows, strings.Join(lost, ", "))
-		for _, at := range p.Published {
-			fmt.Fprintf(w, "\t\t\tpublished at %s\n", at)
-		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", name, p.VLAN, joined(p.Addresses), humanize.IBytes(p.SentBytes),
+			humanize.IBytes(p.RecvBytes), p.Flows, strings.Join(p.Published, " "), strings.Join(lost, ", "))
 	}
 	fmt.Fprintln(w, "\nALLOWED")
 	for _, r := range s.Rules {

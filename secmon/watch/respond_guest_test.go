@@ -18,6 +18,7 @@ import (
 	"warder/internal/testguest"
 	"warder/internal/testkvm"
 	"warder/secmon/event"
+	"warder/secmon/lan"
 	"warder/secmon/pattern"
 	"warder/secmon/pattern/sigma"
 	"warder/secmon/watch"
@@ -100,10 +101,13 @@ func TestResponsesOnAGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, _ := net.Wire()
-	r := actor.Start(t, vmm.Config{CPUs: min(2, runtime.NumCPU()), Shares: []vmm.Share{{Tag: "files", Dir: dir}}, Nets: []vmm.Net{{Port: port}}})
+	port, err := lan.New(lan.Config{}).AddPort(lan.PortConfig{Name: "a", VLAN: 1, MAC: net.MAC{2, 0, 0, 0, 0, 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := actor.Start(t, vmm.Config{CPUs: min(2, runtime.NumCPU()), Shares: []vmm.Share{{Tag: "files", Dir: dir}}, Nets: []vmm.Net{{Port: port, MAC: port.Config().MAC}}})
 	r.Event("go-stop")
-	target := watch.Target{Name: "a", Machine: r.Machine, Kernel: pkg.KernelPath, Shares: map[string]string{"files": dir}}
+	target := watch.Target{Name: "a", Machine: r.Machine, Kernel: pkg.KernelPath, Shares: map[string]string{"files": dir}, Port: port}
 	if err := w.Attach(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +169,10 @@ func TestResponsesOnAGuest(t *testing.T) {
 	if !linked() {
 		t.Error("there is no link before")
 	}
-	check("cut", event.Taken{Response: "isolate", VM: "a", Detail: "the link of 1 network interfaces is down"})
+	check("cut", event.Taken{Response: "isolate", VM: "a", Detail: "it is cut off from the LAN, the link of 1 network interfaces is down"})
+	if !port.IsIsolated() {
+		t.Error("the port on the LAN is not cut off")
+	}
 	if linked() {
 		t.Error("the link is up")
 	}

@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/dns/dnsmessage"
+
+	vnet "warder/devices/virtio/net"
+	"warder/secmon/lan"
+)
+
+// keeper is a guest that keeps what it gets.
+type keeper struct{ got [][]byte }
+
+func (*keeper) Queue(*vnet.Frame) int { return 0 }
+
+func (k *keeper) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
+	b := append([]byte{}, f.Head...)
+	for _, p := range f.Body {
+		b = append(b, p...)
+	}
+	k.got = append(k.got, b)
+	return 0, nil
+}
+
+// fuzzed is a gateway with a guest at each of two ports, whose own stack is not run.
+func fuzzed(f *testing.F) (g *Gateway, guests [2]*keeper) {
+	s := lan.New(lan.Config{})
+	g, err := New(Config{Switch: s, VLAN: 7, Name: "gateway", Networks: []netip.Prefix{network4}, Inside: []netip.Prefix{network4}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { g.Close() })
+	for i := range guests {
+		n := byte(i + 2)
+		p, err := s.AddPort(lan.PortConfig{Name: string('a' + rune(i)), VLAN: 7, MAC: vnet.MAC{2, 0, 0, 0, 0, n}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 7, 0, n})}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		guests[i] = &keeper{}
+		if err := p.Start(guests[i]); err != nil {
+			f.Fatal(err)
+		}
+	}
+	return g, guests
+}
+
+// FuzzDHCP asks for an address in whatever words. Whatever comes back goes to who
+// asked, and lends nothing but its own address.
+func FuzzDHCP(f *testing.F) {
+	g, guests := fuzzed(f)
+	mac := vnet.MAC{2, 0, 0, 0, 0, 2}
+	for _, kind := range []dhcpv4.MessageType{dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeInform} {
+		m, err := dhcpv4.New(dhcpv4.WithMessageType(kind), dhcpv4.WithHwAddr(mac[:]))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(m.ToBytes())
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		message = message[:min(len(message), 1472)]
+		n := len(message) + ipHeader + udpHeader
+		b := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac[:]...)
+		b = append(b, 8, 0, 0x45, 0, byte(n>>8), byte(n), 0, 0, 0, 0, 64, lan.UDP, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255)
+		b = append(b, 0, dhcpClient, 0, dhcpServer, byte((n-ipHeader)>>8), byte(n-ipHeader), 0, 0)
+		if !g.answerDHCP(append(b, message...)) {
+			t.Fatal("a datagram to the port of DHCP servers is none")
+		}
+		for i, k := range guests {
+			for _, got := range k.got {
+				frame := new(vnet.Frame)
+				frame.Fill(got)
+				p, why := lan.Parse(frame)
+				if why != lan.None || i != 0 {
+					t.Fatalf("guest %d got %x", i, got)
+				}
+				m, err := dhcpv4.FromBytes(got[p.Payload:])
+				if err != nil || m.OpCode != dhcpv4.OpcodeBootReply || !m.YourIPAddr.IsUnspecified() && !m.YourIPAddr.Equal(p.Destination.AsSlice()) || p.Destination != netip.MustParseAddr("10.7.0.2") {
+					t.Fatalf("answer %v, %v", m, err)
+				}
+			}
+			k.got = nil
+		}
+	})
+}
+
+// FuzzQuestion asks for names in whatever words. What comes back is an answer to that
+// question; nothing is asked outside by one who may not.
+func FuzzQuestion(f *testing.F) {
+	g, _ := fuzzed(f)
+	for _, name := range []string{"a.", "b.lan.", "gateway.", "example.org."} {
+		m := dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
+		b, err := m.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, question []byte) {
+		b := g.answerName(netip.MustParseAddr("10.7.0.2"), question)
+		if b == nil {
+			return
+		}
+		var q, a dnsmessage.Message
+		if err := a.Unpack(b); err != nil || !a.Response || len(a.Questions) != 1 {
+			t.Fatalf("answer %x: %v", b, err)
+		}
+		if q.Unpack(question) == nil && (a.ID != q.ID || a.Questions[0] != q.Questions[0]) {
+			t.Fatalf("%v answers %v", a, q)
+		}
+		for _, r := range a.Answers {
+			if v4, ok := r.Body.(*dnsmessage.AResource); !ok || v4.A != [4]byte{10, 7, 0, 1} && v4.A != [4]byte{10, 7, 0, 2} {
+				t.Fatalf("%v", r)
+			}
+		}
+	})
+}
