@@ -12,8 +12,8 @@ import (
 	"warder/vmm"
 )
 
-// work keeps two CPUs busy.
-const work = "head -c 8M /dev/zero | shasum >/dev/null & head -c 8M /dev/zero | shasum >/dev/null; wait"
+// work keeps two CPUs busy. The head of the guest takes no suffixes.
+const work = "head -c 4194304 /dev/zero | shasum >/dev/null & head -c 4194304 /dev/zero | shasum >/dev/null; wait"
 
 // TestSizing changes what a VM has while it runs.
 func TestSizing(t *testing.T) {
