@@ -26,7 +26,7 @@ func (r *Report) hostItems() []Item {
 			Value: r.Hypervisor, Use: "this host is a guest itself: its KVM depends on nested virtualisation",
 		})
 	}
-	return append(items, r.memoryItem(), r.kvmItem(), r.landlockItem(), r.cgroupItem(), r.userfaultfdItem())
+	return append(items, r.memoryItem(), r.kvmItem(), r.landlockItem(), r.cgroupItem(), r.userfaultfdItem(), r.tapItem())
 }
 
 func (r *Report) memoryItem() Item {
@@ -88,6 +88,17 @@ func (r *Report) userfaultfdItem() Item {
 	default:
 		i.Value = "no write protection of shared memory"
 		i.Todo = todoSince(i.Since, r.Kernel)
+	}
+	return i
+}
+
+func (r *Report) tapItem() Item {
+	i := Item{
+		Group: GroupHost, Name: "TAP", Present: r.TAP.Usable, Value: r.TAP.Reason, Todo: r.TAP.Todo,
+		Use: "joining VMs with a network of the host's; the LAN between VMs and its way out need no device",
+	}
+	if i.Present {
+		i.Value = tapDevice
 	}
 	return i
 }

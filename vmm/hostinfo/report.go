@@ -22,6 +22,7 @@ type Report struct {
 	// Cgroup is this process's place in the cgroup v2 tree.
 	Cgroup      cgroup.Place `json:"cgroup"`
 	Userfaultfd Userfaultfd  `json:"userfaultfd"`
+	TAP         TAP          `json:"tap"`
 	// Items is all of it in a form to show, in groups.
 	Items []Item `json:"items"`
 	// Ready says whether a machine will run: each required item is there.
@@ -62,6 +63,7 @@ func Probe(path string) Report {
 		Landlock:    landlockABI(),
 		Cgroup:      cgroup.Find(),
 		Userfaultfd: userfaultfd(),
+		TAP:         probeTAP(),
 	}
 	r.Items = append(r.hostItems(), kvmItems(r.KVM.Path, r.Kernel)...)
 	r.Ready = true
