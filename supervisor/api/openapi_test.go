@@ -27,11 +27,11 @@ type openAPI struct {
 	Paths    map[string]map[string]json.RawMessage `json:"paths"`
 }
 
-const openAPIURL = "https://warder.example/docs/openapi.json"
+const openAPIURL = "https://warder.example/supervisor/api/openapi.json"
 
 func readOpenAPI(t *testing.T) *openAPI {
 	t.Helper()
-	src, err := os.ReadFile(filepath.Join("..", "..", "docs", "openapi.json"))
+	src, err := os.ReadFile("openapi.json")
 	if err != nil {
 		t.Fatal(err)
 	}

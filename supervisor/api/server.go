@@ -107,7 +107,7 @@ type route struct {
 	action string
 }
 
-// table is all that can be asked; docs/openapi.json describes it.
+// table is all that can be asked; openapi.json describes it.
 func (s *Server) table() []route {
 	return []route{
 		{"GET /v1/vms", s.list, ""},
