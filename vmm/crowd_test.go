@@ -57,7 +57,7 @@ func work(t *testing.T, name string) (finish func()) {
 		}
 	}
 	r := worker.Start(t, vmm.Config{
-		Name: name, Memory: 128 << 20, VsockCID: 3,
+		Name: name, Memory: 192 << 20, VsockCID: 3,
 		Disks: []vmm.Disk{{Path: disk}}, Shares: []vmm.Share{{Tag: "share", Dir: dir}},
 	})
 	return func() {
