@@ -361,7 +361,8 @@ func (g *guest) sameAsProc(pid int) {
 		f := strings.Fields(line)
 		offset, _ := strconv.ParseUint(f[2], 16, 64)
 		switch name := strings.Join(f[5:], " "); name {
-		case "[vvar]", "[vvar_vclock]", "[vsyscall]": // the kernel's own, which it names by code
+		case "[vsyscall]": // the same page for all, of which no process's mappings know
+		case "[vvar]", "[vvar_vclock]": // the kernel's own, which it names by code
 			ownMaps = append(ownMaps, strings.TrimSpace(fmt.Sprintf("%s %s %x %s", f[0], f[1], 0, f[4])))
 		default:
 			if f[4] == "0" {
