@@ -344,32 +344,50 @@ func TestLookIntoABusyGuest(t *testing.T) {
 	t.Run("kernel from memory", func(t *testing.T) { g.t = t; g.kernelFromMemory() })
 }
 
-// sameAsProc compares what is known of a process with its directory in /proc.
-// The process stays as it is but for the sockets that come and go.
-func (g *guest) sameAsProc(pid int) {
+// ownMaps is what the guest itself says of a process's memory, in the form of what
+// is compared with it.
+func (g *guest) ownMaps(pid int) (maps []string) {
 	g.t.Helper()
-	query := url.Values{"pid": {fmt.Sprint(pid)}}
-	var maps, mounts []string
-	for _, m := range askOf[introspect.MapInfo](g, "/inspect/maps", query) {
-		maps = append(maps, strings.TrimSpace(fmt.Sprintf("%08x-%08x %s %x %d %s", uint64(m.Start), uint64(m.End), m.Perms, m.Offset, m.Inode, m.Name)))
-	}
-	for _, m := range askOf[introspect.MountInfo](g, "/inspect/mounts", query) {
-		mounts = append(mounts, fmt.Sprintf("%d %d %s %s %s %s %s %s", m.ID, m.Parent, m.Device, m.Root, m.Target, m.Options, m.FS, m.Source))
-	}
-	var ownMaps, ownMounts []string
 	for line := range strings.Lines(g.cat(fmt.Sprintf("cat /proc/%d/maps", pid))) {
 		f := strings.Fields(line)
 		offset, _ := strconv.ParseUint(f[2], 16, 64)
 		switch name := strings.Join(f[5:], " "); name {
 		case "[vsyscall]": // the same page for all, of which no process's mappings know
 		case "[vvar]", "[vvar_vclock]": // the kernel's own, which it names by code
-			ownMaps = append(ownMaps, strings.TrimSpace(fmt.Sprintf("%s %s %x %s", f[0], f[1], 0, f[4])))
+			maps = append(maps, strings.TrimSpace(fmt.Sprintf("%s %s %x %s", f[0], f[1], 0, f[4])))
 		default:
 			if f[4] == "0" {
 				offset = 0
 			}
-			ownMaps = append(ownMaps, strings.TrimSpace(fmt.Sprintf("%s %s %x %s %s", f[0], f[1], offset, f[4], name)))
+			maps = append(maps, strings.TrimSpace(fmt.Sprintf("%s %s %x %s %s", f[0], f[1], offset, f[4], name)))
 		}
+	}
+	return maps
+}
+
+// sameAsProc compares what is known of a process with its directory in /proc.
+func (g *guest) sameAsProc(pid int) {
+	g.t.Helper()
+	query := url.Values{"pid": {fmt.Sprint(pid)}}
+	// The process goes on, and its heap grows now and then: what counts is a look
+	// around which the guest's own answer stays the same.
+	var maps, ownMaps []string
+	for looks := 0; ; looks++ {
+		before := g.ownMaps(pid)
+		maps = maps[:0]
+		for _, m := range askOf[introspect.MapInfo](g, "/inspect/maps", query) {
+			maps = append(maps, strings.TrimSpace(fmt.Sprintf("%08x-%08x %s %x %d %s", uint64(m.Start), uint64(m.End), m.Perms, m.Offset, m.Inode, m.Name)))
+		}
+		if ownMaps = g.ownMaps(pid); slices.Equal(before, ownMaps) {
+			break
+		}
+		if looks == 20 {
+			g.t.Fatalf("the memory map of process %d has changed at each of %d looks", pid, looks)
+		}
+	}
+	var mounts, ownMounts []string
+	for _, m := range askOf[introspect.MountInfo](g, "/inspect/mounts", query) {
+		mounts = append(mounts, fmt.Sprintf("%d %d %s %s %s %s %s %s", m.ID, m.Parent, m.Device, m.Root, m.Target, m.Options, m.FS, m.Source))
 	}
 	for line := range strings.Lines(g.cat(fmt.Sprintf("cat /proc/%d/mountinfo", pid))) {
 		before, after, _ := strings.Cut(strings.TrimSpace(line), " - ")
