@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"warder/kvm"
 	"warder/vmm/cgroup"
@@ -132,6 +133,7 @@ func TestHostItems(t *testing.T) {
 	good := Report{
 		Arch: "amd64", Kernel: "6.12.1", Memory: Memory{4 << 30, 2 << 30}, KVM: KVM{Class: Hardware}, Landlock: 4,
 		Cgroup: cgroup.Place{Dir: "/x", Controllers: []string{"cpu"}, Delegated: true}, Userfaultfd: Userfaultfd{true, true, true},
+		TAP: TAP{Usable: true},
 	}
 	for _, i := range good.hostItems() {
 		if !i.Present || i.Todo != "" {
@@ -148,6 +150,7 @@ func TestHostItems(t *testing.T) {
 		{"cgroup v2", "mount", func(r *Report) { r.Cgroup = cgroup.Place{} }},
 		{"cgroup v2", "systemd-run", func(r *Report) { r.Cgroup.Delegated = false }},
 		{"cgroup v2", "--cgroup", func(r *Report) { r.Cgroup.Controllers = []string{"memory", "pids"} }},
+		{"TAP", "modprobe", func(r *Report) { r.TAP = tapOf(unix.ENOENT) }},
 		{"userfaultfd", "sysctl", func(r *Report) { r.Userfaultfd = Userfaultfd{} }},
 		{"userfaultfd", "5.19", func(r *Report) { r.Userfaultfd.Shared, r.Kernel = false, "5.10.0" }},
 		{"userfaultfd", "6.10", func(r *Report) { r.Userfaultfd.Shared, r.Kernel, r.Arch = false, "6.1.0", "arm64" }},
