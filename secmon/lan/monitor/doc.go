@@ -1,4 +1,4 @@
-// Package monitor sees every frame between VMs, and says what it means.
+// Package monitor makes events of what the frames between VMs mean.
 //
 // A [Monitor] is the [lan.Inspector] of a switch. What it finds are events of the one
 // stream that all channels report into: flows that begin and end, names that are
