@@ -27,9 +27,21 @@ var qemuPackages = map[string][]string{
 	"arm64": {"qemu-system-arm", "qemu-system-data"},
 }
 
-// findQEMU returns the installed QEMU if it is new enough, and else the one
-// of the release's backports, which it fetches once and unpacks in the cache.
+// findQEMU returns a QEMU that is new enough, without the fault that is known of it.
 func findQEMU(ctx context.Context, cfg Config) (QEMU, error) {
+	q, err := newQEMU(ctx, cfg)
+	if err != nil || cfg.Arch != "amd64" {
+		return q, err
+	}
+	if q, err = q.mended(ctx); err != nil {
+		return q, fmt.Errorf("lab: a copy of QEMU with its interrupts mended: %w", err)
+	}
+	return q, nil
+}
+
+// newQEMU returns the installed QEMU if it is new enough, and else the one
+// of the release's backports, which it fetches once and unpacks in the cache.
+func newQEMU(ctx context.Context, cfg Config) (QEMU, error) {
 	installed := machines[cfg.Arch].qemu
 	path, err := exec.LookPath(installed)
 	if err == nil {
