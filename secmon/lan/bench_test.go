@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // memory is a receiver that copies what it gets to where it has room, as a guest's
@@ -51,10 +52,10 @@ func benchmark(b *testing.B, cfg Config, size, ports int) {
 			b.Fatal(err)
 		}
 		next := (n+1)%byte(ports) + 1
-		rules = append(rules, Rule{From: fmt.Sprintf("vm%d", n+1), To: fmt.Sprintf("vm%d", next), Proto: TCP, First: 80, Last: 80})
+		rules = append(rules, Rule{From: fmt.Sprintf("vm%d", n+1), To: fmt.Sprintf("vm%d", next), Proto: packet.TCP, First: 80, Last: 80})
 		f := new(net.Frame)
-		payload := size - etherHeader - ipv4Header - tcpHeader
-		f.Fill(between(n+1, next, TCP, tcp(1000, 80, tcpACK, make([]byte, payload)...)))
+		payload := size - etherHeader - ipv4Header - 20
+		f.Fill(between(n+1, next, packet.TCP, tcp(1000, 80, packet.ACK, make([]byte, payload)...)))
 		frames, from = append(frames, f), append(from, g.port)
 	}
 	allow(b, s, rules...)
@@ -100,8 +101,8 @@ func TestNothingIsAllocated(t *testing.T) {
 		}
 	}
 	var f, tagged net.Frame
-	f.Fill(between(1, 2, TCP, tcp(1000, 80, tcpACK, make([]byte, 1000)...)))
-	tagged.Fill(between(1, 3, TCP, tcp(1000, 80, tcpACK, make([]byte, 1000)...)))
+	f.Fill(between(1, 2, packet.TCP, tcp(1000, 80, packet.ACK, make([]byte, 1000)...)))
+	tagged.Fill(between(1, 3, packet.TCP, tcp(1000, 80, packet.ACK, make([]byte, 1000)...)))
 	if n := testing.AllocsPerRun(1000, func() { a.port.Send(&f); a.port.Send(&tagged) }); n != 0 {
 		t.Errorf("%v allocations for two frames", n)
 	}

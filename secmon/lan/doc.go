@@ -32,6 +32,7 @@
 //
 // What ports there are, what is allowed and where addresses are is one table that
 // never changes: a change makes another table and puts it in the place of the first.
+// The conversations that are open are in a [Flows], which the inspector shares.
 // Locks are taken in the order Switch.mu, line.mu, and those of a flow or of counters
 // last. A line's lock is held while its receiver copies a frame; so no [net.Receiver]
 // may send from its Deliver.

@@ -1,10 +1,10 @@
 package lan
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // A transit is a frame on its way. Who has one, holds a reference; the frame goes back
@@ -77,7 +77,8 @@ func (p *Port) Send(f *net.Frame) {
 	s := &x.seen[0]
 	*s = Seen{Frame: f, From: p, Time: p.sw.now()}
 	t := p.sw.table.Load()
-	s.Refused = x.admit(t)
+	s.Refused = x.admit()
+	s.Headers.Decode(f.Head, f.Len, f.GSO != net.NoGSO)
 	if s.Refused == None {
 		s.Refused = x.judge(t)
 	}
@@ -94,7 +95,7 @@ func (p *Port) Send(f *net.Frame) {
 		p.lost(Inspected)
 		return
 	case CutFlow:
-		p.sw.Cut(s.Flow)
+		s.cut()
 		p.lost(Cut)
 		return
 	}
@@ -106,9 +107,8 @@ func (p *Port) Send(f *net.Frame) {
 	x.deliver(t)
 }
 
-// admit takes the frame off the port's hands: what it is, and that it is the port's to
-// send.
-func (x *transit) admit(t *table) Reason {
+// admit takes the frame off the port's hands, without its tag.
+func (x *transit) admit() Reason {
 	p, s := x.from, &x.seen[0]
 	if p.isolated.Load() {
 		return Isolated
@@ -136,20 +136,27 @@ func (x *transit) admit(t *table) Reason {
 	if !p.rate.pass(x.frame.Len, s.Time) {
 		return Rate
 	}
-	if why := s.Packet.parse(x.frame); why != None {
-		return why
-	}
-	return p.honest(t, s.VLAN, x.frame, &s.Packet)
+	return None
 }
 
-// judge finds whom the frame is for, and why they may not have it.
+// judge finds whom the frame is for, and why they may not have it, or the port not send it.
 func (x *transit) judge(t *table) Reason {
 	p, s := x.from, &x.seen[0]
-	head, pkt := x.frame.Head, &s.Packet
+	head, h := x.frame.Head, &s.Headers
+	switch {
+	case h.Fault != packet.Sound:
+		s.To = t.stations[station{s.VLAN, net.MAC(h.Destination)}] // for the inspector
+		return Malformed
+	case !h.IP && h.Type != packet.TypeARP:
+		return Protocol
+	}
+	if why := p.honest(t, s.VLAN, x.frame, h); why != None {
+		return why
+	}
 	if p.cfg.Uplink {
 		p.sw.learned.learn(station{s.VLAN, net.MAC(head[6:])}, p, s.Time)
 	}
-	if who, asks := asksFor(head, pkt); asks {
+	if who, asks := asksFor(head, h); asks {
 		return x.ask(t, who)
 	}
 	to := net.MAC(head)
@@ -159,11 +166,8 @@ func (x *transit) judge(t *table) Reason {
 		}
 		x.group = true
 		// What is said to routers and to who listens to groups is not for others.
-		x.uplinks = pkt.Kind == ARP || pkt.Kind == IPv6 && pkt.Proto == ICMPv6 && !pkt.echo() && !pkt.echoReply()
-		if p.cfg.Trusted {
-			x.uplinks = false
-		}
-		return None
+		x.uplinks = !p.cfg.Trusted && (h.Type == packet.TypeARP || h.Protocol == packet.ICMPv6 && !h.Echo() && !h.EchoReply())
+		return x.toGroup(t)
 	}
 	s.To = t.stations[station{s.VLAN, to}]
 	if s.To == nil {
@@ -175,58 +179,60 @@ func (x *transit) judge(t *table) Reason {
 	case s.To == nil: // nobody's that is known, so somebody's behind an uplink if at all
 		if s.To = t.uplink(s.VLAN, p); s.To == nil {
 			x.group, x.uplinks = true, true
-			return None
+			return x.toGroup(t)
 		}
 	}
 	return x.between(t)
 }
 
+// toGroup is why the frame may not pass to all that may have it.
+func (x *transit) toGroup(t *table) Reason {
+	h := &x.seen[0].Headers
+	if !h.IP || discovers(h) || h.Later() {
+		return None // no conversation, or only those who have its beginning can have any use for it
+	}
+	return x.converse(t.policy)
+}
+
 // between is why the frame may not pass to the one port that it is for.
 func (x *transit) between(t *table) Reason {
 	p, s := x.from, &x.seen[0]
-	pkt := &s.Packet
+	h := &s.Headers
 	if s.To.isolated.Load() {
 		return Isolated
 	}
-	if pkt.Kind == ARP || pkt.Proto == ICMPv6 && pkt.ICMPType == neighbourAdvert {
+	if h.Type == packet.TypeARP || h.Protocol == packet.ICMPv6 && h.ICMPType == neighbourAdvert {
 		if !t.policy.related(p, s.To) {
 			return Policy
 		}
 		return None
 	}
-	if !s.To.cfg.Uplink && !s.To.cfg.Trusted && !s.To.has(pkt.Destination) {
+	if !s.To.cfg.Uplink && !s.To.cfg.Trusted && !s.To.has(h.Dst) {
 		// The answer of a DHCP server goes to an address that is not taken yet.
-		if !p.cfg.Trusted || pkt.Proto != UDP || pkt.SourcePort != dhcpServer {
+		if !p.cfg.Trusted || h.Protocol != packet.UDP || h.SrcPort != dhcpServer {
 			return Address
 		}
 	}
-	if pkt.icmpError() && !pkt.Later {
-		if q, ok := pkt.quoted(x.frame.Head); ok {
-			if id, ok := p.sw.flows.quoted(t.policy, &q, s.VLAN, p, s.To, s.Time); ok {
-				s.Flow, s.Reply = id, true
-				return None
-			}
-		}
+	if icmpError(h) && x.about(t.policy) {
+		return None
 	}
-	var why Reason
-	s.Flow, s.Reply, why = p.sw.flows.pass(t.policy, pkt, s.VLAN, p, s.To, s.Time)
-	return why
+	return x.converse(t.policy)
 }
 
 // asksFor is the address that the frame is a question for, by ARP or neighbour
 // discovery.
-func asksFor(head []byte, pkt *Packet) (who netip.Addr, asks bool) {
+func asksFor(head []byte, h *packet.Headers) (who packet.Addr, asks bool) {
 	switch {
-	case pkt.Kind == ARP && head[etherHeader+7] == 1:
-		return pkt.Destination, true
-	case pkt.Kind == IPv6 && pkt.Proto == ICMPv6 && pkt.ICMPType == neighbourSolicit && !pkt.Fragment:
-		return discovered(head, pkt)
+	case h.Type == packet.TypeARP && h.ARP.Op == packet.ARPRequest:
+		return h.ARP.Target, true
+	case h.Protocol == packet.ICMPv6 && h.ICMPType == neighbourSolicit && !h.Fragment:
+		return discovered(head, h)
 	}
 	return who, false
 }
 
 // ask has the one asked who has the address, and nobody else.
-func (x *transit) ask(t *table, who netip.Addr) Reason {
+func (x *transit) ask(t *table, who packet.Addr) Reason {
 	s := &x.seen[0]
 	s.To = t.addresses[address{s.VLAN, who}]
 	switch {
@@ -256,7 +262,7 @@ func (x *transit) deliver(t *table) {
 		switch {
 		case q == x.from || x.uplinks && !q.cfg.Uplink && !q.cfg.Trusted:
 			continue
-		case s.Packet.Kind == ARP && !t.policy.related(x.from, q), s.Packet.Kind != ARP && !t.policy.allows(x.from, q, &s.Packet):
+		case !s.Headers.IP && !t.policy.related(x.from, q), s.Headers.IP && !t.policy.allows(x.from, q, &s.Headers):
 			continue
 		}
 		any = true

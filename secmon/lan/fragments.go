@@ -1,46 +1,74 @@
 package lan
 
+import (
+	"sync"
+
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
+)
+
 // Later fragments of an IP packet show no ports. The first one does; where it passes,
-// a place in the table of flows has those that follow pass too.
+// those that follow are taken for frames of its flow.
 
-// packetKey is the key of the packet that a fragment is of.
-func packetKey(pkt *Packet, vlan uint16) flowKey {
-	return flowKey{
-		a: pkt.Source.As16(), b: pkt.Destination.As16(), aPort: uint16(pkt.FragmentID >> 16), bPort: uint16(pkt.FragmentID),
-		vlan: vlan, proto: pkt.Proto, v6: pkt.Kind == IPv6, fragment: true,
-	}
+const (
+	// maxPieces is how many packets of a port may be on their way in fragments.
+	maxPieces = 64
+	// pieceTime is for how long the first fragment lets others pass, ns. A receiver
+	// waits for 60 s (RFC 8200, 4.5), Linux for 30.
+	pieceTime = 30 * second
+)
+
+// piece is a packet of which the first fragment has passed.
+type piece struct {
+	src, dst packet.Addr
+	id       uint32
+	vlan     uint16
+	protocol uint8
 }
 
-// expect has the later fragments of pkt pass, whose first passes as part of a flow.
-func (t *flows) expect(p *policy, pkt *Packet, vlan uint16, from, to *Port, id uint64, now int64) bool {
-	key := packetKey(pkt, vlan)
-	b := t.bucket(key)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f := b.find(key, p, from, to, now)
-	if f == nil {
-		f = b.place(from, now)
-	}
-	if f == nil {
-		return false
-	}
-	*f = flow{key: key, id: id, from: from, to: to, generation: p.generation, last: now}
-	return true
+func pieceOf(s *Seen) piece {
+	h := &s.Headers
+	return piece{h.Src, h.Dst, h.FragmentID, s.VLAN, h.Protocol}
 }
 
-// passLater is pass for a fragment that shows nothing of its flow: it passes if the
-// first of its packet has.
-func (t *flows) passLater(p *policy, pkt *Packet, vlan uint16, from, to *Port, now int64) (id uint64, reply bool, why Reason) {
-	key := packetKey(pkt, vlan)
-	b := t.bucket(key)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f := b.find(key, p, from, to, now)
-	switch {
-	case f == nil || f.from != from:
-		return 0, false, Policy
-	case f.state&flowCut != 0:
-		return f.id, false, Cut
+// pieces are those of a port, the oldest of which gives way.
+type pieces struct {
+	mu   sync.Mutex
+	list [maxPieces]expected
+	next int
+}
+
+type expected struct {
+	piece
+	key     flow.Key
+	forward bool
+	when    int64 // 0 for none
+}
+
+func (p *pieces) expect(s *Seen, key flow.Key, forward bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list[p.next] = expected{pieceOf(s), key, forward, s.Time}
+	p.next = (p.next + 1) % maxPieces
+}
+
+func (p *pieces) find(s *Seen) (key flow.Key, forward, ok bool) {
+	want := pieceOf(s)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.list {
+		if e := &p.list[i]; e.when != 0 && e.piece == want && s.Time-e.when < pieceTime {
+			return e.key, e.forward, true
+		}
 	}
-	return f.id, false, None
+	return key, false, false
+}
+
+// continues is converse for a fragment that shows nothing of its flow.
+func (x *transit) continues(p *policy) Reason {
+	key, forward, ok := x.from.pieces.find(&x.seen[0])
+	if !ok {
+		return Policy
+	}
+	return x.pass(p, &key, forward)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // FuzzSwitch sends sequences of frames into several ports: some as they come out of
@@ -14,7 +15,7 @@ import (
 func FuzzSwitch(f *testing.F) {
 	f.Add([]byte("\x00\x01\x06\x02\x00\x50aaaa\x10\x00\x06\x12\x50\x00bbbb"))
 	f.Add([]byte("\x00\x02\x11\x00\x00\x35\x01\x00\x11\x00\x35\x00\x03\x44\x3a\x88\x00\x00"))
-	f.Add(between(1, 2, TCP, tcp(1, 80, tcpSYN)))
+	f.Add(between(1, 2, packet.TCP, tcp(1, 80, packet.SYN)))
 	f.Fuzz(func(t *testing.T, in []byte) { sequence(t, in) })
 }
 
@@ -37,10 +38,10 @@ func TestRandomFrames(t *testing.T) {
 func sequence(t *testing.T, in []byte) (received int) {
 	s := New(Config{Flows: 16})
 	guests := []*guest{plug(t, s, 1), plug(t, s, 2), plug(t, s, 3, inVLAN(2)), plug(t, s, 4, trunk(1, 2)), plug(t, s, 5, uplink)}
-	declared := func(from, to int, pkt *Packet) bool {
-		return from == 0 && to == 1 && pkt.Proto == TCP && pkt.DestinationPort == 80 && !pkt.Later || from == 2 && to == 3 || from == 4 && to == 1 && pkt.Proto == UDP
+	declared := func(from, to int, pkt *packet.Headers) bool {
+		return from == 0 && to == 1 && pkt.Protocol == packet.TCP && pkt.DstPort == 80 && !pkt.Later() || from == 2 && to == 3 || from == 4 && to == 1 && pkt.Protocol == packet.UDP
 	}
-	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 80}, Rule{From: "vm3", To: "vm4"}, Rule{From: "vm5", To: "vm2", Proto: UDP})
+	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: packet.TCP, First: 80, Last: 80}, Rule{From: "vm3", To: "vm4"}, Rule{From: "vm5", To: "vm2", Proto: packet.UDP})
 	begun := map[[2]int]bool{} // who may answer whom
 	for len(in) > 0 {
 		from, b := crafted(&in)
@@ -84,11 +85,11 @@ func crafted(in *[]byte) (from int, b []byte) {
 		}
 		return c
 	}
-	to, proto, flags := next()%6, likely(TCP, UDP, TCP, ICMP, ICMPv6), likely(tcpSYN, tcpACK, 1, 2, 8, neighbourSolicit)
+	to, proto, flags := next()%6, likely(packet.TCP, packet.UDP, packet.TCP, packet.ICMP, packet.ICMPv6), likely(packet.SYN, packet.ACK, 1, 2, 8, neighbourSolicit)
 	ports := []byte{0, likely(80, 1, 2), 0, likely(80, 1, 2)}
 	l4 := append(ports, make([]byte, 20)...)
 	l4[12], l4[13] = 0x50, flags
-	if proto == ICMP || proto == ICMPv6 {
+	if proto == packet.ICMP || proto == packet.ICMPv6 {
 		l4[0] = flags
 	}
 	sender := byte(from + 1)
@@ -107,7 +108,7 @@ func crafted(in *[]byte) (from int, b []byte) {
 		b = ether(toAll, mac(sender), kind, p)
 	}
 	if from == 3 && flags&0x80 == 0 {
-		b = withTag(b, typeVLAN, uint16(next()%4))
+		b = withTag(b, packet.TypeVLAN, uint16(next()%4))
 	}
 	if len(*in) > 0 && next()&7 == 0 { // and something is wrong with it
 		b[int(next())%len(b)] ^= next()
@@ -116,7 +117,7 @@ func crafted(in *[]byte) (from int, b []byte) {
 }
 
 // begin notes what a frame may begin. Who may begin anything may be asked and answered.
-func begin(guests []*guest, declared func(from, to int, pkt *Packet) bool, begun map[[2]int]bool, from int, b []byte) {
+func begin(guests []*guest, declared func(from, to int, pkt *packet.Headers) bool, begun map[[2]int]bool, from int, b []byte) {
 	f := new(net.Frame)
 	f.Fill(b)
 	if tagged(f.Head) {
@@ -124,8 +125,8 @@ func begin(guests []*guest, declared func(from, to int, pkt *Packet) bool, begun
 			return
 		}
 	}
-	var pkt Packet
-	if pkt.parse(f) != None {
+	pkt := decode(f)
+	if pkt.Fault != packet.Sound {
 		return
 	}
 	for to := range guests {
@@ -136,7 +137,7 @@ func begin(guests []*guest, declared func(from, to int, pkt *Packet) bool, begun
 }
 
 // check says what is wrong about a frame that a port got.
-func check(t *testing.T, guests []*guest, declared func(from, to int, pkt *Packet) bool, begun map[[2]int]bool, from, to int, got []byte) {
+func check(t *testing.T, guests []*guest, declared func(from, to int, pkt *packet.Headers) bool, begun map[[2]int]bool, from, to int, got []byte) {
 	a, b := guests[from].port, guests[to].port
 	f := new(net.Frame)
 	f.Fill(got)
@@ -154,17 +155,21 @@ func check(t *testing.T, guests []*guest, declared func(from, to int, pkt *Packe
 	if !a.cfg.Uplink && net.MAC(f.Head[6:]) != a.cfg.MAC || a.cfg.Uplink && f.Head[6] == 2 && f.Head[11] <= 4 && net.MAC(f.Head[6:]) == mac(f.Head[11]) && guests[f.Head[11]-1].port.in(vlan) {
 		t.Fatalf("%s got a frame from %s with another's MAC address: %x", b.Name(), a.Name(), got)
 	}
-	var pkt Packet
-	if why := pkt.parse(f); why != None {
-		t.Fatalf("%s got from %s what is %v: %x", b.Name(), a.Name(), why, got)
+	pkt := decode(f)
+	if pkt.Fault != packet.Sound {
+		t.Fatalf("%s got from %s what is %v: %x", b.Name(), a.Name(), pkt.Fault, got)
 	}
-	if !a.cfg.Uplink && !a.has(pkt.Source) && !pkt.Source.IsUnspecified() {
+	src := pkt.Src
+	if !pkt.IP {
+		src = pkt.ARP.Sender
+	}
+	if !a.cfg.Uplink && !a.has(src) && src != nobody && src != nobody6 {
 		t.Fatalf("%s got a frame from %s with another's address: %x", b.Name(), a.Name(), got)
 	}
 	related := map[[2]int]bool{{0, 1}: true, {1, 0}: true, {2, 3}: true, {3, 2}: true, {4, 1}: true, {1, 4}: true}
 	_, asks := asksFor(f.Head, &pkt)
 	switch {
-	case pkt.Kind == ARP || pkt.Proto == ICMPv6 && (asks || pkt.ICMPType == neighbourAdvert):
+	case !pkt.IP || pkt.Protocol == packet.ICMPv6 && (asks || pkt.ICMPType == neighbourAdvert):
 		if !related[[2]int{from, to}] {
 			t.Fatalf("%s is asked by %s: %x", b.Name(), a.Name(), got)
 		}

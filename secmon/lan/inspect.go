@@ -1,9 +1,18 @@
 package lan
 
-import "warder/devices/virtio/net"
+import (
+	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
+)
 
 // An Inspector sees every frame that is sent into the switch, before it goes on.
 type Inspector interface {
+	// Start is called once, with the conversations that the switch knows.
+	Start(*Flows)
+	// Ended is told of a conversation that is over, but for those that the inspector
+	// has taken out of the table itself, and why. The conversation is locked; Ended
+	// does not wait.
+	Ended(f *Flow, why string)
 	// Inspect looks at frames, which one queue of one port sent in this order, and
 	// sets their verdicts. It runs on the way of the frames, for several ports at
 	// once, and does not wait. Nothing of frames may be kept after it returns.
@@ -16,9 +25,8 @@ type Seen struct {
 	// the VM that sent it, which may change it meanwhile: what is found there is
 	// what was sent to deceive the inspector or the receiver. Neither may be changed.
 	Frame *net.Frame
-	// Packet is what its headers say. Its zero value is that of no frame that
-	// could be read.
-	Packet Packet
+	// Headers are what its headers say.
+	Headers packet.Headers
 	// From is the port that sent it, To the one that it is for, nil for a frame
 	// to several or to nobody.
 	From, To *Port
@@ -26,17 +34,33 @@ type Seen struct {
 	VLAN uint16
 	// Time is the monotonic time of the switch in nanoseconds.
 	Time int64
-	// Flow identifies the conversation that the frame belongs to, the same both ways;
-	// 0 for one that belongs to none.
+	// Flow is the number of the conversation that the frame belongs to, 0 for one that
+	// belongs to none. An ICMP error belongs to the one that it is about.
 	Flow uint64
-	// Reply says that the frame goes against the direction that the flow began in.
-	Reply bool
+	// Direction is 0 for a frame from the flow's source, 1 for one from its destination.
+	Direction int
+	// Fresh says that the frame begins the conversation.
+	Fresh bool
+	// Known is what the inspector knew of the conversation when the frame was found to
+	// be of it.
+	Known any
 	// Refused is why the switch does not let the frame pass; what the verdict is
 	// is then of no interest.
 	Refused Reason
 
 	// Verdict is what is to become of it. It is Forward before Inspect is called.
 	Verdict Verdict
+
+	entry *Flow // of number Flow
+}
+
+// Conversation is the one that the frame belongs to, locked; nil if there is none, or
+// not any more.
+func (s *Seen) Conversation() *Flow {
+	if s.entry == nil || !s.entry.Lock(s.Flow) {
+		return nil
+	}
+	return s.entry
 }
 
 // Verdict is what becomes of a frame.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // guest is what is plugged into a port in tests: it keeps what it gets, as long as it
@@ -67,8 +68,13 @@ func rejection(b []byte) bool {
 	if tagged(f.Head) {
 		_, _ = untag(f)
 	}
-	p, why := Parse(f)
-	return why == None && (p.Proto == ICMP && p.ICMPType == unreachable && f.Head[p.L4+1] == prohibited || p.Proto == ICMPv6 && p.ICMPType == unreachable6 && f.Head[p.L4+1] == prohibited6)
+	h := decode(f)
+	return h.Protocol == packet.ICMP && h.SrcPort == unreachable && h.DstPort == prohibited || h.Protocol == packet.ICMPv6 && h.SrcPort == unreachable6 && h.DstPort == prohibited6
+}
+
+func decode(f *net.Frame) (h packet.Headers) {
+	h.Decode(f.Head, f.Len, f.GSO != net.NoGSO)
+	return h
 }
 
 func content(f *net.Frame) []byte {
@@ -138,14 +144,23 @@ func ip(from, to netip.Addr, proto byte, payload []byte) (kind uint16, b []byte)
 		b = []byte{0x45, 0}
 		b = binary.BigEndian.AppendUint16(b, uint16(ipv4Header+len(payload)))
 		b = append(b, 0, 0, 0, 0, 64, proto, 0, 0)
-		kind = typeIPv4
+		kind = packet.TypeIPv4
 	} else {
 		b = []byte{0x60, 0, 0, 0}
 		b = append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), proto, 255)
-		kind = typeIPv6
+		kind = packet.TypeIPv6
 	}
 	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
+	if from.Is4() {
+		sum(b)
+	}
 	return kind, append(b, payload...)
+}
+
+// sum gives the header of an IPv4 packet its checksum.
+func sum(b []byte) {
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], packet.Checksum(b[:ipv4Header]))
 }
 
 func tcp(from, to uint16, flags byte, payload ...byte) []byte {
@@ -158,7 +173,7 @@ func tcp(from, to uint16, flags byte, payload ...byte) []byte {
 func udp(from, to uint16, payload ...byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, from)
 	b = binary.BigEndian.AppendUint16(b, to)
-	b = binary.BigEndian.AppendUint16(b, uint16(udpHeader+len(payload)))
+	b = binary.BigEndian.AppendUint16(b, uint16(8+len(payload)))
 	return append(append(b, 0, 0), payload...)
 }
 
@@ -178,7 +193,7 @@ func arp(op byte, to, from net.MAC, sender, target netip.Addr) []byte {
 	b := []byte{0, 1, 8, 0, 6, 4, 0, op}
 	b = append(append(b, from[:]...), sender.AsSlice()...)
 	b = append(append(b, 0, 0, 0, 0, 0, 0), target.AsSlice()...)
-	return ether(to, from, typeARP, b)
+	return ether(to, from, packet.TypeARP, b)
 }
 
 func allow(t testing.TB, s *Switch, rules ...Rule) {
@@ -210,7 +225,7 @@ func TestDefaultIsDeny(t *testing.T) {
 	s := New(Config{})
 	a, b := plug(t, s, 1), plug(t, s, 2)
 	for _, f := range [][]byte{
-		between(1, 2, TCP, tcp(1000, 80, tcpSYN)), between6(1, 2, UDP, udp(1000, 53)), between(1, 2, ICMP, []byte{8, 0, 0, 0, 0, 7, 0, 0}),
+		between(1, 2, packet.TCP, tcp(1000, 80, packet.SYN)), between6(1, 2, packet.UDP, udp(1000, 53)), between(1, 2, packet.ICMP, []byte{8, 0, 0, 0, 0, 7, 0, 0}),
 		arp(1, toAll, mac(1), v4(1), v4(2)),
 	} {
 		a.send(f)
@@ -225,39 +240,39 @@ func TestRules(t *testing.T) {
 	s := New(Config{})
 	a, b, c := plug(t, s, 1), plug(t, s, 2), plug(t, s, 3)
 	all := []*guest{a, b, c}
-	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 81}, Rule{From: Everybody, To: "vm3", Proto: UDP, First: 53, Last: 53}, Rule{From: "vm3", To: "vm1", Proto: ICMP})
+	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: packet.TCP, First: 80, Last: 81}, Rule{From: Everybody, To: "vm3", Proto: packet.UDP, First: 53, Last: 53}, Rule{From: "vm3", To: "vm1", Proto: packet.ICMP})
 	echo, answer := []byte{8, 0, 0, 0, 0, 7, 0, 1}, []byte{0, 0, 0, 0, 0, 7, 0, 1}
 	unreachable := func(quoted []byte) []byte { return append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quoted[etherHeader:]...) }
-	query := between(1, 3, UDP, udp(5000, 53, 1, 2, 3))
+	query := between(1, 3, packet.UDP, udp(5000, 53, 1, 2, 3))
 	for _, step := range []struct {
 		what string
 		from *guest
 		b    []byte
 		to   *guest // nil: nobody
 	}{
-		{"an answer that nobody asked for", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN|tcpACK)), nil},
-		{"declared", a, between(1, 2, TCP, tcp(1000, 80, tcpSYN)), b},
-		{"its answer", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN|tcpACK)), a},
-		{"a connection the other way, between the same ports", b, between(2, 1, TCP, tcp(80, 1000, tcpSYN)), nil},
-		{"the last port of the rule", a, between6(1, 2, TCP, tcp(1000, 81, tcpSYN)), b},
-		{"one port above", a, between(1, 2, TCP, tcp(1000, 82, tcpSYN)), nil},
-		{"another protocol", a, between(1, 2, UDP, udp(1000, 80)), nil},
-		{"everybody asks for names", b, between(2, 3, UDP, udp(1000, 53)), c},
-		{"who is asked does not ask", c, between(3, 2, UDP, udp(53, 1001)), nil},
-		{"the answer of a name server", c, between(3, 2, UDP, udp(53, 1000)), b},
-		{"ping", c, between(3, 1, ICMP, echo), a},
-		{"pong", a, between(1, 3, ICMP, answer), c},
-		{"ping the other way", a, between(1, 3, ICMP, echo), nil},
+		{"an answer that nobody asked for", b, between(2, 1, packet.TCP, tcp(80, 1000, packet.SYN|packet.ACK)), nil},
+		{"declared", a, between(1, 2, packet.TCP, tcp(1000, 80, packet.SYN)), b},
+		{"its answer", b, between(2, 1, packet.TCP, tcp(80, 1000, packet.SYN|packet.ACK)), a},
+		{"a connection the other way, between the same ports", b, between(2, 1, packet.TCP, tcp(80, 1000, packet.SYN)), nil},
+		{"the last port of the rule", a, between6(1, 2, packet.TCP, tcp(1000, 81, packet.SYN)), b},
+		{"one port above", a, between(1, 2, packet.TCP, tcp(1000, 82, packet.SYN)), nil},
+		{"another protocol", a, between(1, 2, packet.UDP, udp(1000, 80)), nil},
+		{"everybody asks for names", b, between(2, 3, packet.UDP, udp(1000, 53)), c},
+		{"who is asked does not ask", c, between(3, 2, packet.UDP, udp(53, 1001)), nil},
+		{"the answer of a name server", c, between(3, 2, packet.UDP, udp(53, 1000)), b},
+		{"ping", c, between(3, 1, packet.ICMP, echo), a},
+		{"pong", a, between(1, 3, packet.ICMP, answer), c},
+		{"ping the other way", a, between(1, 3, packet.ICMP, echo), nil},
 		{"a query", a, query, c},
-		{"its port is not there", c, between(3, 1, ICMP, unreachable(query)), a},
-		{"an error about nothing that was sent", b, between(2, 1, ICMP, unreachable(between(1, 2, UDP, udp(1, 2)))), nil},
-		{"a fragment of nothing", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 100), nil},
-		{"the first of what is allowed", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 0), b},
-		{"the second", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 7, 100), b},
-		{"of another packet", a, fragmentOf(between(1, 2, TCP, tcp(1000, 80, tcpACK)), 8, 100), nil},
-		{"the same number the other way", b, fragmentOf(between(2, 1, TCP, tcp(80, 1000, tcpACK)), 7, 100), nil},
-		{"the first of what is not allowed", a, fragmentOf(between(1, 2, TCP, tcp(1000, 82, tcpACK)), 9, 0), nil},
-		{"and its second", a, fragmentOf(between(1, 2, TCP, tcp(1000, 82, tcpACK)), 9, 100), nil},
+		{"its port is not there", c, between(3, 1, packet.ICMP, unreachable(query)), a},
+		{"an error about nothing that was sent", b, between(2, 1, packet.ICMP, unreachable(between(1, 2, packet.UDP, udp(1, 2)))), nil},
+		{"a fragment of nothing", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 80, packet.ACK)), 7, 100), nil},
+		{"the first of what is allowed", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 80, packet.ACK)), 7, 0), b},
+		{"the second", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 80, packet.ACK)), 7, 100), b},
+		{"of another packet", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 80, packet.ACK)), 8, 100), nil},
+		{"the same number the other way", b, fragmentOf(between(2, 1, packet.TCP, tcp(80, 1000, packet.ACK)), 7, 100), nil},
+		{"the first of what is not allowed", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 82, packet.ACK)), 9, 0), nil},
+		{"and its second", a, fragmentOf(between(1, 2, packet.TCP, tcp(1000, 82, packet.ACK)), 9, 100), nil},
 	} {
 		step.from.send(step.b)
 		if step.to != nil {
@@ -275,6 +290,7 @@ func fragmentOf(b []byte, id, offset uint16) []byte {
 		offset = 0x2000 // more follow
 	}
 	binary.BigEndian.PutUint16(b[etherHeader+6:], offset)
+	sum(b[etherHeader:])
 	return b
 }
 
@@ -282,12 +298,12 @@ func TestRulesChange(t *testing.T) {
 	s := New(Config{})
 	a, b := plug(t, s, 1), plug(t, s, 2)
 	all := []*guest{a, b}
-	web, ssh := Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 80}, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 22, Last: 22}
+	web, ssh := Rule{From: "vm1", To: "vm2", Proto: packet.TCP, First: 80, Last: 80}, Rule{From: "vm1", To: "vm2", Proto: packet.TCP, First: 22, Last: 22}
 	allow(t, s, web, ssh)
-	a.send(between(1, 2, TCP, tcp(1000, 80, tcpSYN)))
-	a.send(between(1, 2, TCP, tcp(1000, 22, tcpSYN)))
+	a.send(between(1, 2, packet.TCP, tcp(1000, 80, packet.SYN)))
+	a.send(between(1, 2, packet.TCP, tcp(1000, 22, packet.SYN)))
 	b.take()
-	answer80, answer22 := between(2, 1, TCP, tcp(80, 1000, tcpACK)), between(2, 1, TCP, tcp(22, 1000, tcpACK))
+	answer80, answer22 := between(2, 1, packet.TCP, tcp(80, 1000, packet.ACK)), between(2, 1, packet.TCP, tcp(22, 1000, packet.ACK))
 	for range 1000 {
 		allow(t, s, web)
 		b.send(answer80)
@@ -298,19 +314,19 @@ func TestRulesChange(t *testing.T) {
 	allow(t, s, web, ssh)
 	b.send(answer22)
 	expect(t, "its answers come back only with its own frames", nil, all)
-	f := between(1, 2, TCP, tcp(1000, 22, tcpACK))
+	f := between(1, 2, packet.TCP, tcp(1000, 22, packet.ACK))
 	a.send(f)
 	expect(t, "it goes on", f, all, b)
 }
 
 func TestCut(t *testing.T) {
-	s := New(Config{Flows: flowWays})
+	s := New(Config{Flows: 256})
 	a, b := plug(t, s, 1), plug(t, s, 2)
 	all := []*guest{a, b}
 	allow(t, s, everything)
 	var id uint64
 	s.inspector = inspect(func(f *Seen) { id = f.Flow })
-	f := between(1, 2, UDP, udp(1000, 80))
+	f := between(1, 2, packet.UDP, udp(1000, 80))
 	a.send(f)
 	expect(t, "before", f, all, b)
 	if id == 0 || s.Cut(id+1) || !s.Cut(id) {
@@ -318,10 +334,10 @@ func TestCut(t *testing.T) {
 	}
 	for range 3 {
 		a.send(f)
-		b.send(between(2, 1, UDP, udp(80, 1000)))
+		b.send(between(2, 1, packet.UDP, udp(80, 1000)))
 	}
 	for port := range uint16(1000) { // many others do not bring it back
-		a.send(between(1, 2, UDP, udp(2000+port, 80)))
+		a.send(between(1, 2, packet.UDP, udp(2000+port, 80)))
 	}
 	b.take()
 	a.send(f)
@@ -329,6 +345,9 @@ func TestCut(t *testing.T) {
 }
 
 type inspect func(*Seen)
+
+func (inspect) Start(*Flows)        {}
+func (inspect) Ended(*Flow, string) {}
 
 func (i inspect) Inspect(frames []Seen) {
 	for j := range frames {
@@ -345,8 +364,8 @@ func TestVerdicts(t *testing.T) {
 	verdict := Forward
 	var seen []Seen
 	s.inspector = inspect(func(f *Seen) { f.Verdict = verdict; seen = append(seen, *f) })
-	f := between(1, 2, TCP, tcp(1000, 80, tcpSYN))
-	copied := withTag(f, typeVLAN, 1)
+	f := between(1, 2, packet.TCP, tcp(1000, 80, packet.SYN))
+	copied := withTag(f, packet.TypeVLAN, 1)
 	for _, v := range []struct {
 		verdict Verdict
 		to      []*guest
@@ -362,11 +381,11 @@ func TestVerdicts(t *testing.T) {
 	if last := seen[4]; last.Refused != Cut || last.Flow != seen[0].Flow {
 		t.Errorf("after the cut: %+v", last)
 	}
-	a.send(withTag(f, typeVLAN, 7))
+	a.send(withTag(f, packet.TypeVLAN, 7))
 	if last := seen[5]; last.Refused != Tagged || last.VLAN != 0 {
 		t.Errorf("what is refused is not shown: %+v", last)
 	}
-	if p := seen[0].Packet; seen[0].To != b.port || p.Destination != v4(2) || p.DestinationPort != 80 || p.TCPFlags != tcpSYN || p.Payload != len(f) {
+	if h := seen[0].Headers; seen[0].To != b.port || h.Dst.IP() != v4(2) || h.DstPort != 80 || h.Flags != packet.SYN || h.Payload != len(f) {
 		t.Errorf("%+v", seen[0])
 	}
 }

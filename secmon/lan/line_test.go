@@ -4,17 +4,19 @@ import (
 	"encoding/binary"
 	"sync"
 	"testing"
+
+	"warder/secmon/lan/packet"
 )
 
 // numbered is a frame with a number.
 func numbered(from, to byte, n int, size int) []byte {
 	payload := make([]byte, size)
 	binary.BigEndian.PutUint32(payload, uint32(n))
-	return between(from, to, UDP, udp(1, 2, payload...))
+	return between(from, to, packet.UDP, udp(1, 2, payload...))
 }
 
 func number(b []byte) int {
-	return int(binary.BigEndian.Uint32(b[len(between(1, 2, UDP, udp(1, 2))):]))
+	return int(binary.BigEndian.Uint32(b[len(between(1, 2, packet.UDP, udp(1, 2))):]))
 }
 
 // TestOneStandsStill floods a receiver that takes nothing: what is for others goes on,

@@ -1,6 +1,10 @@
 package lan
 
-import "fmt"
+import (
+	"fmt"
+
+	"warder/secmon/lan/packet"
+)
 
 // Everybody stands for all ports in a rule.
 const Everybody = "*"
@@ -9,7 +13,7 @@ const Everybody = "*"
 // it; nothing else is.
 type Rule struct {
 	From, To string // names of ports, or Everybody
-	// Proto is TCP, UDP or ICMP, which is ICMPv6 too; 0 for all protocols.
+	// Proto is packet.TCP, UDP or ICMP, which is ICMPv6 too; 0 for all protocols.
 	Proto uint8
 	// First and Last are the ports of TCP or UDP at the receiver, both 0 for all.
 	First, Last uint16
@@ -21,7 +25,7 @@ func (r Rule) validate() error {
 		return fmt.Errorf("rule from %q to %q: name both ends, or give %s", r.From, r.To, Everybody)
 	case r.First > r.Last:
 		return fmt.Errorf("rule from %s to %s: ports %d to %d: give the lower first", r.From, r.To, r.First, r.Last)
-	case r.Last != 0 && r.Proto != TCP && r.Proto != UDP:
+	case r.Last != 0 && r.Proto != packet.TCP && r.Proto != packet.UDP:
 		return fmt.Errorf("rule from %s to %s: only TCP and UDP have ports", r.From, r.To)
 	}
 	return nil
@@ -30,17 +34,17 @@ func (r Rule) validate() error {
 // all reports whether the rule is about whatever packets of its protocol.
 func (r Rule) all() bool { return r.Last == 0 }
 
-// allows reports whether the rule, which is between the right ends, is for pkt. A
+// allows reports whether the rule, which is between the right ends, is for a packet. A
 // fragment that is not the first shows no ports, so only a rule for all of them is.
-func (r Rule) allows(pkt *Packet) bool {
-	proto := pkt.Proto
-	if proto == ICMPv6 {
-		proto = ICMP
+func (r Rule) allows(h *packet.Headers) bool {
+	proto := h.Protocol
+	if proto == packet.ICMPv6 {
+		proto = packet.ICMP
 	}
 	if r.Proto != 0 && r.Proto != proto {
 		return false
 	}
-	return r.all() || !pkt.Later && r.First <= pkt.DestinationPort && pkt.DestinationPort <= r.Last
+	return r.all() || !h.Later() && r.First <= h.DstPort && h.DstPort <= r.Last
 }
 
 // policy is rules by the ends that they are between. It never changes.
@@ -69,8 +73,8 @@ func (p *policy) between(from, to *Port) [4][]Rule {
 	return [...][]Rule{p.rules[ends{a, b}], p.rules[ends{a, Everybody}], p.rules[ends{Everybody, b}], p.rules[ends{Everybody, Everybody}]}
 }
 
-// allows reports whether from may send pkt to another port without being asked.
-func (p *policy) allows(from, to *Port, pkt *Packet) bool {
+// allows reports whether from may send a packet to another port without being asked.
+func (p *policy) allows(from, to *Port, h *packet.Headers) bool {
 	switch {
 	case from.cfg.Trusted || to.cfg.Trusted:
 		return true
@@ -79,7 +83,7 @@ func (p *policy) allows(from, to *Port, pkt *Packet) bool {
 	}
 	for _, list := range p.between(from, to) {
 		for i := range list {
-			if list[i].allows(pkt) {
+			if list[i].allows(h) {
 				return true
 			}
 		}

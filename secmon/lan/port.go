@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
 )
 
 // PortConfig is a port of a switch and what was assigned to it.
@@ -73,17 +75,18 @@ func (c *PortConfig) validate() error {
 
 // A Port is where a network device is plugged in. It is a [net.Port].
 type Port struct {
-	sw        *Switch
-	id        int
-	cfg       PortConfig // never changes
-	linkLocal netip.Addr
-	trunk     map[uint16]bool
+	sw    *Switch
+	id    int
+	cfg   PortConfig    // never changes
+	addrs []packet.Addr // its own, the link-local one among them
+	trunk map[uint16]bool
 
 	isolated atomic.Bool
 	rate     bucket
 	rejected bucket // how often it is told that it may not
 	counters counters
 	waiting  atomic.Int32 // frames of its VM
+	pieces   pieces
 	receiver atomic.Pointer[net.Receiver]
 	lines    [net.MaxPairs]line // to its VM
 
@@ -95,7 +98,13 @@ var _ net.Port = (*Port)(nil)
 
 func newPort(s *Switch, id int, cfg PortConfig) *Port {
 	cfg.Trunk, cfg.Addresses = slices.Clone(cfg.Trunk), slices.Clone(cfg.Addresses)
-	p := &Port{sw: s, id: id, cfg: cfg, linkLocal: linkLocal(cfg.MAC), trunk: make(map[uint16]bool)}
+	p := &Port{sw: s, id: id, cfg: cfg, trunk: make(map[uint16]bool)}
+	if !cfg.Uplink && !cfg.Mirror {
+		p.addrs = append(p.addrs, linkLocal(cfg.MAC))
+	}
+	for _, a := range cfg.Addresses {
+		p.addrs = append(p.addrs, packet.AddrOf(a))
+	}
 	for _, v := range cfg.Trunk {
 		p.trunk[v] = true
 	}
@@ -123,6 +132,9 @@ func (p *Port) VLANs() []uint16 {
 	}
 	return append([]uint16{p.cfg.VLAN}, p.cfg.Trunk...)
 }
+
+// owner is the port in the table of flows.
+func (p *Port) owner() int32 { return int32(p.id % flow.MaxPorts) }
 
 func (p *Port) in(vlan uint16) bool { return vlan == p.cfg.VLAN && vlan != 0 || p.trunk[vlan] }
 
@@ -188,7 +200,7 @@ func (p *Port) Stats() Stats {
 		Sent: c.sent.Load(), SentBytes: c.sentBytes.Load(),
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(),
 		Mirrored: c.mirrored.Load(), Waiting: int(p.waiting.Load()),
-		Flows: p.sw.flows.begunBy(p, p.sw.now()), Lost: make(map[Reason]uint64),
+		Flows: p.sw.flows.Opened(p.owner()), Lost: make(map[Reason]uint64),
 	}
 	for _, r := range Reasons() {
 		if n := c.lost[r].Load(); n > 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 const (
@@ -24,33 +25,33 @@ const (
 // name of the one that it is for. Its program need not wait until it gives up.
 func (x *transit) reject() {
 	p, s := x.from, &x.seen[0]
-	pkt := &s.Packet
-	begins := pkt.Proto == UDP || pkt.echo() || pkt.Proto == TCP && pkt.TCPFlags&(tcpSYN|tcpACK) == tcpSYN
-	if s.Refused != Policy || s.To == nil || !begins || pkt.Fragment || p.cfg.Uplink || p.cfg.Trusted || !p.rejected.pass(quotedMax, s.Time) {
+	h := &s.Headers
+	begins := h.Protocol == packet.UDP || opens(h)
+	if s.Refused != Policy || s.To == nil || !begins || h.Fragment || p.cfg.Uplink || p.cfg.Trusted || !p.rejected.pass(quotedMax, s.Time) {
 		return
 	}
 	b := append(make([]byte, 0, net.HeadSize), x.frame.Head[6:12]...)
 	b = append(append(b, x.frame.Head[:6]...), x.frame.Head[etherType:etherHeader]...)
-	quote := x.frame.Head[pkt.L3:min(pkt.L3+quotedMax, len(x.frame.Head))]
-	from, to := pkt.Destination.AsSlice(), pkt.Source.AsSlice()
-	if pkt.Kind == IPv4 {
-		ip := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, rejectionHops, ICMP, 0, 0}
+	quote := x.frame.Head[etherHeader:min(etherHeader+quotedMax, len(x.frame.Head))]
+	from, to := h.Dst.IP().AsSlice(), h.Src.IP().AsSlice()
+	if h.Type == packet.TypeIPv4 {
+		ip := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, rejectionHops, packet.ICMP, 0, 0}
 		binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Header+icmpHeader+len(quote)))
 		ip = append(append(ip, from...), to...)
-		binary.BigEndian.PutUint16(ip[10:], checksum(ip))
+		binary.BigEndian.PutUint16(ip[10:], packet.Checksum(ip))
 		b = append(b, ip...)
 	} else {
 		b = append(b, 0x60, 0, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(icmpHeader+len(quote)))
-		b = append(append(append(b, ICMPv6, rejectionHops), from...), to...)
+		b = append(append(append(b, packet.ICMPv6, rejectionHops), from...), to...)
 	}
 	message := append([]byte{unreachable, prohibited, 0, 0, 0, 0, 0, 0}, quote...)
-	if pkt.Kind == IPv6 {
+	if h.Type == packet.TypeIPv6 {
 		message[0], message[1] = unreachable6, prohibited6
 		pseudo := binary.BigEndian.AppendUint32(append(append([]byte{}, from...), to...), uint32(len(message)))
-		binary.BigEndian.PutUint16(message[2:], checksum(append(append(pseudo, 0, 0, 0, ICMPv6), message...)))
+		binary.BigEndian.PutUint16(message[2:], packet.Checksum(append(append(pseudo, 0, 0, 0, packet.ICMPv6), message...)))
 	} else {
-		binary.BigEndian.PutUint16(message[2:], checksum(message))
+		binary.BigEndian.PutUint16(message[2:], packet.Checksum(message))
 	}
 	f := new(net.Frame)
 	f.Fill(append(b, message...))
@@ -64,17 +65,4 @@ func (x *transit) reject() {
 	if r := p.receiver.Load(); r != nil {
 		p.lines[(*r).Queue(f)].tell(f)
 	}
-}
-
-// checksum is the Internet checksum (RFC 1071).
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(b[0])<<8 | uint32(b[1])
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	sum = sum>>16 + sum&0xffff
-	return ^uint16(sum>>16 + sum)
 }

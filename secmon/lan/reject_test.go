@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // TestRejection has a guest begin what is not declared: it is told so, by an error
@@ -12,7 +13,7 @@ import (
 func TestRejection(t *testing.T) {
 	s := New(Config{})
 	a, b := plug(t, s, 1, func(c *PortConfig) { c.VLAN, c.Trunk = 0, []uint16{1} }), plug(t, s, 2)
-	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: TCP, First: 80, Last: 80})
+	allow(t, s, Rule{From: "vm1", To: "vm2", Proto: packet.TCP, First: 80, Last: 80})
 	for _, c := range []struct {
 		what  string
 		from  *guest
@@ -20,15 +21,15 @@ func TestRejection(t *testing.T) {
 		told  bool
 		proto byte
 	}{
-		{"TCP", b, between(2, 1, TCP, tcp(1, 22, tcpSYN)), true, ICMP},
-		{"UDP over IPv6, long", b, between6(2, 1, UDP, udp(1, 22, make([]byte, 1000)...)), true, ICMPv6},
-		{"an echo", b, between(2, 1, ICMP, []byte{8, 0, 0, 0, 0, 7, 0, 1}), true, ICMP},
-		{"with a tag", a, withTag(between(1, 2, TCP, tcp(1, 22, tcpSYN)), typeVLAN, 1), true, ICMP},
-		{"an answer to nothing", b, between(2, 1, TCP, tcp(80, 1, tcpACK)), false, 0},
-		{"an error about nothing", b, between(2, 1, ICMP, []byte{3, 13, 0, 0, 0, 0, 0, 0}), false, 0},
-		{"what is declared", a, withTag(between(1, 2, TCP, tcp(1, 80, tcpSYN)), typeVLAN, 1), false, 0},
-		{"to nobody", b, between(2, 9, TCP, tcp(1, 80, tcpSYN)), false, 0},
-		{"as another", b, between(1, 1, TCP, tcp(1, 80, tcpSYN)), false, 0},
+		{"TCP", b, between(2, 1, packet.TCP, tcp(1, 22, packet.SYN)), true, packet.ICMP},
+		{"UDP over IPv6, long", b, between6(2, 1, packet.UDP, udp(1, 22, make([]byte, 1000)...)), true, packet.ICMPv6},
+		{"an echo", b, between(2, 1, packet.ICMP, []byte{8, 0, 0, 0, 0, 7, 0, 1}), true, packet.ICMP},
+		{"with a tag", a, withTag(between(1, 2, packet.TCP, tcp(1, 22, packet.SYN)), packet.TypeVLAN, 1), true, packet.ICMP},
+		{"an answer to nothing", b, between(2, 1, packet.TCP, tcp(80, 1, packet.ACK)), false, 0},
+		{"an error about nothing", b, between(2, 1, packet.ICMP, []byte{3, 13, 0, 0, 0, 0, 0, 0}), false, 0},
+		{"what is declared", a, withTag(between(1, 2, packet.TCP, tcp(1, 80, packet.SYN)), packet.TypeVLAN, 1), false, 0},
+		{"to nobody", b, between(2, 9, packet.TCP, tcp(1, 80, packet.SYN)), false, 0},
+		{"as another", b, between(1, 1, packet.TCP, tcp(1, 80, packet.SYN)), false, 0},
 	} {
 		c.from.told = nil
 		c.from.send(c.b)
@@ -47,28 +48,27 @@ func TestRejection(t *testing.T) {
 			}
 			_, _ = untag(sent)
 		}
-		p, _ := Parse(got)
-		q, _ := Parse(sent)
-		if p.Proto != c.proto || p.Source != q.Destination || p.Destination != q.Source || net.MAC(got.Head) != c.from.port.cfg.MAC {
+		p, q := decode(got), decode(sent)
+		if p.Protocol != c.proto || p.Src != q.Dst || p.Dst != q.Src || net.MAC(got.Head) != c.from.port.cfg.MAC {
 			t.Errorf("%s: %+v", c.what, p)
 		}
-		message, ip := got.Head[p.L4:], got.Head[p.L3:p.L4]
-		if n := min(len(message)-icmpHeader, len(sent.Head)-q.L3); !bytes.Equal(message[icmpHeader:], sent.Head[q.L3:q.L3+n]) || n < 28 {
+		message, ip := got.Head[p.Payload-4:], got.Head[etherHeader:p.Payload-4]
+		if n := min(len(message)-icmpHeader, len(sent.Head)-etherHeader); !bytes.Equal(message[icmpHeader:], sent.Head[etherHeader:etherHeader+n]) || n < 28 {
 			t.Errorf("%s: quoted %x of %x", c.what, message, sent.Head)
 		}
 		sum := message
-		if p.Kind == IPv6 {
-			sum = append(append(append([]byte{}, ip[8:]...), 0, 0, 0, byte(len(message)), 0, 0, 0, ICMPv6), message...)
-		} else if checksum(ip) != 0 {
+		if p.Type == packet.TypeIPv6 {
+			sum = append(append(append([]byte{}, ip[8:]...), 0, 0, 0, byte(len(message)), 0, 0, 0, packet.ICMPv6), message...)
+		} else if packet.Checksum(ip) != 0 {
 			t.Errorf("%s: header %x", c.what, ip)
 		}
-		if checksum(sum) != 0 {
+		if packet.Checksum(sum) != 0 {
 			t.Errorf("%s: checksum of %x", c.what, message)
 		}
 	}
 	b.told = nil
 	for range 100000 {
-		b.send(between(2, 1, UDP, udp(1, 22)))
+		b.send(between(2, 1, packet.UDP, udp(1, 22)))
 	}
 	if n := len(b.told); n == 0 || n > 10000 {
 		t.Errorf("told %d times of 100,000", n)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // Ports of UDP that only warder answers from, and the one that asks.
@@ -35,98 +36,106 @@ const (
 
 // linkLocal is the address that an interface gives itself by its MAC (RFC 4291,
 // appendix A).
-func linkLocal(m net.MAC) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+func linkLocal(m net.MAC) packet.Addr {
+	return packet.Addr{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
 }
 
+// Addresses of who has none yet.
+var (
+	nobody  = packet.AddrOf(netip.IPv4Unspecified())
+	nobody6 packet.Addr
+)
+
 // has reports whether a was assigned to the port.
-func (p *Port) has(a netip.Addr) bool {
-	return slices.Contains(p.cfg.Addresses, a) || a == p.linkLocal
-}
+func (p *Port) has(a packet.Addr) bool { return slices.Contains(p.addrs, a) }
 
 // honest says why a frame that the port sends speaks for somebody else, None if it
 // does not.
-func (p *Port) honest(t *table, vlan uint16, f *net.Frame, pkt *Packet) Reason {
+func (p *Port) honest(t *table, vlan uint16, f *net.Frame, h *packet.Headers) Reason {
 	if p.cfg.Uplink || p.cfg.Trusted {
-		return p.honestUplink(t, vlan, f, pkt)
+		return p.honestUplink(t, vlan, f, h)
 	}
 	if net.MAC(f.Head[6:]) != p.cfg.MAC {
 		return SourceMAC
 	}
-	switch pkt.Kind {
-	case ARP:
-		return p.honestARP(f.Head, pkt)
-	case IPv4:
-		if pkt.Proto == UDP && !pkt.Later && pkt.SourcePort == dhcpServer || pkt.Proto == ICMP && pkt.ICMPType == redirectIPv4 {
+	switch h.Type {
+	case packet.TypeARP:
+		return p.honestARP(&h.ARP)
+	case packet.TypeIPv4:
+		if h.Protocol == packet.UDP && h.SrcPort == dhcpServer || h.Protocol == packet.ICMP && h.ICMPType == redirectIPv4 {
 			return Server
 		}
-		if p.has(pkt.Source) || pkt.Source == netip.IPv4Unspecified() && asksDHCP(pkt) {
+		if p.has(h.Src) || h.Src == nobody && asksDHCP(h) {
 			return None
 		}
-	case IPv6:
-		return p.honestIPv6(f.Head, pkt)
+	case packet.TypeIPv6:
+		return p.honestIPv6(f.Head, h)
 	}
 	return SourceIP
 }
 
 // honestUplink is for a port with others behind it, who are not those of other ports.
-func (p *Port) honestUplink(t *table, vlan uint16, f *net.Frame, pkt *Packet) Reason {
+func (p *Port) honestUplink(t *table, vlan uint16, f *net.Frame, h *packet.Headers) Reason {
 	if other := t.stations[station{vlan, net.MAC(f.Head[6:])}]; other != nil && other != p {
 		return SourceMAC
 	}
-	if other := t.addresses[address{vlan, pkt.Source}]; other != nil && other != p {
+	src := h.Src
+	if h.Type == packet.TypeARP {
+		src = h.ARP.Sender
+	}
+	if other := t.addresses[address{vlan, src}]; other != nil && other != p {
 		return SourceIP
 	}
 	return None
 }
 
-// asksDHCP reports whether pkt is the question of one that has no address yet.
-func asksDHCP(pkt *Packet) bool {
-	return pkt.Proto == UDP && !pkt.Fragment && pkt.SourcePort == dhcpClient && pkt.DestinationPort == dhcpServer
+// asksDHCP reports whether a packet is the question of one that has no address yet.
+func asksDHCP(h *packet.Headers) bool {
+	return h.Protocol == packet.UDP && !h.Fragment && h.SrcPort == dhcpClient && h.DstPort == dhcpServer
 }
 
-func (p *Port) honestARP(head []byte, pkt *Packet) Reason {
+func (p *Port) honestARP(a *packet.ARP) Reason {
 	// A probe for an address (RFC 5227) says nothing of who asks.
-	probe := pkt.Source == netip.IPv4Unspecified() && head[etherHeader+7] == 1
-	if net.MAC(head[etherHeader+8:]) != p.cfg.MAC || !probe && !p.has(pkt.Source) {
+	probe := a.Sender == nobody && a.Op == packet.ARPRequest
+	if net.MAC(a.SenderMAC) != p.cfg.MAC || !probe && !p.has(a.Sender) {
 		return Neighbour
 	}
 	return None
 }
 
-func (p *Port) honestIPv6(head []byte, pkt *Packet) Reason {
-	if pkt.Proto == UDP && !pkt.Later && pkt.SourcePort == dhcpv6Server {
+func (p *Port) honestIPv6(head []byte, h *packet.Headers) Reason {
+	if h.Protocol == packet.UDP && h.SrcPort == dhcpv6Server {
 		return Server
 	}
-	nobody := pkt.Source == netip.IPv6Unspecified()
-	if !nobody && !p.has(pkt.Source) {
+	nobody := h.Src == nobody6
+	if !nobody && !p.has(h.Src) {
 		return SourceIP
 	}
-	if pkt.Proto != ICMPv6 {
+	if h.Protocol != packet.ICMPv6 {
 		if nobody {
 			return SourceIP
 		}
 		return None
 	}
-	if pkt.Fragment { // discovery never is one (RFC 6980)
+	if h.Fragment { // discovery never is one (RFC 6980)
 		return Neighbour
 	}
-	switch pkt.ICMPType {
+	switch h.ICMPType {
 	case routerAdvert, redirect, listenerQuery:
 		return Server
 	case routerSolicit:
-		return p.honestOptions(head, pkt, icmpHeader)
+		return honestOptions(head, h, 4, p.cfg.MAC)
 	case neighbourSolicit, neighbourAdvert:
-		target, ok := discovered(head, pkt)
+		target, ok := discovered(head, h)
 		if !ok {
 			return Malformed
 		}
 		// Who asks without an address asks whether it may take that one; who
 		// answers says that it has it.
-		if (nobody || pkt.ICMPType == neighbourAdvert) && !p.has(target) {
+		if (nobody || h.ICMPType == neighbourAdvert) && !p.has(target) {
 			return Neighbour
 		}
-		return p.honestOptions(head, pkt, icmpHeader+16)
+		return honestOptions(head, h, 4+16, p.cfg.MAC)
 	case listenerReport, listenerReport2, listenerDone:
 		return None
 	}
@@ -136,26 +145,34 @@ func (p *Port) honestIPv6(head []byte, pkt *Packet) Reason {
 	return None
 }
 
-// discovered is the address that neighbour discovery is about.
-func discovered(head []byte, pkt *Packet) (target netip.Addr, ok bool) {
-	if len(head) < pkt.Payload+16 || pkt.L3+pkt.Length < pkt.Payload+16 {
-		return target, false
-	}
-	return netip.AddrFrom16([16]byte(head[pkt.Payload:])), true
+// discovers reports whether a packet is of those by which neighbours, routers and groups
+// are found: no conversation.
+func discovers(h *packet.Headers) bool {
+	return h.Protocol == packet.ICMPv6 && (listenerQuery <= h.ICMPType && h.ICMPType <= redirect || h.ICMPType == listenerReport2)
 }
 
-// honestOptions looks at the options of a discovery message behind its first n bytes:
-// link-layer addresses in them are the port's.
-func (p *Port) honestOptions(head []byte, pkt *Packet, n int) Reason {
-	end := pkt.L3 + pkt.Length
-	if end > len(head) || pkt.L4+n > end {
+// discovered is the address that neighbour discovery is about, behind the message's four
+// bytes of flags.
+func discovered(head []byte, h *packet.Headers) (target packet.Addr, ok bool) {
+	at := h.Payload + 4
+	if h.PayloadLen < 4+16 || len(head) < at+16 {
+		return target, false
+	}
+	return packet.Addr(head[at:]), true
+}
+
+// honestOptions looks at the options of a discovery message, behind the first n bytes of
+// what comes after its checksum: link-layer addresses in them are the port's.
+func honestOptions(head []byte, h *packet.Headers, n int, own net.MAC) Reason {
+	end := h.Payload + h.PayloadLen
+	if end > len(head) || h.PayloadLen < n {
 		return Malformed
 	}
-	for b := head[pkt.L4+n : end]; len(b) > 0; {
+	for b := head[h.Payload+n : end]; len(b) > 0; {
 		if len(b) < 8 || b[1] == 0 || int(b[1])*8 > len(b) {
 			return Malformed
 		}
-		if (b[0] == sourceLinkOption || b[0] == targetLinkOption) && (b[1] != 1 || net.MAC(b[2:]) != p.cfg.MAC) {
+		if (b[0] == sourceLinkOption || b[0] == targetLinkOption) && (b[1] != 1 || net.MAC(b[2:]) != own) {
 			return Neighbour
 		}
 		b = b[int(b[1])*8:]

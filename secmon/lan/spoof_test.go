@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 // icmp6 is an ICMPv6 message of a type: its body, and an address that it is about.
@@ -29,40 +30,40 @@ func TestSpoofing(t *testing.T) {
 		kind, p := ip(from, to, proto, b)
 		return ether(mac(2), mac(1), kind, p)
 	}
-	own, other, nobody := linkLocal(mac(1)), v6(2), netip.IPv6Unspecified()
+	own, other, nobody := linkLocal(mac(1)).IP(), v6(2), netip.IPv6Unspecified()
 	for _, c := range []struct {
 		what string
 		from *guest
 		b    []byte
 		why  Reason
 	}{
-		{"another's MAC", a, from(mac(2), between(1, 2, UDP, udp(1, 2))), SourceMAC},
-		{"a MAC of nobody", a, from(mac(9), between(1, 2, UDP, udp(1, 2))), SourceMAC},
-		{"another's IPv4", a, from(mac(1), between(2, 2, UDP, udp(1, 2))), SourceIP},
-		{"another's IPv6", a, from(mac(1), between6(2, 2, UDP, udp(1, 2))), SourceIP},
-		{"another's link-local", a, six(linkLocal(mac(2)), other, UDP, udp(1, 2)), SourceIP},
+		{"another's MAC", a, from(mac(2), between(1, 2, packet.UDP, udp(1, 2))), SourceMAC},
+		{"a MAC of nobody", a, from(mac(9), between(1, 2, packet.UDP, udp(1, 2))), SourceMAC},
+		{"another's IPv4", a, from(mac(1), between(9, 2, packet.UDP, udp(1, 2))), SourceIP},
+		{"another's IPv6", a, from(mac(1), between6(9, 2, packet.UDP, udp(1, 2))), SourceIP},
+		{"another's link-local", a, six(linkLocal(mac(2)).IP(), other, packet.UDP, udp(1, 2)), SourceIP},
 		{"an answer for another's address", a, arp(2, mac(2), mac(1), v4(9), v4(2)), Neighbour},
 		{"a question as another", a, arp(1, toAll, mac(1), v4(9), v4(2)), Neighbour},
 		{"an answer as nobody", a, arp(2, mac(2), mac(1), netip.IPv4Unspecified(), v4(2)), Neighbour},
 		{"ARP with another MAC inside", a, from(mac(1), arp(2, mac(2), mac(9), v4(1), v4(2))), Neighbour},
-		{"ND for another", a, six(own, other, ICMPv6, icmp6(neighbourAdvert, other, link(2, mac(1))...)), Neighbour},
-		{"ND with another's MAC", a, six(own, other, ICMPv6, icmp6(neighbourAdvert, own, link(2, mac(9))...)), Neighbour},
-		{"ND that asks with another's MAC", a, six(own, other, ICMPv6, icmp6(neighbourSolicit, other, link(1, mac(9))...)), Neighbour},
-		{"asks whether it may have another's", a, six(nobody, other, ICMPv6, icmp6(neighbourSolicit, other)), Neighbour},
-		{"an option without end", a, six(own, other, ICMPv6, icmp6(neighbourSolicit, other, 1, 0, 0, 0, 0, 0, 0, 0)), Malformed},
-		{"no address", a, six(nobody, other, UDP, udp(1, 2)), SourceIP},
-		{"a router", a, six(own, other, ICMPv6, icmp6(routerAdvert, netip.Addr{})), Server},
-		{"a redirect", a, six(own, other, ICMPv6, icmp6(redirect, other)), Server},
-		{"an IPv4 redirect", a, between(1, 2, ICMP, []byte{5, 0, 0, 0, 0, 0, 0, 0}), Server},
-		{"a DHCP server", a, between(1, 2, UDP, udp(67, 68)), Server},
-		{"a DHCPv6 server", a, between6(1, 2, UDP, udp(547, 546)), Server},
-		{"to an address that its receiver has not", a, from(mac(1), ether(mac(2), mac(1), typeIPv4, between(1, 9, UDP, udp(1, 2))[etherHeader:])), Address},
-		{"from outside, with a MAC of inside", up, between(1, 2, UDP, udp(1, 2)), SourceMAC},
-		{"from outside, with an address of inside", up, from(mac(9), between(1, 2, UDP, udp(1, 2))), SourceIP},
+		{"ND for another", a, six(own, other, packet.ICMPv6, icmp6(neighbourAdvert, other, link(2, mac(1))...)), Neighbour},
+		{"ND with another's MAC", a, six(own, other, packet.ICMPv6, icmp6(neighbourAdvert, own, link(2, mac(9))...)), Neighbour},
+		{"ND that asks with another's MAC", a, six(own, other, packet.ICMPv6, icmp6(neighbourSolicit, other, link(1, mac(9))...)), Neighbour},
+		{"asks whether it may have another's", a, six(nobody, other, packet.ICMPv6, icmp6(neighbourSolicit, other)), Neighbour},
+		{"an option without end", a, six(own, other, packet.ICMPv6, icmp6(neighbourSolicit, other, 1, 0, 0, 0, 0, 0, 0, 0)), Malformed},
+		{"no address", a, six(nobody, other, packet.UDP, udp(1, 2)), SourceIP},
+		{"a router", a, six(own, other, packet.ICMPv6, icmp6(routerAdvert, netip.Addr{})), Server},
+		{"a redirect", a, six(own, other, packet.ICMPv6, icmp6(redirect, other)), Server},
+		{"an IPv4 redirect", a, between(1, 2, packet.ICMP, []byte{5, 0, 0, 0, 0, 0, 0, 0}), Server},
+		{"a DHCP server", a, between(1, 2, packet.UDP, udp(67, 68)), Server},
+		{"a DHCPv6 server", a, between6(1, 2, packet.UDP, udp(547, 546)), Server},
+		{"to an address that its receiver has not", a, from(mac(1), ether(mac(2), mac(1), packet.TypeIPv4, between(1, 9, packet.UDP, udp(1, 2))[etherHeader:])), Address},
+		{"from outside, with a MAC of inside", up, between(1, 2, packet.UDP, udp(1, 2)), SourceMAC},
+		{"from outside, with an address of inside", up, from(mac(9), between(1, 2, packet.UDP, udp(1, 2))), SourceIP},
 		{"from outside, an answer for inside", up, arp(2, mac(2), mac(9), v4(1), v4(2)), SourceIP},
 		{"no protocol of ours", a, ether(mac(2), mac(1), 0x88cc, make([]byte, 50)), Protocol},
-		{"a header cut short", a, between(1, 2, TCP, tcp(1, 2, 0)[:12]), Malformed},
-		{"longer than it is", a, between(1, 2, UDP, udp(1, 2, 1, 2, 3))[:44], Malformed},
+		{"a header cut short", a, between(1, 2, packet.TCP, tcp(1, 2, 0)[:12]), Malformed},
+		{"longer than it is", a, between(1, 2, packet.UDP, udp(1, 2, 1, 2, 3))[:44], Malformed},
 		{"nothing", a, make([]byte, 5), Malformed},
 	} {
 		before := c.from.lost(c.why)
@@ -82,10 +83,10 @@ func TestSpoofing(t *testing.T) {
 		{"I have", b, arp(2, mac(1), mac(2), v4(2), v4(1)), a},
 		{"who has what nobody has here?", a, arp(1, toAll, mac(1), v4(1), v4(77)), up},
 		{"may I have mine?", a, arp(1, toAll, mac(1), netip.IPv4Unspecified(), v4(77)), up},
-		{"who has it, by IPv6?", a, six(own, netip.MustParseAddr("ff02::1:ff00:2"), ICMPv6, icmp6(neighbourSolicit, other, link(1, mac(1))...)), b},
-		{"DHCP", a, ether(toAll, mac(1), typeIPv4, packetOf(ip(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), UDP, udp(68, 67)))), nil},
-		{"from outside", up, from(mac(9), between(9, 2, UDP, udp(1, 2))), b},
-		{"back to outside", b, between(2, 9, UDP, udp(2, 1)), up},
+		{"who has it, by IPv6?", a, six(own, netip.MustParseAddr("ff02::1:ff00:2"), packet.ICMPv6, icmp6(neighbourSolicit, other, link(1, mac(1))...)), b},
+		{"DHCP", a, ether(toAll, mac(1), packet.TypeIPv4, packetOf(ip(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), packet.UDP, udp(68, 67)))), nil},
+		{"from outside", up, from(mac(9), between(9, 2, packet.UDP, udp(1, 2))), b},
+		{"back to outside", b, between(2, 9, packet.UDP, udp(2, 1)), up},
 	} {
 		c.from.send(c.b)
 		if c.to == nil {
@@ -104,13 +105,13 @@ func TestIsolatedPorts(t *testing.T) {
 	a, b, c := plug(t, s, 1, isolated), plug(t, s, 2, isolated), plug(t, s, 3)
 	all := []*guest{a, b, c}
 	allow(t, s, everything)
-	a.send(between(1, 2, UDP, udp(1, 2)))
+	a.send(between(1, 2, packet.UDP, udp(1, 2)))
 	a.send(arp(1, toAll, mac(1), v4(1), v4(2)))
 	expect(t, "isolated to isolated", nil, all)
-	f := between(1, 3, UDP, udp(1, 2))
+	f := between(1, 3, packet.UDP, udp(1, 2))
 	a.send(f)
 	expect(t, "isolated to another", f, all, c)
-	f = between(3, 2, UDP, udp(1, 2))
+	f = between(3, 2, packet.UDP, udp(1, 2))
 	c.send(f)
 	expect(t, "another to isolated", f, all, b)
 }

@@ -7,25 +7,25 @@ type Reason uint8
 
 // The reasons, in the order in which a frame is tried.
 const (
-	None      Reason = iota
-	Isolated         // the port is cut off
-	Tagged           // a VLAN tag that the port may not use
-	DoubleTag        // a second VLAN tag
-	Rate             // more than the port may send
-	Malformed        // headers that are not what they say
-	Protocol         // neither IP nor ARP
-	SourceMAC        // not the port's
-	SourceIP         // not one of the port's
-	Neighbour        // ARP or neighbour discovery that speaks for others
-	Server           // answers that only warder gives: DHCP, router advertisements
-	Address          // to an address that its receiver does not have
-	Policy           // not declared
-	Flows            // more flows than the port may have
-	Cut              // its flow is cut
-	Inspected        // by the inspector's verdict
-	Nobody           // nobody has the address it is for
-	Full             // the receiver took no more
-	Down             // the receiver has no driver, or no link
+	None         Reason = iota
+	Isolated            // the port is cut off
+	Tagged              // a VLAN tag that the port may not use
+	DoubleTag           // a second VLAN tag
+	Rate                // more than the port may send
+	Malformed           // headers that are not what they say
+	Protocol            // neither IP nor ARP
+	SourceMAC           // not the port's
+	SourceIP            // not one of the port's
+	Neighbour           // ARP or neighbour discovery that speaks for others
+	Server              // answers that only warder gives: DHCP, router advertisements
+	Address             // to an address that its receiver does not have
+	Policy              // not declared
+	TooManyFlows        // more flows than the port may have
+	Cut                 // its flow is cut
+	Inspected           // by the inspector's verdict
+	Nobody              // nobody has the address it is for
+	Full                // the receiver took no more
+	Down                // the receiver has no driver, or no link
 	reasons
 )
 

@@ -11,20 +11,22 @@ import (
 	"time"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/flow"
+	"warder/secmon/lan/packet"
 )
 
 const (
 	// MaxPorts bounds the ports of a switch.
 	MaxPorts = 1024
-	// defaultFlows is how many flows are known at a time.
-	defaultFlows = 16384
+	// DefaultFlows is how many flows are known at a time; each takes about 250 bytes.
+	DefaultFlows = 65536
 )
 
 // Config is a switch.
 type Config struct {
 	// Inspector sees all frames. Default: none.
 	Inspector Inspector
-	// Flows is how many flows are known at a time, in all. Default: 16384.
+	// Flows is how many flows are known at a time, in all. Default: DefaultFlows.
 	Flows int
 }
 
@@ -32,7 +34,7 @@ type Config struct {
 type Switch struct {
 	inspector Inspector
 	began     time.Time
-	flows     *flows
+	flows     *Flows
 	learned   stations
 	table     atomic.Pointer[table]
 
@@ -57,15 +59,22 @@ type station struct {
 
 type address struct {
 	vlan uint16
-	addr netip.Addr
+	addr packet.Addr
 }
 
 // New makes a switch without ports, on which nothing is allowed.
 func New(cfg Config) *Switch {
 	if cfg.Flows == 0 {
-		cfg.Flows = defaultFlows
+		cfg.Flows = DefaultFlows
 	}
-	s := &Switch{inspector: cfg.Inspector, began: time.Now(), flows: newFlows(cfg.Flows)}
+	ended := func(*Flow, string) {}
+	if cfg.Inspector != nil {
+		ended = cfg.Inspector.Ended
+	}
+	s := &Switch{inspector: cfg.Inspector, began: time.Now(), flows: flow.New(cfg.Flows, ended)}
+	if cfg.Inspector != nil {
+		cfg.Inspector.Start(s.flows)
+	}
 	s.table.Store(newTable(nil, &policy{}))
 	return s
 }
@@ -89,8 +98,7 @@ func newTable(ports []*Port, p *policy) *table {
 				continue
 			}
 			t.stations[station{vlan, port.cfg.MAC}] = port
-			t.addresses[address{vlan, port.linkLocal}] = port
-			for _, a := range port.cfg.Addresses {
+			for _, a := range port.addrs {
 				t.addresses[address{vlan, a}] = port
 			}
 		}
@@ -134,9 +142,9 @@ func (t *table) conflict(p *Port) error {
 		if other := t.stations[station{vlan, p.cfg.MAC}]; other != nil {
 			return fmt.Errorf("MAC address %v is that of %s: give another", p.cfg.MAC, other.cfg.Name)
 		}
-		for _, a := range p.cfg.Addresses {
+		for _, a := range p.addrs {
 			if other := t.addresses[address{vlan, a}]; other != nil {
-				return fmt.Errorf("address %v is that of %s: give another", a, other.cfg.Name)
+				return fmt.Errorf("address %v is that of %s: give another", a.IP(), other.cfg.Name)
 			}
 		}
 	}
@@ -153,6 +161,7 @@ func (s *Switch) Remove(p *Port) {
 	s.mu.Unlock()
 	p.Isolate(true)
 	s.learned.forget(p)
+	s.flows.Drop(func(f *Flow) bool { return f.Data.from == p || f.Data.to == p }, gone)
 	for _, q := range ports {
 		for i := range q.lines {
 			q.lines[i].forget(p)
@@ -193,10 +202,6 @@ func (s *Switch) Reachable(from *Port) (to []*Port) {
 	return to
 }
 
-// Cut ends a flow: its frames are lost from now on, both ways. It reports whether
-// there is such a flow.
-func (s *Switch) Cut(flow uint64) bool { return s.flows.cut(flow, s.now()) }
-
 // uplink is the one uplink of a VLAN that is not from, nil if there are none or several.
 func (t *table) uplink(vlan uint16, from *Port) (found *Port) {
 	for _, p := range t.members[vlan] {
@@ -213,7 +218,7 @@ func (t *table) uplink(vlan uint16, from *Port) (found *Port) {
 
 // Owner is the port that an address in a VLAN was assigned to, nil if there is none.
 func (s *Switch) Owner(vlan uint16, a netip.Addr) *Port {
-	return s.table.Load().addresses[address{vlan, a}]
+	return s.table.Load().addresses[address{vlan, packet.AddrOf(a)}]
 }
 
 // Station is the port that a MAC address in a VLAN was assigned to, nil if there is

@@ -4,13 +4,11 @@ import (
 	"encoding/binary"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 const (
-	tagSize    = 4
-	typeVLAN   = 0x8100 // 802.1Q
-	typeDouble = 0x88a8 // 802.1ad
-	typeOld    = 0x9100 // of before 802.1ad
+	tagSize = 4
 
 	// MaxVLAN is the highest number of a VLAN; the least is 1.
 	MaxVLAN = 4094
@@ -22,7 +20,7 @@ func tagged(head []byte) bool {
 		return false
 	}
 	switch binary.BigEndian.Uint16(head[etherType:]) {
-	case typeVLAN, typeDouble, typeOld:
+	case packet.TypeVLAN, packet.TypeDouble, packet.TypeOld:
 		return true
 	}
 	return false
@@ -34,7 +32,7 @@ func untag(f *net.Frame) (tag uint16, why Reason) {
 	if len(head) < etherHeader+tagSize {
 		return 0, Malformed
 	}
-	if binary.BigEndian.Uint16(head[etherType:]) != typeVLAN || tagged(head[tagSize:]) {
+	if binary.BigEndian.Uint16(head[etherType:]) != packet.TypeVLAN || tagged(head[tagSize:]) {
 		return 0, DoubleTag
 	}
 	if f.NeedsCsum && f.CsumStart < etherHeader+tagSize {
@@ -65,7 +63,7 @@ func tag(t, f *net.Frame, vlan uint16) bool {
 		buf = make([]byte, 0, net.HeadSize+tagSize)
 	}
 	buf = append(buf[:0], f.Head[:etherType]...)
-	buf = binary.BigEndian.AppendUint16(buf, typeVLAN)
+	buf = binary.BigEndian.AppendUint16(buf, packet.TypeVLAN)
 	buf = binary.BigEndian.AppendUint16(buf, vlan)
 	buf = append(buf, f.Head[etherType:]...)
 	t.Offload, t.Head, t.Body, t.Len, t.Queue = f.Offload, buf, f.Body, f.Len+tagSize, f.Queue

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"warder/devices/virtio/net"
+	"warder/secmon/lan/packet"
 )
 
 func TestVLANs(t *testing.T) {
@@ -14,11 +15,11 @@ func TestVLANs(t *testing.T) {
 	r := plug(t, s, 4, trunk(1, 2))
 	all := []*guest{a, b, c, r}
 	allow(t, s, everything)
-	f := between(1, 4, UDP, udp(1, 2))
+	f := between(1, 4, packet.UDP, udp(1, 2))
 	a.send(f)
-	expect(t, "to a trunk it has a tag", withTag(f, typeVLAN, 1), all, r)
-	f = between(4, 3, UDP, udp(1, 2))
-	r.send(withTag(f, typeVLAN, 0xe002)) // and a priority
+	expect(t, "to a trunk it has a tag", withTag(f, packet.TypeVLAN, 1), all, r)
+	f = between(4, 3, packet.UDP, udp(1, 2))
+	r.send(withTag(f, packet.TypeVLAN, 0xe002)) // and a priority
 	expect(t, "from a trunk it loses it", f, all, c)
 	for _, no := range []struct {
 		what string
@@ -26,17 +27,17 @@ func TestVLANs(t *testing.T) {
 		b    []byte
 		why  Reason
 	}{
-		{"another VLAN", a, between(1, 3, UDP, udp(1, 2)), Nobody},
-		{"a tag on an access port", a, withTag(between(1, 3, UDP, udp(1, 2)), typeVLAN, 2), Tagged},
-		{"the port's own tag", a, withTag(between(1, 2, UDP, udp(1, 2)), typeVLAN, 1), Tagged},
-		{"a priority tag", a, withTag(between(1, 2, UDP, udp(1, 2)), typeVLAN, 0), Tagged},
-		{"no tag on a trunk", r, between(4, 1, UDP, udp(1, 2)), Tagged},
-		{"a VLAN that the trunk has not", r, withTag(between(4, 1, UDP, udp(1, 2)), typeVLAN, 3), Tagged},
-		{"two tags", r, withTag(withTag(between(4, 3, UDP, udp(1, 2)), typeVLAN, 2), typeVLAN, 1), DoubleTag},
-		{"a tag of providers", r, withTag(between(4, 3, UDP, udp(1, 2)), typeDouble, 2), DoubleTag},
-		{"a tag, and one of providers in it", r, withTag(withTag(between(4, 3, UDP, udp(1, 2)), typeDouble, 2), typeVLAN, 1), DoubleTag},
+		{"another VLAN", a, between(1, 3, packet.UDP, udp(1, 2)), Nobody},
+		{"a tag on an access port", a, withTag(between(1, 3, packet.UDP, udp(1, 2)), packet.TypeVLAN, 2), Tagged},
+		{"the port's own tag", a, withTag(between(1, 2, packet.UDP, udp(1, 2)), packet.TypeVLAN, 1), Tagged},
+		{"a priority tag", a, withTag(between(1, 2, packet.UDP, udp(1, 2)), packet.TypeVLAN, 0), Tagged},
+		{"no tag on a trunk", r, between(4, 1, packet.UDP, udp(1, 2)), Tagged},
+		{"a VLAN that the trunk has not", r, withTag(between(4, 1, packet.UDP, udp(1, 2)), packet.TypeVLAN, 3), Tagged},
+		{"two tags", r, withTag(withTag(between(4, 3, packet.UDP, udp(1, 2)), packet.TypeVLAN, 2), packet.TypeVLAN, 1), DoubleTag},
+		{"a tag of providers", r, withTag(between(4, 3, packet.UDP, udp(1, 2)), packet.TypeDouble, 2), DoubleTag},
+		{"a tag, and one of providers in it", r, withTag(withTag(between(4, 3, packet.UDP, udp(1, 2)), packet.TypeDouble, 2), packet.TypeVLAN, 1), DoubleTag},
 		{"a question in another VLAN", a, arp(1, toAll, mac(1), v4(1), v4(3)), Nobody},
-		{"half a tag", r, withTag(between(4, 3, UDP, nil), typeVLAN, 2)[:16], Malformed},
+		{"half a tag", r, withTag(between(4, 3, packet.UDP, nil), packet.TypeVLAN, 2)[:16], Malformed},
 	} {
 		before := no.from.lost(no.why)
 		no.from.send(no.b)
@@ -45,10 +46,10 @@ func TestVLANs(t *testing.T) {
 			t.Errorf("%s is lost for another reason than %v: %v", no.what, no.why, no.from.port.Stats().Lost)
 		}
 	}
-	kind, p := ip(v4(1), netip.AddrFrom4([4]byte{255, 255, 255, 255}), UDP, udp(1, 2))
+	kind, p := ip(v4(1), netip.AddrFrom4([4]byte{255, 255, 255, 255}), packet.UDP, udp(1, 2))
 	f = ether(toAll, mac(1), kind, p)
 	a.send(f)
-	if got := r.take(); len(got) != 1 || !bytes.Equal(got[0], withTag(f, typeVLAN, 1)) {
+	if got := r.take(); len(got) != 1 || !bytes.Equal(got[0], withTag(f, packet.TypeVLAN, 1)) {
 		t.Errorf("the trunk got %x", got)
 	}
 	expect(t, "a broadcast stays in its VLAN", f, all, b)
@@ -60,11 +61,11 @@ func TestTagsAndOffloads(t *testing.T) {
 	s := New(Config{})
 	a, r := plug(t, s, 1), plug(t, s, 2, trunk(1))
 	allow(t, s, everything)
-	segment := tcp(1, 2, tcpACK, make([]byte, 65000)...)
+	segment := tcp(1, 2, packet.ACK, make([]byte, 65000)...)
 	for _, frame := range []func(from, to byte, proto byte, l4 []byte) []byte{between, between6} {
-		there, back := frame(1, 2, TCP, segment), frame(2, 1, TCP, segment)
+		there, back := frame(1, 2, packet.TCP, segment), frame(2, 1, packet.TCP, segment)
 		l4 := uint16(len(there) - len(segment))
-		plain := net.Offload{NeedsCsum: true, CsumStart: l4, CsumOffset: 16, GSO: net.TCPv4, GSOSize: 1448, HdrLen: l4 + tcpHeader}
+		plain := net.Offload{NeedsCsum: true, CsumStart: l4, CsumOffset: 16, GSO: net.TCPv4, GSOSize: 1448, HdrLen: l4 + 20}
 		withTagged := plain
 		withTagged.CsumStart += tagSize
 		withTagged.HdrLen += tagSize
@@ -72,7 +73,7 @@ func TestTagsAndOffloads(t *testing.T) {
 			from, to      *guest
 			b, want       []byte
 			offload, left net.Offload
-		}{{a, r, there, withTag(there, typeVLAN, 1), plain, withTagged}, {r, a, withTag(back, typeVLAN, 1), back, withTagged, plain}} {
+		}{{a, r, there, withTag(there, packet.TypeVLAN, 1), plain, withTagged}, {r, a, withTag(back, packet.TypeVLAN, 1), back, withTagged, plain}} {
 			f := new(net.Frame)
 			f.Fill(way.b)
 			f.Offload = way.offload

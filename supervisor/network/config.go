@@ -13,6 +13,7 @@ import (
 
 	"warder/secmon/lan"
 	"warder/secmon/lan/gateway"
+	"warder/secmon/lan/packet"
 )
 
 // Config is the LAN of a host.
@@ -94,8 +95,8 @@ const portSyntax = "give tcp/80, udp/5000-5100, tcp, udp, icmp or all"
 
 func parsePorts(s string) (r portRange, err error) {
 	name, ports, has := strings.Cut(s, "/")
-	proto, known := map[string]uint8{"tcp": lan.TCP, "udp": lan.UDP, "icmp": lan.ICMP, "all": 0}[name]
-	if !known || has && proto != lan.TCP && proto != lan.UDP {
+	proto, known := map[string]uint8{"tcp": packet.TCP, "udp": packet.UDP, "icmp": packet.ICMP, "all": 0}[name]
+	if !known || has && proto != packet.TCP && proto != packet.UDP {
 		return r, fmt.Errorf("ports %q: %s", s, portSyntax)
 	}
 	r.proto = proto

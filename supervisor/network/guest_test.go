@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	vnet "warder/devices/virtio/net"
-	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 // This program is also what the guests run: with guestMode as its only argument it
@@ -125,8 +125,10 @@ func spoof(mac string, to netip.Addr) error {
 		for _, t := range tags {
 			b = binary.BigEndian.AppendUint16(append(b, 0x81, 0), t)
 		}
-		b = append(b, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, lan.UDP, 0, 0)
-		b = append(append(b, from.AsSlice()...), to.AsSlice()...)
+		at := len(b)
+		b = append(append(b, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, packet.UDP, 0, 0), from.AsSlice()...)
+		b = append(b, to.AsSlice()...)
+		binary.BigEndian.PutUint16(b[at+2+10:], packet.Checksum(b[at+2:]))
 		return append(b, 0, 1, 0, 2, 0, 8, 0, 0)
 	}
 	answer := append(append(append([]byte{}, victim...), card.HardwareAddr...), 8, 6, 0, 1, 8, 0, 6, 4, 0, 2)

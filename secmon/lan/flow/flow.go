@@ -20,17 +20,17 @@ const (
 )
 
 // KeyOf is the key of a frame with an IP header. Forward says that its source is
-// the lower end.
+// the lower end. Of ICMP each echo is a flow, and all else together.
 func KeyOf(h *packet.Headers, vlan uint16) (k Key, forward bool) {
 	src, dst := h.SrcPort, h.DstPort
+	icmp := h.Protocol == packet.ICMP || h.Protocol == packet.ICMPv6
+	if icmp && !h.Echo() && !h.EchoReply() {
+		src, dst = 0, 0 // type and code are the message's, not the end's
+	}
 	binary.BigEndian.PutUint16(k[0:], vlan)
 	k[keyProto] = h.Protocol
 	order := bytes.Compare(h.Src[:], h.Dst[:])
 	forward = order < 0 || order == 0 && src <= dst
-	if h.Protocol == packet.ICMP || h.Protocol == packet.ICMPv6 {
-		// Type and code are the message's, not the end's.
-		forward = order <= 0
-	}
 	low, high := k[keyLow:keyLow+endSize], k[keyHigh:keyHigh+endSize]
 	if !forward {
 		low, high = high, low
@@ -64,28 +64,31 @@ func (s State) Over() bool { return s >= Closed }
 // Flow is a conversation. Its ends are the source, which opened it, and the
 // destination; index 0 of an array is the source's, 1 the destination's.
 type Flow[T any] struct {
+	// ID is a number that no other flow of the table has or had, from 1 on.
+	ID               uint64
 	Key              Key
 	VLAN             uint16
 	Protocol         uint8
 	State            State
 	Src, Dst         packet.Addr
 	SrcPort, DstPort uint16
-	// Ports are those of the switch that frames of each end came in by, -1 while the
-	// end has said nothing.
-	Ports [2]int32
-	// Begun and Last are the times of the first and the last frame, nanoseconds since 1970.
+	// Begun and Last are the times of the first and the last frame, in nanoseconds of
+	// the clock that the table's user has.
 	Begun, Last int64
 	// Bytes are of whole frames, Packets as many as there would be on a wire.
 	Bytes, Packets [2]uint64
 	// Data is what the table's user knows of it.
 	Data T
 
+	part    *Part[T]
 	owner   int32 // the port that opened it
+	kept    bool
 	fins    uint8 // which ends have sent a FIN
 	swapped bool  // the source is the higher end of the key
 
+	at, bucket int32 // its own index and its bucket's
 	next       int32 // in the bucket, or in the list of free ones
-	newer, old int32 // among those of the owner
+	newer, old int32 // in its list
 }
 
 // Direction is 0 for a frame from the flow's source, 1 for one from its
@@ -98,8 +101,11 @@ func (f *Flow[T]) Direction(forward bool) int {
 }
 
 // begin makes f the flow of a first frame.
-func (f *Flow[T]) begin(h *packet.Headers, k Key, vlan uint16, forward bool, port int32, now int64) {
-	*f = Flow[T]{Key: k, VLAN: vlan, Protocol: h.Protocol, Ports: [2]int32{-1, -1}, Begun: now, owner: port}
+func (f *Flow[T]) begin(h *packet.Headers, k *Key, vlan uint16, forward bool, port int32, now int64) {
+	*f = Flow[T]{
+		ID: f.part.table.next.Add(1), Key: *k, VLAN: vlan, Protocol: h.Protocol, Begun: now, Last: now,
+		part: f.part, owner: port, at: f.at, bucket: f.bucket, next: f.next,
+	}
 	f.Src, f.Dst, f.SrcPort, f.DstPort = h.Src, h.Dst, h.SrcPort, h.DstPort
 	f.swapped = !forward
 	// An answer as the first frame: the flow is older than the table, or the
@@ -117,8 +123,9 @@ func (f *Flow[T]) begin(h *packet.Headers, k Key, vlan uint16, forward bool, por
 }
 
 // Count adds a frame of size bytes that is packets on a wire.
-func (f *Flow[T]) Count(direction int, port int32, size, packets int, now int64) {
-	f.Ports[direction] = port
+func (f *Flow[T]) Count(direction, size, packets int, now int64) {
+	f.part.frames++
+	f.part.bytes += uint64(size)
 	f.Bytes[direction] += uint64(size)
 	f.Packets[direction] += uint64(packets)
 	f.Last = max(f.Last, now)
@@ -144,18 +151,36 @@ func (f *Flow[T]) Step(direction int, flags uint8) {
 	}
 }
 
-// Idle is how long a flow in that state may be quiet before it is over, in
-// nanoseconds.
-func Idle(protocol uint8, s State) int64 {
+// Lock locks the flow's part of the table if it is still the flow that had a number, and
+// reports whether it is.
+func (f *Flow[T]) Lock(id uint64) bool {
+	f.part.Lock()
+	if f.ID == id {
+		return true
+	}
+	f.part.Unlock()
+	return false
+}
+
+// Unlock unlocks the flow's part of the table.
+func (f *Flow[T]) Unlock() { f.part.Unlock() }
+
+// Alive reports whether the flow has not been quiet for so long that it is over.
+func (f *Flow[T]) Alive(now int64) bool { return now-f.Last <= f.patience() }
+
+// patience is how long the flow may be quiet before it is over, in nanoseconds.
+func (f *Flow[T]) patience() int64 {
 	const second = 1_000_000_000
 	switch {
-	case s.Over():
+	case f.kept:
+		return 600 * second
+	case f.State.Over():
 		return 5 * second // what was on its way
-	case s == Opening, s == Answered:
+	case f.State == Opening, f.State == Answered:
 		return 75 * second // Linux gives up a connect after a bit more
-	case protocol == packet.TCP:
+	case f.Protocol == packet.TCP:
 		return 7440 * second // RFC 5382: at least two hours and four minutes
-	case protocol == packet.UDP:
+	case f.Protocol == packet.UDP:
 		return 120 * second // RFC 4787: at least two minutes
 	}
 	return 60 * second // RFC 5508, ICMP queries

@@ -19,15 +19,21 @@ func segment(a, b string, flags uint8) *packet.Headers {
 	}
 }
 
-// table is a table and what it evicts.
+// table is a table and what it ends.
 type table struct {
 	*flow.Table[int]
 	evicted []string
+	ended   []string
 }
 
 func newTable(size int) *table {
 	t := &table{}
-	t.Table = flow.New(size, func(f *flow.Flow[int]) { t.evicted = append(t.evicted, name(f)) })
+	t.Table = flow.New(size, func(f *flow.Flow[int], why string) {
+		t.ended = append(t.ended, why+" "+name(f))
+		if why == flow.Evicted {
+			t.evicted = append(t.evicted, name(f))
+		}
+	})
 	return t
 }
 
@@ -40,18 +46,21 @@ func name(f *flow.Flow[int]) string {
 	return fmt.Sprintf("%v:%d>%v:%d", f.Src.IP(), f.SrcPort, f.Dst.IP(), f.DstPort)
 }
 
-// see takes a frame in, as the monitor does, and gives a copy of its flow.
+// see takes a frame in, as the switch does, and gives a copy of its flow.
 func (t *table) see(h *packet.Headers, port int32, now int64) (flow.Flow[int], bool) {
 	k, forward := flow.KeyOf(h, 1)
 	p, hash := t.Part(&k)
 	p.Lock()
 	defer p.Unlock()
-	f, fresh := p.Get(hash, h, &k, 1, forward, port, now)
+	f, fresh := p.Find(hash, &k), false
+	if f == nil {
+		f, fresh = p.Add(hash, h, &k, 1, forward, port, now), true
+	}
 	if f == nil {
 		return flow.Flow[int]{}, false
 	}
 	d := f.Direction(forward)
-	f.Count(d, port, 100, 1, now)
+	f.Count(d, 100, 1, now)
 	f.Step(d, h.Flags)
 	return *f, fresh
 }
@@ -186,5 +195,67 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	tb.see(h, 0, 0)
 	if n := testing.AllocsPerRun(100, func() { tb.see(h, 0, 1) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestKept has a flow that is kept outlive many of its owner's, but not too many kept ones.
+func TestKept(t *testing.T) {
+	tb := newTable(256)
+	keep := func(h *packet.Headers, now int64) uint64 {
+		f, _ := tb.see(h, 1, now)
+		tb.Each(func(g *flow.Flow[int]) bool {
+			if g.ID == f.ID {
+				g.Keep(now)
+			}
+			return true
+		})
+		return f.ID
+	}
+	id := keep(segment(a, b, packet.SYN), 0)
+	for i := range 5000 {
+		tb.see(segment(fmt.Sprintf("10.0.0.9:%d", 1000+i), b, packet.SYN), 1, int64(i))
+	}
+	if f, fresh := tb.see(segment(a, b, packet.ACK), 1, 0); fresh || f.ID != id {
+		t.Error("the kept one had to go")
+	}
+	if tb.Advance(599e9, func(f *flow.Flow[int]) {
+		if f.ID == id {
+			t.Error("over too soon")
+		}
+	}); tb.len() != 1 {
+		t.Errorf("%d flows, want the kept one alone", tb.len())
+	}
+	for i := range 5000 {
+		keep(segment(fmt.Sprintf("10.0.0.9:%d", 1000+i), b, packet.SYN), int64(i))
+	}
+	if n := tb.len(); n > 256/4+16 {
+		t.Errorf("%d are kept of 256", n)
+	}
+	if _, fresh := tb.see(segment("10.0.0.7:7", b, packet.SYN), 2, 0); !fresh {
+		t.Error("there is no room for others")
+	}
+}
+
+// TestEnds has flows end, and looks at who is told and what is left.
+func TestEnds(t *testing.T) {
+	tb := newTable(64)
+	first, _ := tb.see(segment(a, b, packet.SYN), 1, 0)
+	k, forward := flow.KeyOf(segment(a, b, packet.SYN), 1)
+	p, hash := tb.Part(&k)
+	p.Lock()
+	f := p.Find(hash, &k)
+	p.Again(f, segment(a, b, packet.SYN), forward, 2, 5)
+	p.Unlock()
+	if f.Lock(first.ID) || !f.Lock(f.ID) {
+		t.Error("a flow that is another one is taken for the first, or not for itself")
+	}
+	f.Unlock()
+	if tb.Opened(1) != 0 || tb.Opened(2) != 1 || tb.Opened(77) != 0 {
+		t.Errorf("opened %d, %d, %d", tb.Opened(1), tb.Opened(2), tb.Opened(77))
+	}
+	tb.see(segment("10.0.0.3:1", b, packet.ACK), 3, 0)
+	tb.Drop(func(f *flow.Flow[int]) bool { return f.SrcPort == 1 }, "gone")
+	if want := "[renewed 10.0.0.1:40000>10.0.0.2:80 gone 10.0.0.3:1>10.0.0.2:80]"; fmt.Sprint(tb.ended) != want || tb.len() != 1 {
+		t.Errorf("ended %v, want %s; %d left", tb.ended, want, tb.len())
 	}
 }

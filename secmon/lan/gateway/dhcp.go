@@ -8,7 +8,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	vnet "warder/devices/virtio/net"
-	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 // Ports of DHCP, and lengths of the headers before it.
@@ -23,13 +23,12 @@ const (
 // whether it is one. Each port is given the address that it has; there is nothing to
 // lend to others, and nothing to remember.
 func (g *Gateway) answerDHCP(b []byte) bool {
-	var f vnet.Frame
-	f.Fill(b)
-	p, why := lan.Parse(&f)
-	if why != lan.None || p.Kind != lan.IPv4 || p.Proto != lan.UDP || p.DestinationPort != dhcpServer {
+	var h packet.Headers
+	h.Decode(b, len(b), false)
+	if h.Fault != packet.Sound || h.Type != packet.TypeIPv4 || h.Protocol != packet.UDP || h.DstPort != dhcpServer || h.Fragment {
 		return false
 	}
-	m, err := dhcpv4.FromBytes(b[p.Payload:])
+	m, err := dhcpv4.FromBytes(b[h.Payload : h.Payload+h.PayloadLen])
 	if err != nil || m.OpCode != dhcpv4.OpcodeBootRequest {
 		g.counts.ignored.Add(1)
 		return true
@@ -96,15 +95,10 @@ func (g *Gateway) send(client vnet.MAC, to netip.Addr, payload []byte) {
 	b := append(append([]byte{}, client[:]...), g.mac[:]...)
 	b = append(b, 8, 0, 0x45, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(ipHeader+udpHeader+len(payload)))
-	b = append(b, 0, 0, 0, 0, 64, lan.UDP, 0, 0)
+	b = append(b, 0, 0, 0, 0, 64, packet.UDP, 0, 0)
 	b = append(append(b, g.addrs[0].AsSlice()...), to.AsSlice()...)
 	ip := b[etherHeader:]
-	var sum uint32
-	for i := 0; i < ipHeader; i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
-	}
-	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum>>16+sum))
+	binary.BigEndian.PutUint16(ip[10:], packet.Checksum(ip))
 	b = binary.BigEndian.AppendUint16(b, dhcpServer)
 	b = binary.BigEndian.AppendUint16(b, dhcpClient)
 	b = binary.BigEndian.AppendUint16(b, uint16(udpHeader+len(payload)))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 // Egress lets a service reach something outside.
@@ -19,7 +20,7 @@ type Egress struct {
 	// which *.example.org is all that end so. One of them is given.
 	Networks []netip.Prefix
 	Names    []string
-	// Proto is lan.TCP or lan.UDP, 0 for both.
+	// Proto is packet.TCP or packet.UDP, 0 for both.
 	Proto uint8
 	// First and Last are ports, both 0 for all.
 	First, Last uint16
@@ -30,7 +31,7 @@ func (e Egress) Validate() error {
 	switch {
 	case len(e.Networks) == 0 && len(e.Names) == 0:
 		return fmt.Errorf("say where to: give networks or names")
-	case e.Proto != 0 && e.Proto != lan.TCP && e.Proto != lan.UDP:
+	case e.Proto != 0 && e.Proto != packet.TCP && e.Proto != packet.UDP:
 		return fmt.Errorf("only TCP and UDP go outside")
 	case e.First > e.Last:
 		return fmt.Errorf("ports %d to %d: give the lower first", e.First, e.Last)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	vnet "warder/devices/virtio/net"
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 // keeper is a guest that keeps what it gets.
@@ -63,7 +65,8 @@ func FuzzDHCP(f *testing.F) {
 		message = message[:min(len(message), 1472)]
 		n := len(message) + ipHeader + udpHeader
 		b := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac[:]...)
-		b = append(b, 8, 0, 0x45, 0, byte(n>>8), byte(n), 0, 0, 0, 0, 64, lan.UDP, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255)
+		b = append(b, 8, 0, 0x45, 0, byte(n>>8), byte(n), 0, 0, 0, 0, 64, packet.UDP, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255)
+		binary.BigEndian.PutUint16(b[etherHeader+10:], packet.Checksum(b[etherHeader:]))
 		b = append(b, 0, dhcpClient, 0, dhcpServer, byte((n-ipHeader)>>8), byte(n-ipHeader), 0, 0)
 		if !g.answerDHCP(append(b, message...)) {
 			t.Fatal("a datagram to the port of DHCP servers is none")
@@ -72,12 +75,12 @@ func FuzzDHCP(f *testing.F) {
 			for _, got := range k.got {
 				frame := new(vnet.Frame)
 				frame.Fill(got)
-				p, why := lan.Parse(frame)
-				if why != lan.None || i != 0 {
+				var h packet.Headers
+				if h.Decode(frame.Head, frame.Len, false); h.Fault != packet.Sound || i != 0 {
 					t.Fatalf("guest %d got %x", i, got)
 				}
-				m, err := dhcpv4.FromBytes(got[p.Payload:])
-				if err != nil || m.OpCode != dhcpv4.OpcodeBootReply || !m.YourIPAddr.IsUnspecified() && !m.YourIPAddr.Equal(p.Destination.AsSlice()) || p.Destination != netip.MustParseAddr("10.7.0.2") {
+				m, err := dhcpv4.FromBytes(got[h.Payload:])
+				if err != nil || m.OpCode != dhcpv4.OpcodeBootReply || !m.YourIPAddr.IsUnspecified() && !m.YourIPAddr.Equal(h.Dst.IP().AsSlice()) || h.Dst.IP() != netip.MustParseAddr("10.7.0.2") {
 					t.Fatalf("answer %v, %v", m, err)
 				}
 			}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ import (
 
 	vnet "warder/devices/virtio/net"
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 var (
@@ -254,7 +256,7 @@ func TestNamesOfServices(t *testing.T) {
 	s := lan.New(lan.Config{})
 	newGateway(t, s)
 	web, db, other := plug(t, s, "web", 2), plug(t, s, "db", 3), plug(t, s, "other", 4)
-	if err := s.SetRules([]lan.Rule{{From: "web", To: "db", Proto: lan.TCP, First: 5432, Last: 5432}}); err != nil {
+	if err := s.SetRules([]lan.Rule{{From: "web", To: "db", Proto: packet.TCP, First: 5432, Last: 5432}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, q := range []struct {
@@ -287,7 +289,7 @@ func TestEgress(t *testing.T) {
 	web, db := plug(t, s, "web", 2), plug(t, s, "db", 3)
 	g.SetEgress(map[string][]Egress{
 		"web": {
-			{Names: []string{"*.example.org"}, Proto: lan.TCP, First: 443, Last: 443},
+			{Names: []string{"*.example.org"}, Proto: packet.TCP, First: 443, Last: 443},
 			{Networks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}, First: 80, Last: 90},
 			{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")}}, // inside, and the host's own
 		},
@@ -322,7 +324,7 @@ func TestEgress(t *testing.T) {
 	try(web, "203.0.113.1:91", false)
 	try(db, "203.0.113.1:80", false)
 	for _, to := range []string{"10.7.0.77:80", "10.8.0.2:80", "127.0.0.1:80", "10.255.255.255:80", "[::ffff:10.8.0.2]:80"} {
-		if may := g.mayReach(web.port, lan.TCP, netip.MustParseAddrPort(to)); may != (to == "10.255.255.255:80") {
+		if may := g.mayReach(web.port, packet.TCP, netip.MustParseAddrPort(to)); may != (to == "10.255.255.255:80") {
 			t.Errorf("%s: %v", to, may)
 		}
 	}
@@ -341,7 +343,7 @@ func TestEgress(t *testing.T) {
 	try(web, "203.0.113.1:85", false)
 	<-o.dialed // the last was tried
 	web.port.Isolate(true)
-	if p := g.mayReach(web.port, lan.TCP, netip.MustParseAddrPort("203.0.113.1:80")); p {
+	if p := g.mayReach(web.port, packet.TCP, netip.MustParseAddrPort("203.0.113.1:80")); p {
 		t.Error("a port that is cut off may go outside")
 	}
 	select {
@@ -355,7 +357,7 @@ func TestEgressUDP(t *testing.T) {
 	s := lan.New(lan.Config{})
 	g, o := newGateway(t, s)
 	web := plug(t, s, "web", 2)
-	g.SetEgress(map[string][]Egress{"web": {{Networks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Proto: lan.UDP, First: 123, Last: 123}}})
+	g.SetEgress(map[string][]Egress{"web": {{Networks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Proto: packet.UDP, First: 123, Last: 123}}})
 	a := netip.MustParseAddr("203.0.113.5")
 	conn, err := gonet.DialUDP(web.stack, nil, &tcpip.FullAddress{NIC: nic, Addr: toAddress(a), Port: 123}, number(a))
 	if err != nil {
@@ -371,7 +373,7 @@ func TestEgressUDP(t *testing.T) {
 	if got := <-o.dialed; got != "udp 203.0.113.5:123" || len(o.dialed) != 0 {
 		t.Errorf("dialled %s and %d more", got, len(o.dialed))
 	}
-	if g.mayReach(web.port, lan.TCP, netip.MustParseAddrPort("203.0.113.5:123")) {
+	if g.mayReach(web.port, packet.TCP, netip.MustParseAddrPort("203.0.113.5:123")) {
 		t.Error("UDP alone was declared")
 	}
 }
@@ -470,7 +472,8 @@ func TestNotTheGateways(t *testing.T) {
 		b = append(append(b, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1), mac[:]...)
 		return append(b, 10, 7, 0, 2, 0, 0, 0, 0, 0, 0, 10, 7, 0, target)
 	}
-	echo := append(append(append(append([]byte{}, g.mac[:]...), mac[:]...), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, lan.ICMP, 0, 0, 10, 7, 0, 2, 192, 0, 2, 1), 8, 0, 0, 0, 0, 1, 0, 1)
+	echo := append(append(append(append([]byte{}, g.mac[:]...), mac[:]...), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, packet.ICMP, 0, 0, 10, 7, 0, 2, 192, 0, 2, 1), 8, 0, 0, 0, 0, 1, 0, 1)
+	binary.BigEndian.PutUint16(echo[etherHeader+10:], packet.Checksum(echo[etherHeader:etherHeader+ipHeader]))
 	for _, c := range []struct {
 		what    string
 		b       []byte

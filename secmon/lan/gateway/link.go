@@ -11,7 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	vnet "warder/devices/virtio/net"
-	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 const (
@@ -72,22 +72,22 @@ func (l *link) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
 // wants reports whether a frame is for the gateway: asked of itself, or to go outside.
 // All else that comes by would be answered by a stack that answers for everybody.
 func (g *Gateway) wants(f *vnet.Frame) bool {
-	p, why := lan.Parse(f)
-	if why != lan.None {
-		return false
-	}
-	own := slices.Contains(g.addrs, p.Destination)
+	var h packet.Headers
+	h.Decode(f.Head, f.Len, f.GSO != vnet.NoGSO)
 	switch {
-	case p.Kind == lan.ARP:
-		return own
-	case p.Proto == lan.UDP && p.DestinationPort == dhcpServer:
+	case h.Fault != packet.Sound:
+		return false
+	case h.Type == packet.TypeARP:
+		return slices.Contains(g.addrs, h.ARP.Target.IP())
+	case h.Protocol == packet.UDP && h.DstPort == dhcpServer:
 		return true
-	case p.Proto == lan.ICMPv6 && p.Destination.IsMulticast():
-		return p.ICMPType == 135 // who has an address; the switch asks who has it
-	case p.Proto == lan.ICMP || p.Proto == lan.ICMPv6:
-		return own || p.Destination.IsLinkLocalUnicast()
+	case h.Protocol == packet.ICMPv6 && h.Dst.IsMulticast():
+		return h.ICMPType == 135 // who has an address; the switch asks who has it
+	case h.Protocol == packet.ICMP || h.Protocol == packet.ICMPv6:
+		to := h.Dst.IP()
+		return slices.Contains(g.addrs, to) || to.IsLinkLocalUnicast()
 	}
-	return p.Proto == lan.TCP || p.Proto == lan.UDP
+	return h.Protocol == packet.TCP || h.Protocol == packet.UDP
 }
 
 // run gives the stack what waits.

@@ -18,6 +18,7 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 const (
@@ -82,7 +83,7 @@ func (g *Gateway) admit(p *lan.Port, proto uint8, to netip.AddrPort) bool {
 // outside does not take, is reset; else the guest sees it open when it is.
 func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 	p, to := g.ends(r.ID())
-	if !g.admit(p, lan.TCP, to) {
+	if !g.admit(p, packet.TCP, to) {
 		r.Complete(true)
 		return
 	}
@@ -135,7 +136,7 @@ func (g *Gateway) relay(a, b net.Conn) {
 // there is nothing at that port.
 func (g *Gateway) acceptUDP(r *udp.ForwarderRequest) bool {
 	p, to := g.ends(r.ID())
-	if !g.admit(p, lan.UDP, to) {
+	if !g.admit(p, packet.UDP, to) {
 		return false
 	}
 	var queue waiter.Queue

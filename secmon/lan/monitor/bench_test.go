@@ -70,40 +70,32 @@ func BenchmarkSwitch(b *testing.B) {
 	}
 }
 
-// BenchmarkMonitor is the monitor alone: a frame in the middle of a flow, the first of a
-// flow, and a question of DNS, each with the events that it makes.
-func BenchmarkMonitor(b *testing.B) {
+// BenchmarkMessages is the switch with the monitor for frames that it learns something
+// from: the first of a flow, and a question of DNS, each with the events that it makes.
+func BenchmarkMessages(b *testing.B) {
 	w := newWorld(b)
-	m := monitor.New(monitor.Config{Sink: func(event.Event) bool { return false }})
-	seen := func(p []byte) []lan.Seen {
-		f := new(net.Frame)
-		f.Fill(p)
-		return []lan.Seen{{Frame: f, From: w.vms["a"].port, To: w.vms["b"].port, VLAN: 1, Time: 1}}
+	watch := &stretched{Monitor: monitor.New(monitor.Config{Sink: func(event.Event) bool { return false }}), now: 1, step: 1e7}
+	w.sw = lan.New(lan.Config{Inspector: watch, Flows: 4096})
+	for _, name := range []string{"a", "b"} {
+		w.plug(w.vms[name].cfg)
 	}
-	b.Run("middle", func(b *testing.B) {
-		s := seen(w.packet("a", "b", &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(8, 0), Id: 7}, make([]byte, 50)))
-		b.ReportAllocs()
-		for b.Loop() {
-			m.Inspect(s)
-		}
-	})
+	if err := w.sw.SetRules([]lan.Rule{{From: lan.Everybody, To: lan.Everybody}}); err != nil {
+		b.Fatal(err)
+	}
+	f := new(net.Frame)
 	b.Run("first", func(b *testing.B) {
-		s := seen(w.packet("a", "b", &layers.UDP{SrcPort: 1, DstPort: 9}, nil))
+		f.Fill(w.packet("a", "b", &layers.UDP{SrcPort: 1, DstPort: 9}, nil))
 		b.ReportAllocs()
 		for n := 0; b.Loop(); n++ {
-			h := s[0].Frame.Head
-			h[34], h[35] = byte(n>>8), byte(n)
-			h[36] = byte(n >> 16)
-			m.Inspect(s)
-			s[0].Time += 1e7
+			f.Head[34], f.Head[35], f.Head[36] = byte(n>>8), byte(n), byte(n>>16)
+			w.vms["a"].port.Send(f)
 		}
 	})
 	b.Run("dns", func(b *testing.B) {
-		s := seen(w.packet("a", "b", &layers.UDP{SrcPort: 1, DstPort: 53}, dns(b, "www.example.org.", false)))
+		f.Fill(w.packet("a", "b", &layers.UDP{SrcPort: 1, DstPort: 53}, dns(b, "www.example.org.", false)))
 		b.ReportAllocs()
 		for b.Loop() {
-			m.Inspect(s)
-			s[0].Time += 1e7
+			w.vms["a"].port.Send(f)
 		}
 	})
 }

@@ -7,9 +7,8 @@
 //
 // # What a frame costs
 //
-// Its headers are read and its flow is counted, under a lock that one flow in sixteen
-// shares, and nothing is allocated. The bytes behind the headers are looked at only
-// while there is something to learn from them: the beginning of a connection, heads
+// The switch has read its headers and counted it. Nothing is locked nor allocated but
+// while there is something to learn from the bytes behind the headers: the beginning of a connection, heads
 // of HTTP/1, messages of DNS, and what rules ask for.
 //
 // # What is bounded

@@ -22,6 +22,7 @@ type world struct {
 	t   testing.TB
 	sw  *lan.Switch
 	mon *monitor.Monitor
+	at  *stretched // the monitor's time
 	vms map[string]*vm
 
 	mu     sync.Mutex
@@ -47,11 +48,27 @@ func (v *vm) Deliver(_ int, f *net.Frame, _ int) (int, error) {
 	return 0, nil
 }
 
+// stretched is a monitor to which frames come so many nanoseconds one after the other. Its
+// zero value leaves the time as it is.
+type stretched struct {
+	*monitor.Monitor
+	now, step int64
+}
+
+func (s *stretched) Inspect(frames []lan.Seen) {
+	if s.now > 0 {
+		s.now += s.step
+		frames[0].Time = s.now
+	}
+	s.Monitor.Inspect(frames)
+}
+
 func newWorld(t testing.TB, rules ...lan.Rule) *world {
 	t.Helper()
 	w := &world{t: t, vms: make(map[string]*vm)}
-	w.mon = monitor.New(monitor.Config{Sink: w.take, Flows: 4096, Message: func() int { return w.look }})
-	w.sw = lan.New(lan.Config{Inspector: w.mon})
+	w.mon = monitor.New(monitor.Config{Sink: w.take, Message: func() int { return w.look }})
+	w.at = &stretched{Monitor: w.mon}
+	w.sw = lan.New(lan.Config{Inspector: w.at, Flows: 4096})
 	for i, name := range []string{"a", "b", "c"} {
 		n := byte(i + 1)
 		w.plug(lan.PortConfig{Name: name, VLAN: 1, MAC: net.MAC{2, 0, 0, 0, 0, n}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, n}), netip.AddrFrom16([16]byte{0: 0xfd, 15: n})}})

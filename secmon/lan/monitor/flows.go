@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"time"
 
-	"warder/secmon/lan/flow"
+	"warder/secmon/lan"
 )
 
 // Flow is a flow as it is at one moment. Index 0 is of its source, which opened it,
@@ -28,12 +28,16 @@ type Flow struct {
 // Flows are those that are known now, in no order.
 func (m *Monitor) Flows() []Flow {
 	var list []Flow
-	m.flows.Each(func(f *flow.Flow[known]) bool {
+	offset := m.offset.Load()
+	m.flows.Each(func(f *lan.Flow) bool {
+		if of(f) == nil {
+			return true
+		}
 		n := netOf(f)
 		list = append(list, Flow{
 			ID: n.Flow, VLAN: f.VLAN, Transport: n.Transport, Application: n.Application, State: f.State.String(),
 			Source: n.Source, Destination: n.Destination, SourceVM: n.SourceVM, DestinationVM: n.DestinationVM,
-			Begun: time.Unix(0, f.Begun), Last: time.Unix(0, f.Last), Bytes: f.Bytes, Packets: f.Packets,
+			Begun: time.Unix(0, f.Begun+offset), Last: time.Unix(0, f.Last+offset), Bytes: f.Bytes, Packets: f.Packets,
 		})
 		return true
 	})
@@ -43,9 +47,9 @@ func (m *Monitor) Flows() []Flow {
 // AtSwitch are the numbers by which the switch knows the flows that events call id, one
 // for each VLAN that has such a flow.
 func (m *Monitor) AtSwitch(id uint64) (flows []uint64) {
-	m.flows.Each(func(f *flow.Flow[known]) bool {
-		if f.Data.id != 0 && netOf(f).Flow == id {
-			flows = append(flows, f.Data.id)
+	m.flows.Each(func(f *lan.Flow) bool {
+		if of(f) != nil && netOf(f).Flow == id {
+			flows = append(flows, f.ID)
 		}
 		return true
 	})

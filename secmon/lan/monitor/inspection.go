@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"warder/secmon/event"
+	"warder/secmon/lan"
 	"warder/secmon/lan/app"
 	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
@@ -32,8 +33,8 @@ func (in *inspection) stop() {
 const maxDatagram = 4096
 
 // read takes in what a frame of a flow carries. The flow is locked.
-func (t *turn) read(f *flow.Flow[known], in *inspection, d int) {
-	h := &t.h
+func (t *turn) read(f *lan.Flow, in *inspection, d int) {
+	h := t.h
 	if h.Fragment {
 		return
 	}
@@ -54,12 +55,12 @@ func (t *turn) read(f *flow.Flow[known], in *inspection, d int) {
 		t.segment(f, in, d)
 	}
 	if f.State == flow.Reset || in.halves[0].Over() && in.halves[1].Over() {
-		t.forget(f)
+		of(f).forget()
 	}
 }
 
 // datagram reads a datagram of UDP.
-func (t *turn) datagram(f *flow.Flow[known], in *inspection, d int, payload stream.Pieces) {
+func (t *turn) datagram(f *lan.Flow, in *inspection, d int, payload stream.Pieces) {
 	n := min(t.h.PayloadLen, maxDatagram)
 	var p []byte
 	if t.h.Payload+n <= len(payload.Head) {
@@ -68,22 +69,22 @@ func (t *turn) datagram(f *flow.Flow[known], in *inspection, d int, payload stre
 		p = payload.Append(make([]byte, 0, n), t.h.Payload, n)
 	}
 	t.first(f, in, d, p)
-	if f.Data.app == "" && !in.begun[d] {
+	if of(f).app == "" && !in.begun[d] {
 		if protocol, v := app.Recognise(packet.UDP, d, p); v == app.Yes {
 			t.recognised(f, protocol)
 		}
 	}
 	in.begun[d] = true
 	switch {
-	case f.Data.app == app.DNS:
+	case of(f).app == app.DNS:
 		t.dns(f, d, p)
-	case in.begun[0] && in.begun[1] || f.Data.app != "" && t.message.Load() == 0:
-		f.Data.inspect = nil
+	case in.begun[0] && in.begun[1] || of(f).app != "" && t.message.Load() == 0:
+		of(f).forget()
 	}
 }
 
 // segment reads what one side of a connection has said and nobody has read.
-func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
+func (t *turn) segment(f *lan.Flow, in *inspection, d int) {
 	half := &in.halves[d]
 	defer func() {
 		if !half.Over() {
@@ -91,7 +92,7 @@ func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
 		}
 	}()
 	t.first(f, in, d, half.Unread())
-	if f.Data.app == "" {
+	if of(f).app == "" {
 		protocol, v := app.Recognise(packet.TCP, d, half.Unread())
 		in.verdicts[d] = v
 		switch {
@@ -112,12 +113,12 @@ func (t *turn) segment(f *flow.Flow[known], in *inspection, d int) {
 }
 
 // speak reads a side by the protocol that it speaks.
-func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
+func (t *turn) speak(f *lan.Flow, in *inspection, d int) {
 	half := &in.halves[d]
 	for !half.Over() && len(half.Unread()) > 0 {
 		p := half.Unread()
 		used, skip := 0, int64(0)
-		switch f.Data.app {
+		switch of(f).app {
 		case app.HTTP:
 			var head *app.Head
 			var ok bool
@@ -174,14 +175,14 @@ func (t *turn) speak(f *flow.Flow[known], in *inspection, d int) {
 }
 
 // says appends the event of a message that side d has sent.
-func (t *turn) says(f *flow.Flow[known], d int, action string, n *event.Net) *event.Event {
+func (t *turn) says(f *lan.Flow, d int, action string, n *event.Net) *event.Event {
 	n.Initiated = d == 0
-	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Packet, Action: action, VM: f.Data.vms[d], Net: n})
+	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Packet, Action: action, VM: of(f).vms[d], Net: n})
 	return &t.events[len(t.events)-1]
 }
 
 // first tells rules what a side begins with, if they look at that.
-func (t *turn) first(f *flow.Flow[known], in *inspection, d int, p []byte) {
+func (t *turn) first(f *lan.Flow, in *inspection, d int, p []byte) {
 	want := int(t.message.Load())
 	if want == 0 || in.told[d] || len(p) == 0 {
 		return
@@ -193,23 +194,23 @@ func (t *turn) first(f *flow.Flow[known], in *inspection, d int, p []byte) {
 }
 
 // recognised tells which protocol a flow is, and whether it belongs there.
-func (t *turn) recognised(f *flow.Flow[known], p app.Protocol) {
-	f.Data.app = p
+func (t *turn) recognised(f *lan.Flow, p app.Protocol) {
+	of(f).app = p
 	switch p {
 	case app.HTTP, app.TLS, app.SSH, app.DNS: // their messages tell
 	default:
-		t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Changed, VM: f.Data.vms[0], Net: netOf(f)})
+		t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Changed, VM: of(f).vms[0], Net: netOf(f)})
 	}
-	if app.Misplaced(p, f.DstPort) && f.Data.vms[0] != "" {
+	if app.Misplaced(p, f.DstPort) && of(f).vms[0] != "" {
 		what := fmt.Sprintf("speaks %s to port %d", p, f.DstPort)
 		if at := app.At(f.DstPort); at != "" {
 			what += ", where " + string(at) + " belongs"
 		}
-		t.events = t.machine(f.Data.vms[0]).does(t.events, t.now, wrongPort, what, netOf(f))
+		t.events = t.machine(of(f).vms[0]).does(t.events, t.now, wrongPort, what, netOf(f))
 	}
 }
 
-func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
+func (t *turn) dns(f *lan.Flow, d int, p []byte) {
 	m, ok := app.ReadDNS(p)
 	if !ok {
 		return
@@ -221,13 +222,13 @@ func (t *turn) dns(f *flow.Flow[known], d int, p []byte) {
 		action = event.DNSAnswer
 	}
 	t.says(f, d, action, n)
-	if !m.Answer && f.Data.vms[d] != "" {
-		x := t.machine(f.Data.vms[d])
+	if !m.Answer && of(f).vms[d] != "" {
+		x := t.machine(of(f).vms[d])
 		t.events = x.found(t.events, t.now, n, x.Questions(t.now, m.Name))
 	}
 }
 
-func (t *turn) http(f *flow.Flow[known], d int, head *app.Head) {
+func (t *turn) http(f *lan.Flow, d int, head *app.Head) {
 	n := netOf(f)
 	n.HTTP = &event.HTTP{Method: head.Method, Host: head.Host, Path: head.Path, Query: head.Query, UserAgent: head.UserAgent, Status: head.Status}
 	action := event.HTTPRequest
@@ -239,9 +240,9 @@ func (t *turn) http(f *flow.Flow[known], d int, head *app.Head) {
 }
 
 // lostHTTP is for a side that speaks HTTP no more, or says a head that is too long.
-func (t *turn) lostHTTP(f *flow.Flow[known], p []byte) {
-	if len(p) >= app.MaxHead && f.Data.vms[0] != "" {
+func (t *turn) lostHTTP(f *lan.Flow, p []byte) {
+	if len(p) >= app.MaxHead && of(f).vms[0] != "" {
 		what := fmt.Sprintf("a head of HTTP of more than %d bytes", app.MaxHead)
-		t.events = t.machine(f.Data.vms[0]).does(t.events, t.now, longHead, what, netOf(f))
+		t.events = t.machine(of(f).vms[0]).does(t.events, t.now, longHead, what, netOf(f))
 	}
 }

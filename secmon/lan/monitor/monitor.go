@@ -11,20 +11,17 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/lan"
 	"warder/secmon/lan/app"
-	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
 	"warder/secmon/lan/stream"
 )
 
 // Bounds of a monitor.
 const (
-	// DefaultFlows is how many flows are known at a time; each takes about 400 bytes.
-	DefaultFlows = 65536
 	// unread is how many bytes of streams may wait to be read, in all, and unreadOfOne
 	// how many of what one VM says.
 	unread      = 64 << 20
 	unreadOfOne = 8 << 20
-	// maxLate is how many events of flows that had to go may wait to be told.
+	// maxLate is how many events of flows that have ended may wait to be told.
 	maxLate = 4096
 	// MaxMessage is the most of a message that rules can look at, in bytes.
 	MaxMessage = 4096
@@ -35,8 +32,6 @@ type Config struct {
 	// Sink takes an event, on the goroutine of whoever sent the frame, and says
 	// whether the frame is to be stopped, with all that follows in its flow.
 	Sink func(event.Event) (block bool)
-	// Flows is how many flows are known at a time. Default: DefaultFlows.
-	Flows int
 	// Message says how many bytes of each side's first message the rules look at; it is
 	// asked once a second. More than MaxMessage are not reported. Default: none.
 	Message func() int
@@ -45,7 +40,7 @@ type Config struct {
 // Monitor sees the frames of one switch. It is safe for concurrent use.
 type Monitor struct {
 	cfg     Config
-	flows   *flow.Table[known]
+	flows   *lan.Flows // of the switch
 	memory  *stream.Memory
 	message atomic.Int32 // bytes of messages that rules look at
 	offset  atomic.Int64 // from the switch's time to the host's, ns
@@ -55,7 +50,7 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	machines map[string]*machine // by VM
-	late     []event.Event       // of flows that had to go
+	late     []event.Event       // of flows that have ended
 }
 
 var _ lan.Inspector = (*Monitor)(nil)
@@ -64,8 +59,14 @@ var _ lan.Inspector = (*Monitor)(nil)
 type known struct {
 	vms     [2]string // of its source and destination
 	app     app.Protocol
-	id      uint64      // that the switch knows it by
 	inspect *inspection // nil when there is nothing to learn any more
+	learnt  atomic.Bool // that it is nil, for who has not locked the flow
+}
+
+// of is what is known of a flow, nil for one that no frame has been seen of.
+func of(f *lan.Flow) *known {
+	k, _ := f.Data.Known.(*known)
+	return k
 }
 
 // counters are what a monitor counts.
@@ -88,14 +89,13 @@ type Stats struct {
 
 // New makes a monitor.
 func New(cfg Config) *Monitor {
-	if cfg.Flows == 0 {
-		cfg.Flows = DefaultFlows
-	}
 	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unread, nil), machines: make(map[string]*machine)}
-	m.flows = flow.New(cfg.Flows, m.evicted)
 	m.ask()
 	return m
 }
+
+// Start implements [lan.Inspector]. A monitor is that of one switch.
+func (m *Monitor) Start(flows *lan.Flows) { m.flows = flows }
 
 // Stats gives the counts so far.
 func (m *Monitor) Stats() Stats {
@@ -133,9 +133,11 @@ func (m *Monitor) ask() {
 func (m *Monitor) Advance(now int64) {
 	m.ask()
 	var over []event.Event
-	m.flows.Advance(now, func(f *flow.Flow[known]) {
-		m.forget(f)
-		over = append(over, m.ended(f, now, "idle"))
+	m.flows.Advance(now-m.offset.Load(), func(f *lan.Flow) {
+		if k := of(f); k != nil {
+			k.forget()
+			over = append(over, m.ended(f, now, "idle"))
+		}
 	})
 	m.tell(over)
 	m.tellLate()
@@ -144,10 +146,14 @@ func (m *Monitor) Advance(now int64) {
 	}
 }
 
-// evicted is called for a flow that has to go, while its part of the table is locked.
-func (m *Monitor) evicted(f *flow.Flow[known]) {
-	m.forget(f)
-	e := m.ended(f, f.Last, "evicted")
+// Ended implements [lan.Inspector].
+func (m *Monitor) Ended(f *lan.Flow, why string) {
+	k := of(f)
+	if k == nil {
+		return
+	}
+	k.forget()
+	e := m.ended(f, f.Last+m.offset.Load(), why)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.late) == maxLate {
@@ -157,12 +163,13 @@ func (m *Monitor) evicted(f *flow.Flow[known]) {
 	m.late = append(m.late, e)
 }
 
-// forget gives back what a flow holds.
-func (m *Monitor) forget(f *flow.Flow[known]) {
-	if in := f.Data.inspect; in != nil {
+// forget gives back what is held to learn more of a flow.
+func (k *known) forget() {
+	if in := k.inspect; in != nil {
 		in.stop()
-		f.Data.inspect = nil
+		k.inspect = nil
 	}
+	k.learnt.Store(true)
 }
 
 func (m *Monitor) tellLate() {
@@ -172,7 +179,7 @@ func (m *Monitor) tellLate() {
 	m.mu.Unlock()
 	m.tell(late)
 	if n := m.stats.lateLost.Swap(0); n > 0 {
-		m.cfg.Sink(event.Event{Time: time.Now().UnixNano(), Kind: event.Loss, Action: "flows", Lost: n, Message: fmt.Sprintf("the ends of %d flows are not told: too many had to go at once", n)})
+		m.cfg.Sink(event.Event{Time: time.Now().UnixNano(), Kind: event.Loss, Action: "flows", Lost: n, Message: fmt.Sprintf("the ends of %d flows are not told: too many ended at once", n)})
 	}
 }
 
@@ -191,17 +198,18 @@ func (m *Monitor) tell(events []event.Event) (block bool) {
 }
 
 // ended is the event of a flow that is over.
-func (m *Monitor) ended(f *flow.Flow[known], now int64, why string) event.Event {
+func (m *Monitor) ended(f *lan.Flow, now int64, why string) event.Event {
 	if f.State.Over() {
 		why = f.State.String()
 	}
-	return event.Event{Time: now, Kind: event.Flow, Action: event.Ended, VM: f.Data.vms[0], Message: why, Net: netOf(f)}
+	return event.Event{Time: now, Kind: event.Flow, Action: event.Ended, VM: of(f).vms[0], Message: why, Net: netOf(f)}
 }
 
 // netOf is a flow as events have it.
-func netOf(f *flow.Flow[known]) *event.Net {
+func netOf(f *lan.Flow) *event.Net {
+	k := of(f)
 	n := &event.Net{
-		Transport: transport(f.Protocol), Application: string(f.Data.app), SourceVM: f.Data.vms[0], DestinationVM: f.Data.vms[1],
+		Transport: transport(f.Protocol), Application: string(k.app), SourceVM: k.vms[0], DestinationVM: k.vms[1],
 		VLAN: f.VLAN, Initiated: true, Bytes: f.Bytes, Packets: f.Packets,
 	}
 	n.Source, n.Destination = ends(f.Protocol, f.Src, f.SrcPort, f.Dst, f.DstPort)

@@ -18,6 +18,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/lan"
 	"warder/secmon/lan/filter"
+	"warder/secmon/lan/packet"
 )
 
 func same(t *testing.T, got []string, want ...string) {
@@ -181,7 +182,7 @@ func TestPortScan(t *testing.T) {
 
 // TestDeniedIsSeen has a VM try what was not declared.
 func TestDeniedIsSeen(t *testing.T) {
-	w := newWorld(t, lan.Rule{From: "a", To: "b", Proto: lan.TCP, First: 80, Last: 80})
+	w := newWorld(t, lan.Rule{From: "a", To: "b", Proto: packet.TCP, First: 80, Last: 80})
 	w.dial("a", 1000, "b", 80)
 	same(t, w.told(), "flow start a a>b:80")
 	for range 3 {
@@ -290,15 +291,11 @@ func TestBlock(t *testing.T) {
 // all the same, and the loss is told.
 func TestFloodIsHeld(t *testing.T) {
 	w := newWorld(t)
-	at := func(ms int64, from, p string) { // by a clock that is the test's
-		f := new(net.Frame)
-		f.Fill([]byte(p))
-		w.mon.Inspect([]lan.Seen{{Frame: f, From: w.vms[from].port, To: w.vms["b"].port, VLAN: 1, Time: 1 + ms*int64(time.Millisecond)}})
-	}
+	w.at.now, w.at.step = 1, int64(time.Millisecond)/10
 	for i := range 6000 {
-		at(int64(i)/10, "a", string(w.packet("a", "b", &layers.UDP{SrcPort: layers.UDPPort(1024 + i), DstPort: 9}, nil)))
+		w.datagram("a", uint16(1024+i), "b", 9, nil)
 	}
-	at(600, "c", string(w.packet("c", "b", &layers.TCP{SrcPort: 1000, DstPort: 80, SYN: true}, nil)))
+	w.send("c", w.packet("c", "b", &layers.TCP{SrcPort: 1000, DstPort: 80, SYN: true}, nil))
 	w.later(1)
 	told := w.told()
 	// Of a 2000 at once, and in 0.6 s 300 more; each flow begins, and 2000 and more had to go.

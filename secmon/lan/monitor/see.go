@@ -5,11 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"warder/devices/virtio/net"
 	"warder/secmon/event"
 	"warder/secmon/lan"
 	"warder/secmon/lan/app"
-	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
 )
 
@@ -33,7 +31,7 @@ const (
 type turn struct {
 	*Monitor
 	s      *lan.Seen
-	h      packet.Headers
+	h      *packet.Headers
 	now    int64
 	events []event.Event
 	begun  *event.Net // the flow that the frame began
@@ -43,8 +41,7 @@ type turn struct {
 func (m *Monitor) Inspect(frames []lan.Seen) {
 	for i := range frames {
 		s := &frames[i]
-		t := turn{Monitor: m, s: s, now: s.Time + m.clock(s.Time)}
-		t.h.Decode(s.Frame.Head, s.Frame.Len, s.Frame.GSO != net.NoGSO)
+		t := turn{Monitor: m, s: s, h: &s.Headers, now: s.Time + m.clock(s.Time)}
 		t.see()
 		m.taps.offer(&t)
 		if len(t.events) > 0 && m.tell(t.events) {
@@ -83,9 +80,8 @@ func vm(p *lan.Port) string {
 }
 
 func (t *turn) see() {
-	h := &t.h
-	neighbours := h.Protocol == packet.ICMPv6 && h.Transport && discovery(h.SrcPort)
-	if t.s.Refused == lan.None && h.Fault == packet.Sound && h.IP && !neighbours {
+	h := t.h
+	if t.s.Refused == lan.None && t.s.Flow != 0 {
 		t.flow()
 		return
 	}
@@ -94,13 +90,11 @@ func (t *turn) see() {
 	switch {
 	case t.s.Refused != lan.None:
 		t.refused()
-	case h.Fault != packet.Sound:
-		t.faulty()
 	case h.Type == packet.TypeARP:
 		if h.ARP.Op == 1 && h.ARP.Sender != h.ARP.Target {
 			t.asks(h.ARP.Target)
 		}
-	case neighbours && h.SrcPort == neighbourSolicit:
+	case h.Protocol == packet.ICMPv6 && h.ICMPType == neighbourSolicit:
 		const target = 4 // behind type, code and checksum
 		if p := t.s.Frame.Head; h.PayloadLen >= target+16 && len(p) >= h.Payload+target+16 {
 			t.asks(packet.Addr(p[h.Payload+target:]))
@@ -108,68 +102,43 @@ func (t *turn) see() {
 	}
 }
 
-// Messages of ICMPv6 by which neighbours find each other (RFC 4861, 2710, 3810): they
-// are no conversations.
-const (
-	listenerQuery    = 130
-	neighbourSolicit = 135
-	redirect         = 137
-	listenerReport2  = 143
-)
+// neighbourSolicit is the ICMPv6 message that asks for a hardware address (RFC 4861).
+const neighbourSolicit = 135
 
-func discovery(kind uint16) bool {
-	return listenerQuery <= kind && kind <= redirect || kind == listenerReport2
-}
-
-// flow counts the frame, and reads it if there is something to learn.
+// flow reads the frame if there is something to learn of its flow.
 func (t *turn) flow() {
-	h, s := &t.h, t.s
-	key, forward := flow.KeyOf(h, s.VLAN)
-	part, hash := t.flows.Part(&key)
-	port := int32(s.From.ID() % flow.MaxPorts)
-	part.Lock()
-	f, fresh := part.Get(hash, h, &key, s.VLAN, forward, port, t.now)
-	opens := h.Protocol == packet.TCP && h.Flags&(packet.SYN|packet.ACK) == packet.SYN
-	if !fresh && f.State.Over() && opens {
-		t.forget(f)
-		t.events = append(t.events, t.ended(f, t.now, ""))
-		part.Again(f, h, forward, port, t.now)
-		f.Data = known{}
-		fresh = true
+	s := t.s
+	if k, ok := s.Known.(*known); ok && k.learnt.Load() {
+		return
 	}
-	d := f.Direction(forward)
-	packets := 1
-	if g := int(s.Frame.GSOSize); s.Frame.GSO != net.NoGSO && g > 0 {
-		packets = max(1, (h.PayloadLen+g-1)/g)
+	f := s.Conversation()
+	if f == nil {
+		return
 	}
-	part.Count(s.Frame.Len)
-	f.Count(d, port, s.Frame.Len, packets, t.now)
-	if h.Protocol == packet.TCP && h.Transport {
-		f.Step(d, h.Flags)
+	if s.Fresh {
+		t.begins(f)
 	}
-	if fresh {
-		t.begins(f, d)
-	} else if f.Data.vms[d] == "" && f.Packets[d] == uint64(packets) {
-		f.Data.vms[d] = vm(s.From)
+	if k := of(f); k != nil && k.inspect != nil && t.h.Protocol == f.Protocol { // not an ICMP error about it
+		t.read(f, k.inspect, s.Direction)
 	}
-	f.Data.id = s.Flow
-	if in := f.Data.inspect; in != nil {
-		t.read(f, in, d)
-	}
-	part.Unlock()
-	if fresh {
-		t.connects(d)
+	f.Unlock()
+	if s.Fresh {
+		t.connects(s.Direction)
 	}
 }
 
 // begins fills in what is known of a new flow.
-func (t *turn) begins(f *flow.Flow[known], d int) {
-	f.Data.vms[d], f.Data.vms[1-d] = vm(t.s.From), vm(t.s.To)
+func (t *turn) begins(f *lan.Flow) {
+	k := new(known)
+	k.vms[t.s.Direction], k.vms[1-t.s.Direction] = vm(t.s.From), vm(t.s.To)
 	if t.h.Transport && (f.Protocol == packet.TCP || f.Protocol == packet.UDP) {
-		f.Data.inspect = &inspection{}
+		k.inspect = &inspection{}
+	} else {
+		k.learnt.Store(true)
 	}
+	f.Data.Known = k
 	t.begun = netOf(f)
-	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Began, VM: f.Data.vms[0], Net: t.begun})
+	t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Began, VM: k.vms[0], Net: t.begun})
 }
 
 // connects tells what it means that a flow begins, with a frame of direction d. The
@@ -197,7 +166,7 @@ func (t *turn) asks(who packet.Addr) {
 // net is the frame as an event has it, apart from any flow.
 func (t *turn) net() *event.Net {
 	n := &event.Net{SourceVM: vm(t.s.From), DestinationVM: vm(t.s.To), VLAN: t.s.VLAN, Initiated: true}
-	switch h := &t.h; {
+	switch h := t.h; {
 	case h.IP:
 		n.Transport = transport(h.Protocol)
 		n.Source, n.Destination = ends(h.Protocol, h.Src, h.SrcPort, h.Dst, h.DstPort)
@@ -210,21 +179,13 @@ func (t *turn) net() *event.Net {
 	return n
 }
 
-// faulty is for a frame that contradicts itself.
-func (t *turn) faulty() {
-	t.stats.malformed.Add(1)
-	if name := vm(t.s.From); name != "" {
-		t.events = t.machine(name).does(t.events, t.now, malformed, "a frame with "+t.h.Fault.String(), t.net())
-	}
-}
-
 // refused is for a frame that the switch does not let pass.
 func (t *turn) refused() {
 	name := vm(t.s.From)
 	if name == "" {
 		return
 	}
-	h, x := &t.h, t.machine(name)
+	h, x := t.h, t.machine(name)
 	action, what := "", ""
 	switch t.s.Refused {
 	case lan.SourceMAC:
@@ -249,7 +210,7 @@ func (t *turn) refused() {
 		if h.Fault == packet.Sound {
 			what = fmt.Sprintf("a frame of type %#04x", h.Type)
 		}
-	case lan.Flows:
+	case lan.TooManyFlows:
 		action, what = flowsSpent, "has more flows than it may"
 	case lan.Policy, lan.Address:
 		t.denied(x)
@@ -262,7 +223,7 @@ func (t *turn) refused() {
 
 // denied is for a frame to somewhere that was not declared.
 func (t *turn) denied(x *machine) {
-	h := &t.h
+	h := t.h
 	switch {
 	case h.Type == packet.TypeARP:
 		if h.ARP.Op == 1 {

@@ -101,7 +101,7 @@ func (x *Tap) take(t *turn) {
 	if t.s.To != nil {
 		to = t.s.To.Name()
 	}
-	f, h := t.s.Frame, t.h // a copy, so that t need not be on the heap
+	f, h := t.s.Frame, *t.h // a copy, so that s need not be on the heap
 	if !x.want.Match(filter.Frame{Headers: &h, VLAN: t.s.VLAN, Len: f.Len, From: from, To: to, Refused: t.s.Refused != lan.None}) {
 		return
 	}

@@ -11,9 +11,10 @@ const (
 	ManyTags              // more than two VLAN tags
 	GroupSource           // comes from a group's hardware address
 	ShortARP              // ends in its ARP packet
-	OddARP                // ARP of other than Ethernet and IPv4
+	OddARP                // ARP of other than Ethernet and IPv4, or neither question nor answer
 	ShortIP               // ends in its IP header
-	OddVersion            // IP of another version than its EtherType says
+	OddVersion            // IP, or ICMP, of another version than what it is in
+	MappedAddress         // an address of IPv4 in a header of IPv6 (RFC 4942, 2.2)
 	OddHeaderLength       // a header that is shorter than itself
 	OddLength             // says that it is longer than it is, or shorter than its headers
 	OddChecksum           // wrong checksum of the IPv4 header
@@ -30,7 +31,7 @@ const (
 )
 
 var faultNames = [Faults]string{
-	"", "short-ethernet", "short-tag", "many-tags", "group-source", "short-arp", "odd-arp", "short-ip", "odd-version",
+	"", "short-ethernet", "short-tag", "many-tags", "group-source", "short-arp", "odd-arp", "short-ip", "odd-version", "mapped-address",
 	"odd-header-length", "odd-length", "odd-checksum", "source-route", "short-extension", "many-extensions", "long-headers",
 	"tiny-fragment", "long-fragments", "short-transport", "odd-flags", "to-itself",
 }

@@ -30,6 +30,12 @@ type Addr [16]byte
 // IP is the address as the standard library has it.
 func (a Addr) IP() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 
+// IsIPv4 reports whether it is an address of IPv4.
+func (a *Addr) IsIPv4() bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
+
+// IsMulticast reports whether it is that of a group.
+func (a *Addr) IsMulticast() bool { return a[0] == 0xff || a.IsIPv4() && a[12]>>4 == 14 }
+
 // AddrOf is the address of ip, zero for one that is not valid.
 func AddrOf(ip netip.Addr) Addr {
 	if !ip.IsValid() {
@@ -48,6 +54,7 @@ const (
 	TypeARP    = 0x0806
 	TypeVLAN   = 0x8100 // 802.1Q
 	TypeDouble = 0x88a8 // 802.1ad
+	TypeOld    = 0x9100 // of double tags before 802.1ad
 	TypeIPv6   = 0x86dd
 )
 
@@ -57,6 +64,12 @@ const (
 	TCP    = 6
 	UDP    = 17
 	ICMPv6 = 58
+)
+
+// Operations of ARP.
+const (
+	ARPRequest = 1
+	ARPReply   = 2
 )
 
 // Flags of TCP.
@@ -110,11 +123,13 @@ type Headers struct {
 	// bytes. Only the part at 0 has a header of the transport.
 	Fragment       bool
 	FragmentOffset uint16
+	FragmentID     uint32 // the same for all parts of a packet
 
 	// Transport says that there is a whole header of TCP, UDP or ICMP.
 	Transport        bool
 	SrcPort, DstPort uint16 // of ICMP: type and code, and the identifier of an echo
-	Flags            uint8  // of TCP, as all below
+	ICMPType         uint8
+	Flags            uint8 // of TCP, as all below
 	Seq, Ack         uint32
 	Window           uint16
 
@@ -125,9 +140,22 @@ type Headers struct {
 
 // ARP is an ARP packet of Ethernet and IPv4.
 type ARP struct {
-	Op                   uint16 // 1 asks, 2 answers
+	Op                   uint16 // ARPRequest or ARPReply
 	SenderMAC, TargetMAC MAC
 	Sender, Target       Addr
+}
+
+// Later reports whether the packet is a fragment that does not show the transport.
+func (h *Headers) Later() bool { return h.FragmentOffset != 0 }
+
+// Echo reports whether it is a ping.
+func (h *Headers) Echo() bool {
+	return h.Transport && (h.Protocol == ICMP && h.ICMPType == 8 || h.Protocol == ICMPv6 && h.ICMPType == 128)
+}
+
+// EchoReply reports whether it is the answer to a ping.
+func (h *Headers) EchoReply() bool {
+	return h.Transport && (h.Protocol == ICMP && h.ICMPType == 0 || h.Protocol == ICMPv6 && h.ICMPType == 129)
 }
 
 // Decode reads the headers of a frame that is wire bytes long and begins with head:
@@ -145,7 +173,7 @@ func (h *Headers) Decode(head []byte, wire int, whole bool) {
 	h.Destination, h.Source = MAC(head[0:6]), MAC(head[6:12])
 	h.Type = binary.BigEndian.Uint16(head[12:])
 	at := etherSize
-	for h.Type == TypeVLAN || h.Type == TypeDouble {
+	for h.Type == TypeVLAN || h.Type == TypeDouble || h.Type == TypeOld {
 		if h.Tags == maxTags {
 			h.Fault = ManyTags
 			return
@@ -185,6 +213,10 @@ func (h *Headers) arp(p []byte) {
 	}
 	a := &h.ARP
 	a.Op = binary.BigEndian.Uint16(p[6:])
+	if a.Op != ARPRequest && a.Op != ARPReply {
+		h.Fault = OddARP
+		return
+	}
 	a.SenderMAC, a.TargetMAC = MAC(p[8:14]), MAC(p[18:24])
 	a.Sender.setIPv4(p[14:18])
 	a.Target.setIPv4(p[24:28])

@@ -37,7 +37,7 @@ func (h *Headers) ipv4(head []byte, at, wire int, whole bool) {
 		h.Fault = OddLength
 		return
 	}
-	if checksum(p[:n]) != 0xffff {
+	if Checksum(p[:n]) != 0 {
 		h.Fault = OddChecksum
 		return
 	}
@@ -49,21 +49,25 @@ func (h *Headers) ipv4(head []byte, at, wire int, whole bool) {
 		return
 	}
 	part := binary.BigEndian.Uint16(p[6:])
-	h.Fragment, h.FragmentOffset = part&0x3fff != 0, part&0x1fff<<3
+	if h.Fragment, h.FragmentOffset = part&0x3fff != 0, part&0x1fff<<3; h.Fragment {
+		h.FragmentID = uint32(binary.BigEndian.Uint16(p[4:]))
+	}
 	h.transport(head, at+n, at+total, wire)
 }
 
-// checksum is the Internet checksum's sum over a header of whole words, 0xffff if
-// the header has the right one.
-func checksum(p []byte) uint16 {
+// Checksum is the Internet checksum (RFC 1071) of p: 0 of what has the right one in it.
+func Checksum(p []byte) uint16 {
 	sum := uint64(0)
 	for ; len(p) >= 4; p = p[4:] {
 		sum += uint64(binary.BigEndian.Uint32(p))
 	}
+	var last [4]byte
+	copy(last[:], p)
+	sum += uint64(binary.BigEndian.Uint32(last[:]))
 	sum = sum>>32 + sum&0xffffffff
 	sum = sum>>16 + sum&0xffff
 	sum = sum>>16 + sum&0xffff
-	return uint16(sum>>16 + sum&0xffff)
+	return ^uint16(sum>>16 + sum&0xffff)
 }
 
 // sourceRouted reports whether options have the packet go where its sender says
@@ -114,6 +118,10 @@ func (h *Headers) ipv6(head []byte, at, wire int, whole bool) {
 	}
 	h.IP, h.TTL = true, p[7]
 	h.Src, h.Dst = Addr(p[8:24]), Addr(p[24:40])
+	if h.Src.IsIPv4() || h.Dst.IsIPv4() {
+		h.Fault = MappedAddress
+		return
+	}
 	next := p[6]
 	at += ipv6Size
 	for i := 0; ; i++ {
@@ -144,7 +152,9 @@ func (h *Headers) ipv6(head []byte, at, wire int, whole bool) {
 			}
 		case fragment:
 			part := binary.BigEndian.Uint16(head[at+2:])
-			h.Fragment, h.FragmentOffset = part&0xfff9 != 0, part&0xfff8
+			if h.Fragment, h.FragmentOffset = part&0xfff9 != 0, part&0xfff8; h.Fragment {
+				h.FragmentID = binary.BigEndian.Uint32(head[at+4:])
+			}
 		}
 		next = head[at]
 		at += n

@@ -20,6 +20,10 @@ func (h *Headers) transport(head []byte, at, end, wire int) {
 		h.Fault = ToItself
 		return
 	}
+	if h.Protocol == ICMP && h.Type != TypeIPv4 || h.Protocol == ICMPv6 && h.Type != TypeIPv6 {
+		h.Fault = OddVersion
+		return
+	}
 	p := head[at:min(end, len(head))]
 	var n int
 	switch h.Protocol {
@@ -87,6 +91,7 @@ func (h *Headers) udp(p []byte, available int) int {
 func (h *Headers) icmp(p []byte) {
 	kind := p[0]
 	echo := h.Protocol == ICMP && (kind == 8 || kind == 0) || h.Protocol == ICMPv6 && (kind == 128 || kind == 129)
+	h.ICMPType = kind
 	h.SrcPort, h.DstPort = uint16(kind), uint16(p[1])
 	if echo && len(p) >= 6 {
 		id := binary.BigEndian.Uint16(p[4:])

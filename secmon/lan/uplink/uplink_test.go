@@ -2,11 +2,13 @@ package uplink
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
 	"warder/devices/virtio/net"
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 // wire is an interface that keeps what is sent.
@@ -55,7 +57,8 @@ func (g *guest) Deliver(_ int, f *net.Frame, _ int) (int, error) {
 func frame(to, from net.MAC, src, dst byte) []byte {
 	const payload = 3000
 	b := append(append([]byte{}, to[:]...), from[:]...)
-	b = append(b, 8, 0, 0x45, 0, (payload+28)>>8, (payload+28)&0xff, 0, 0, 0, 0, 64, lan.UDP, 0, 0, 10, 0, 0, src, 10, 0, 0, dst)
+	b = append(b, 8, 0, 0x45, 0, (payload+28)>>8, (payload+28)&0xff, 0, 0, 0, 0, 64, packet.UDP, 0, 0, 10, 0, 0, src, 10, 0, 0, dst)
+	binary.BigEndian.PutUint16(b[14+10:], packet.Checksum(b[14:]))
 	b = append(b, 0, 1, 0, 2, (payload+8)>>8, (payload+8)&0xff, 0, 0)
 	return append(b, bytes.Repeat([]byte{src, dst, 7}, payload/3)...)
 }
