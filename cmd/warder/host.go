@@ -89,6 +89,7 @@ put an attack together.`,
 	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
 	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
+	cmd.AddCommand(hostStatusCommand())
 	return cmd
 }
 

@@ -33,15 +33,19 @@ machine has all that it needs, beside all that others have been granted.`,
   warder service start web
   warder service logs -f web`,
 	}
+	f.addTo(cmd)
+	cmd.AddCommand(
+		f.ls(), f.show(), f.add(), f.start(), f.stop(), f.wait(), f.rm(), f.logs(), f.console(), f.events(),
+		f.stats(), f.top(), f.exec(), f.attach(), f.resources(), lintCommand(), schemaCommand(),
+	)
+	return cmd
+}
+
+func (f *serviceFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.IntVar(&f.host, "host", 0, "pid of the warder host that is meant (default the only one)")
 	flags.StringVar(&f.socket, "socket", "", "socket that a host shares with other users (default the host of this user)")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
-	cmd.AddCommand(
-		f.ls(), f.show(), f.add(), f.start(), f.stop(), f.wait(), f.rm(),
-		f.logs(), f.console(), f.events(), f.exec(), f.resources(), lintCommand(), schemaCommand(),
-	)
-	return cmd
 }
 
 // on runs a command with the host that it is about.
@@ -188,24 +192,15 @@ func (f *serviceFlags) resources() *cobra.Command {
 			if f.output == "json" {
 				return printJSON(cmd.OutOrStdout(), b)
 			}
-			bound := func(n uint64, text string) string {
-				if n == 0 {
-					return "no bound"
-				}
-				return text
-			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RESOURCE\tCOMMITTED\tCAPACITY")
-			fmt.Fprintf(w, "vms\t%d\t%s\n", b.Committed.Holders, bound(uint64(b.Capacity.Holders), fmt.Sprint(b.Capacity.Holders)))
-			fmt.Fprintf(w, "vcpus\t%d\t%s\n", b.Committed.VCPUs, bound(uint64(b.Capacity.VCPUs), fmt.Sprint(b.Capacity.VCPUs)))
-			fmt.Fprintf(w, "memory\t%s\t%s more\n", humanize.IBytes(b.Committed.Memory), humanize.IBytes(b.Promisable))
-			fmt.Fprintln(w, "\nHOLDER\tVCPUS\tMEMORY\tTHINGS")
+			printResources(w, b, "-")
+			fmt.Fprintln(w, "\nHOLDER\tVCPUS\tMEMORY\tUSED\tTHINGS")
 			for _, g := range b.Grants {
 				things := ""
 				for _, t := range g.Things {
 					things += t.Kind + " " + t.Name + " "
 				}
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", g.Holder, g.VCPUs, humanize.IBytes(g.Memory), printable(things))
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", g.Holder, g.VCPUs, humanize.IBytes(g.Memory), humanize.IBytes(g.Used), printable(things))
 			}
 			return w.Flush()
 		}),

@@ -119,6 +119,18 @@ func passSignals(ctx context.Context, c *api.Command, signals <-chan os.Signal) 
 	}
 }
 
+// passSizes hands this terminal's sizes to the command, until what it returns is called.
+func passSizes(ctx context.Context, c *api.Command) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGWINCH)
+	ctx, cancel := context.WithCancel(ctx)
+	go passSignals(ctx, c, signals)
+	return func() {
+		signal.Stop(signals)
+		cancel()
+	}
+}
+
 // notRun says why a command did not run, with the exit status of warder run.
 func notRun(err error) error {
 	fmt.Fprintln(os.Stderr, "warder:", strings.TrimSpace(err.Error()))

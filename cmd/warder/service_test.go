@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -113,6 +114,67 @@ func (h *hostProcess) status(t *testing.T, name string) (st services.Status) {
 	return st
 }
 
+// attach types into the command of a service, hears it, and lets go of it by the keys.
+func (h *hostProcess) attach(t *testing.T, name string) {
+	t.Helper()
+	cmd := warderCommand(t, "service", "attach", "--host", fmt.Sprint(h.cmd.Process.Pid), name)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(in, "typed")
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "typed\n" {
+		t.Errorf("attached: %q, %v", line, err)
+	}
+	fmt.Fprint(in, detachKeys)
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("detached: %v", err)
+	}
+	if st := h.status(t, name); st.State != services.Running {
+		t.Errorf("after that it is %s", st.State)
+	}
+}
+
+// used asks what a service uses, and how the host fares.
+func (h *hostProcess) used(t *testing.T, name string) {
+	t.Helper()
+	var u usage
+	var r result
+	for u.Guest == nil { // it may take its time
+		var list []usage
+		r = h.service(t, "", "stats", "-o", "json")
+		if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || len(list) != 1 || t.Context().Err() != nil {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		u = list[0]
+	}
+	if u.Name != name || u.CPUTime <= 0 || u.Used == 0 || u.Granted != 128<<20 || u.Used > u.Granted || exits(u.Stats) == 0 {
+		t.Errorf("%+v", u)
+	}
+	if u.Guest.MemoryTotal == 0 || u.Guest.MemoryTotal > u.Granted || u.Guest.Processes == 0 {
+		t.Errorf("the guest says %+v", u.Guest)
+	}
+	var s hostStatus
+	r = warder(t, nil, "host", "status", "--host", fmt.Sprint(h.cmd.Process.Pid), "-o", "json")
+	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || s.PID != h.cmd.Process.Pid {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if s.Resources.Committed.VCPUs != 1 || s.Resources.Used == 0 || s.Resources.Available == 0 || s.Services[services.Running] != 1 || s.Services[services.Stopped] != 2 {
+		t.Errorf("%+v", s)
+	}
+	if r := h.service(t, "", "top", "-n", "1", "--every", "100ms"); r.status != 0 || !strings.Contains(r.stdout, name) {
+		t.Errorf("%+v", r)
+	}
+}
+
 // leftovers are groups and sockets of a process.
 func leftovers(t *testing.T, pid int) []string {
 	t.Helper()
@@ -145,7 +207,8 @@ services:
     shares: [./share:/srv]
     ports: ['log=unix:log.sock']
     env: {MODE: fast}
-    command: [sh, -c, 'echo up $MODE; echo no >&2; touch /srv/ready; sleep 10000']
+    stdin: true
+    command: [sh, -c, 'echo up $MODE; echo no >&2; touch /srv/ready; cat']
     health: {command: [sh, -c, 'test -e /srv/ready'], start_period: 2m}
     restart: {policy: always}
   - {name: wide, cpus: 3}
@@ -175,6 +238,9 @@ services:
 	if st := h.status(t, "web"); st.State != services.Running || st.Health != "ok" || st.Starts != 1 {
 		t.Errorf("%+v", st)
 	}
+
+	h.attach(t, "web")
+	h.used(t, "web")
 
 	first := h.cmd.Process.Pid
 	if ws := h.end(t, syscall.SIGKILL).Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {

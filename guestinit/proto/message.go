@@ -171,11 +171,20 @@ type Info struct {
 	Load            [3]float64    `json:"load"` // over 1, 5 and 15 minutes
 	Processes       int           `json:"processes"`
 	OOMKills        uint64        `json:"oom_kills"` // since boot
+	Pressure        *Pressure     `json:"pressure,omitempty"`
 }
 
 // SetCPUs says how many of the guest's CPUs are to be on line.
 type SetCPUs struct {
 	Online int `json:"online"`
+}
+
+// Pressure is the part of the last ten seconds in which some task waited, in percent:
+// avg10 of the line "some" in /proc/pressure (Documentation/accounting/psi.rst).
+type Pressure struct {
+	CPU    float64 `json:"cpu"`
+	Memory float64 `json:"memory"`
+	IO     float64 `json:"io"`
 }
 
 // CPUs is how many CPUs the guest has, and how many of them are on line.

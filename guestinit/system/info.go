@@ -35,7 +35,32 @@ func Info() (proto.Info, error) {
 		return info, err
 	}
 	info.OOMKills = field(vmstat, "oom_kill")
+	info.Pressure = pressure()
 	return info, nil
+}
+
+// pressure is nil where the kernel does not tell: it was built without, or started so.
+func pressure() *proto.Pressure {
+	var p proto.Pressure
+	for name, to := range map[string]*float64{"cpu": &p.CPU, "memory": &p.Memory, "io": &p.IO} {
+		b, err := os.ReadFile("/proc/pressure/" + name)
+		if err != nil {
+			return nil
+		}
+		*to = some10(b)
+	}
+	return &p
+}
+
+// some10 is avg10 of the first line of a file of /proc/pressure, 0 if it has none.
+func some10(b []byte) float64 {
+	for _, f := range strings.Fields(string(b)) {
+		if v, ok := strings.CutPrefix(f, "avg10="); ok {
+			n, _ := strconv.ParseFloat(v, 64)
+			return n
+		}
+	}
+	return 0
 }
 
 func kibibytes(table []byte, key string) uint64 { return field(table, key) << 10 }

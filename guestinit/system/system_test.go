@@ -107,3 +107,14 @@ func TestLoadModulesGoesOn(t *testing.T) {
 		}
 	}
 }
+
+func TestPressure(t *testing.T) {
+	for in, want := range map[string]float64{
+		"some avg10=1.53 avg60=0.87 avg300=0.10 total=123\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=7\n": 1.53,
+		"": 0, "some avg10=x": 0,
+	} {
+		if got := some10([]byte(in)); got != want {
+			t.Errorf("%q: %v, want %v", in, got, want)
+		}
+	}
+}

@@ -148,7 +148,7 @@ func TestOthersAreRefused(t *testing.T) {
 	h := authorised(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
 	for uid, ok := range map[int]bool{os.Geteuid(): true, 0: true, os.Geteuid() + 1: false} {
 		called = false
-		ctx := context.WithValue(t.Context(), peerKey{}, &unix.Ucred{Uid: uint32(uid)})
+		ctx := context.WithValue(t.Context(), connKey{}, &conn{peer: localUser{unix.Ucred{Uid: uint32(uid)}}})
 		w := &recorder{header: http.Header{}}
 		h.ServeHTTP(w, (&http.Request{}).WithContext(ctx))
 		if called != ok || !ok && w.status != http.StatusForbidden {

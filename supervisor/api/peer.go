@@ -1,95 +1,60 @@
 package api
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"os"
-	"sync"
+	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"warder/supervisor/verify"
 )
 
-// listener takes a bounded number of connections and asks the kernel who made
-// each.
+// A peer is who has made a connection.
+type peer interface {
+	// principal is who that is in policies.
+	principal() verify.Principal
+	// String is who that is in a service's record.
+	String() string
+}
+
+// localUser is a user of this machine, as the kernel says.
+type localUser struct{ unix.Ucred }
+
+func (u localUser) String() string              { return "uid " + strconv.FormatUint(uint64(u.Uid), 10) }
+func (u localUser) principal() verify.Principal { return principalOf(u.Uid) }
+
+// listener asks the kernel who made each connection to a socket, and bounds them.
 type listener struct {
 	*net.UnixListener
-	free    chan struct{} // a value for each connection more
-	perUser int           // connections
-	closed  chan struct{}
-	once    sync.Once
-
-	mu   sync.Mutex
-	made map[uint32]int // connections by user
+	*admission
+	perUser, perProcess int // connections
 }
 
-// newListener takes at most perUser connections of one user at a time.
-func newListener(l *net.UnixListener, perUser int) *listener {
-	free := make(chan struct{}, maxConnections)
-	for range maxConnections {
-		free <- struct{}{}
-	}
-	return &listener{UnixListener: l, free: free, perUser: perUser, closed: make(chan struct{}), made: make(map[uint32]int)}
+func newListener(l *net.UnixListener, perUser, perProcess int) *listener {
+	return &listener{l, newAdmission(maxConnections), perUser, perProcess}
 }
 
+// Accept waits for a connection that has a place, or of which there is room to say that
+// it has none: others end before anything is read of them.
 func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case <-l.free:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
 	for {
 		c, err := l.AcceptUnix()
 		if err != nil {
-			l.free <- struct{}{}
 			return nil, err
 		}
-		peer := peerOf(c)
-		if peer == nil || !l.admit(peer.Uid) {
+		cred := peerOf(c)
+		if cred == nil {
 			c.Close()
 			continue
 		}
-		return &conn{UnixConn: c, peer: peer, done: func() {
-			l.leave(peer.Uid)
-			l.free <- struct{}{}
-		}}, nil
+		u := localUser{*cred}
+		if admitted := l.admit(c, share{u.String(), l.perUser}, share{"pid " + strconv.Itoa(int(u.Pid)), l.perProcess}); admitted != nil {
+			admitted.peer = u
+			return admitted, nil
+		}
 	}
-}
-
-// admit counts a connection of a user, if it may have one more.
-func (l *listener) admit(uid uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.made[uid] >= l.perUser {
-		return false
-	}
-	l.made[uid]++
-	return true
-}
-
-func (l *listener) leave(uid uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.made[uid]--; l.made[uid] == 0 {
-		delete(l.made, uid)
-	}
-}
-
-func (l *listener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.UnixListener.Close()
-}
-
-type conn struct {
-	*net.UnixConn
-	peer *unix.Ucred
-	once sync.Once
-	done func()
-}
-
-func (c *conn) Close() error {
-	defer c.once.Do(c.done)
-	return c.UnixConn.Close()
 }
 
 func peerOf(c *net.UnixConn) *unix.Ucred {
@@ -104,21 +69,15 @@ func peerOf(c *net.UnixConn) *unix.Ucred {
 	return cred
 }
 
-// peerKey is the key of a connection's credentials in its context.
-type peerKey struct{}
-
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, c.(*conn).peer)
-}
-
 // authorised lets in whom the socket is for: root and this process's user.
 func authorised(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cred, _ := r.Context().Value(peerKey{}).(*unix.Ucred)
-		if cred == nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-			fail(w, &Error{Code: Forbidden, Message: "only the user who runs the VM and root may do that"})
-			return
+		if c := connOf(r); c != nil {
+			if u, ok := c.peer.(localUser); ok && (u.Uid == 0 || int(u.Uid) == os.Geteuid()) {
+				next.ServeHTTP(w, r)
+				return
+			}
 		}
-		next.ServeHTTP(w, r)
+		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the VM and root may do that"})
 	})
 }

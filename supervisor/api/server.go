@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -25,11 +27,16 @@ import (
 
 // Bounds on clients. They are the user's own programs, which can be wrong.
 const (
-	maxConnections = 64
-	maxPerUser     = 16 // of them at a socket that is shared
-	maxHeader      = 64 << 10
-	headerTimeout  = 10 * time.Second
-	idleTimeout    = time.Minute // between requests of a connection
+	maxConnections = 64 // at one socket
+	// Of these one process has at most maxPerProcess, and one user at the host's own socket
+	// maxPerOwner, so that its user leaves some to root, or at one that is shared maxPerUser.
+	maxPerProcess = 32
+	maxPerOwner   = 48
+	maxPerUser    = 16
+	maxHeader     = 64 << 10
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 30 * time.Second // for a request's body
+	idleTimeout   = time.Minute      // between requests of a connection
 	// goodbye is how long requests may go on when the server closes.
 	goodbye = time.Second
 )
@@ -81,15 +88,15 @@ func Listen(dir string, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{log: log, served: make(chan error, 1), vms: make(map[string]*Hosted)}
 	s.http = s.httpServer(authorised(s.routes()))
-	go func() { s.served <- s.http.Serve(newListener(l, maxConnections)) }()
+	go func() { s.served <- s.http.Serve(newListener(l, maxPerOwner, maxPerProcess)) }()
 	return s, nil
 }
 
 // httpServer answers on a socket whose clients are programs of this machine.
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		ConnContext:       withPeer,
+		Handler:           admitted(bodies(h)),
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -132,6 +139,7 @@ func (s *Server) table() []route {
 		}), "list"},
 		{"GET /v1/resources", s.ofServices(showResources), "resources"},
 		{"GET /v1/service-events", s.ofServices(serviceEvents), "events"},
+		{"GET /v1/service-stats", s.ofServices(serviceStats), "stats"},
 		{"GET /v1/services", s.ofServices(listServices), "list"},
 		{"GET /v1/services/{service}", s.ofServices(showService), "show"},
 		{"PUT /v1/services/{service}", s.ofServices(addService), ""},
@@ -142,6 +150,7 @@ func (s *Server) table() []route {
 		{"GET /v1/services/{service}/logs", s.ofServices(serviceLogs), "logs"},
 		{"GET /v1/services/{service}/console", s.ofServices(serviceConsole), "logs"},
 		{"POST /v1/services/{service}/exec", s.ofServices(execService), "exec"},
+		{"POST /v1/services/{service}/attach", s.ofServices(attachService), "attach"},
 	}
 }
 
@@ -252,7 +261,36 @@ func (h *Hosted) vm() VM {
 	return vm
 }
 
+// bodies gives clients a time for what they send, and no longer than that.
+func bodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		c := http.NewResponseController(w)
+		c.SetReadDeadline(time.Now().Add(bodyTimeout)) // none where it cannot be set
+		r.Body = &body{r.Body, c}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// body is a request's, after which its deadline is lifted.
+type body struct {
+	io.ReadCloser
+	c *http.ResponseController
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.c.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
 func reply(w http.ResponseWriter, v any) {
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout)) // or there is nobody who waits
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v) // an error is the client's, who is gone
 }

@@ -6,10 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"warder/supervisor/declaration"
 	"warder/supervisor/services"
@@ -49,11 +46,10 @@ func codedService(err error) error {
 
 // by names who asks.
 func by(r *http.Request) string {
-	cred, _ := r.Context().Value(peerKey{}).(*unix.Ucred)
-	if cred == nil {
-		return "nobody"
+	if c := connOf(r); c != nil {
+		return c.peer.String()
 	}
-	return "uid " + strconv.FormatUint(uint64(cred.Uid), 10)
+	return "nobody"
 }
 
 func listServices(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
@@ -206,4 +202,13 @@ func serviceConsole(set *services.Set, w http.ResponseWriter, r *http.Request) e
 func showResources(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
 	reply(w, set.Balance())
 	return nil
+}
+
+// serviceStats tells what services use that have a VM, or the one ?service=.
+func serviceStats(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+	list, err := set.Stats(r.Context(), r.URL.Query().Get("service"))
+	if err == nil {
+		reply(w, list)
+	}
+	return err
 }

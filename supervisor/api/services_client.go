@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -131,6 +129,15 @@ func (h *Host) ask(ctx context.Context, method, path string, query url.Values, b
 	return st, json.NewDecoder(resp.Body).Decode(&st)
 }
 
+// Stats tells what services use that have a VM, or the one of a name that is not "".
+func (h *Host) Stats(ctx context.Context, name string) (list []services.Stats, err error) {
+	q := url.Values{}
+	if name != "" {
+		q.Set("service", name)
+	}
+	return list, h.client.get(ctx, "/v1/service-stats", q, &list)
+}
+
 // Resources tells what the machine has, and who holds it.
 func (h *Host) Resources(ctx context.Context) (b verify.Balance, err error) {
 	return b, h.client.get(ctx, "/v1/resources", nil, &b)
@@ -186,74 +193,4 @@ func streamOf[T any](ctx context.Context, c *Client, path string, query url.Valu
 			}
 		}
 	}
-}
-
-// A Command is a command in a service's VM, tied to this process.
-type Command struct {
-	conn net.Conn
-	r    io.Reader
-	out  *frames
-}
-
-// Exec starts a command in the VM of a service. Give it to [Command.Run].
-func (h *Host) Exec(ctx context.Context, name string, x Exec) (*Command, error) {
-	body, err := json.Marshal(x)
-	if err != nil {
-		return nil, err
-	}
-	c, err := h.client.upgrade(ctx, http.MethodPost, servicePath(name, "/exec"), execProtocol, body)
-	if err != nil {
-		return nil, err
-	}
-	return &Command{conn: c, r: bufio.NewReader(c), out: &frames{w: c}}, nil
-}
-
-// Run carries input and output until the command ends; in is nil without input.
-// A Read of in that blocks then stays behind. When ctx ends first, the command is
-// killed.
-func (c *Command) Run(ctx context.Context, in io.Reader, out, errs io.Writer) (Exit, error) {
-	defer c.conn.Close()
-	defer context.AfterFunc(ctx, func() { c.conn.Close() })()
-	if in != nil {
-		go func() {
-			if _, err := io.Copy(frameWriter{c.out, frameInput}, in); err == nil {
-				c.out.write(frameInputEnd, nil) // or the command has ended
-			}
-		}()
-	}
-	for {
-		kind, b, err := readFrame(c.r)
-		if err != nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
-			}
-			return Exit{}, fmt.Errorf("the command was cut off: %w", err)
-		}
-		switch kind {
-		case frameOutput:
-			_, err = out.Write(b)
-		case frameError:
-			_, err = errs.Write(b)
-		case frameExit:
-			var x Exit
-			return x, json.Unmarshal(b, &x)
-		}
-		if err != nil {
-			return Exit{}, err
-		}
-	}
-}
-
-// Signal sends a signal, by its Linux number.
-func (c *Command) Signal(n int) error { return c.tell(frameSignal, n) }
-
-// Resize changes the size of the command's terminal.
-func (c *Command) Resize(s Size) error { return c.tell(frameSize, s) }
-
-func (c *Command) tell(kind byte, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return c.out.write(kind, b)
 }

@@ -21,7 +21,7 @@ import (
 
 // echoes is a host of VMs in which each command says its words, then copies its
 // input, and ends with the status that its last word is. Without input it runs
-// until its VM is stopped.
+// until its VM is stopped, and so does one whose first word is deaf.
 type echoes struct{}
 
 func (echoes) Claim(d declaration.Service) (verify.Claim, error) {
@@ -46,6 +46,9 @@ type echo struct {
 func (e *echo) Done() <-chan struct{} { return e.done }
 func (e *echo) Ended() error          { return nil }
 func (e *echo) Serial() []byte        { return []byte("kernel\x1b says\n") }
+func (e *echo) Use(context.Context) services.Use {
+	return services.Use{VCPUs: 1, CPUTime: time.Second, Exits: map[string]uint64{"mmio": 3}, Guest: &services.GuestUse{Pressure: &services.Pressure{CPU: 0.5}}}
+}
 func (e *echo) Stop(context.Context, time.Duration) error {
 	e.once.Do(func() { close(e.done) })
 	return nil
@@ -59,12 +62,20 @@ func (e *echo) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) 
 	go func() {
 		defer close(p.done)
 		fmt.Fprintln(stdio.Out, strings.Join(cmd.Args, " "))
-		if stdio.In == nil {
+		if stdio.In == nil || cmd.Args[0] == "deaf" {
 			<-e.done
 			return
 		}
 		fmt.Fprint(stdio.Err, "reading")
-		io.Copy(stdio.Out, stdio.In)
+		copied := make(chan struct{})
+		go func() {
+			defer close(copied)
+			io.Copy(stdio.Out, stdio.In)
+		}()
+		select {
+		case <-copied:
+		case <-e.done:
+		}
 		fmt.Sscan(cmd.Args[len(cmd.Args)-1], &p.status.Code)
 	}()
 	return p, nil
@@ -291,6 +302,172 @@ func TestExec(t *testing.T) {
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("cut off: %v", err)
+	}
+}
+
+// A command that does not read its input holds up nothing else of its connection, and
+// its client sends no more than there is room for.
+func TestExecOfWhatDoesNotRead(t *testing.T) {
+	h, set := hostOf(t, "a")
+	ctx := t.Context()
+	if _, err := h.Start(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	probe, err := set.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm := probe.(*echoProcess).vm
+	deaf := Exec{Command: proto.Command{Args: []string{"deaf"}}, Stdin: true}
+	c, err := h.Exec(ctx, "a", deaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, cancel := context.WithCancel(ctx)
+	read := &counted{r: bytes.NewReader(make([]byte, 10*inputWindow))}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Run(running, read, io.Discard, io.Discard)
+		ended <- err
+	}()
+	for read.bytes() <= inputWindow { // until one piece more is in hand
+		if ctx.Err() != nil {
+			t.Fatal("the input is not sent")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := c.Resize(Size{90, 20}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-vm.sizes; got != "90x20" {
+		t.Errorf("the command got %s", got)
+	}
+	if n := read.bytes(); n > 2*inputWindow {
+		t.Errorf("%d bytes were read ahead", n)
+	}
+	cancel()
+	if got := <-vm.sizes; got != "killed" {
+		t.Errorf("the command got %s", got)
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+
+	// A client that sends more than it may is hung up on.
+	if c, err = h.Exec(ctx, "a", deaf); err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	for range 2 * inputWindow / maxFrame {
+		if c.out.write(frameInput, make([]byte, maxFrame)) != nil {
+			break
+		}
+	}
+	if got := <-vm.sizes; got != "killed" {
+		t.Errorf("the command got %s", got)
+	}
+}
+
+// counted counts what is read.
+type counted struct {
+	r  io.Reader
+	mu sync.Mutex
+	n  int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += n
+	return n, err
+}
+
+func (c *counted) bytes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func TestAttach(t *testing.T) {
+	h, set := hostOf(t, "a")
+	ctx := t.Context()
+	if err := set.Declare(declaration.Service{Name: "cat", Stdin: true, Command: []string{"cat", "3"}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Attach(ctx, "cat", true)
+	code(t, err, Unavailable)
+	for _, name := range []string{"a", "cat"} {
+		if _, err := h.Start(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = h.Attach(ctx, "a", true)
+	code(t, err, BadRequest)
+	for l, err := range h.Logs(ctx, "cat", -1, true) { // what it says at first comes before all that is typed
+		if err != nil || l.Text != "cat 3" {
+			t.Fatalf("%+v, %v", l, err)
+		}
+		break
+	}
+
+	attach := func(in io.Reader) (said *lines, leave func() error, exit <-chan Exit) {
+		t.Helper()
+		c, err := h.Attach(ctx, "cat", in != nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = &lines{ch: make(chan string, 8)}
+		running, cancel := context.WithCancel(ctx)
+		left, exits := make(chan error, 1), make(chan Exit, 1)
+		go func() {
+			x, err := c.Run(running, in, said, io.Discard)
+			exits <- x
+			left <- err
+		}()
+		return said, func() error { cancel(); return <-left }, exits
+	}
+	in, typed := io.Pipe()
+	first, leave, _ := attach(in)
+	watcher, _, exit := attach(nil)
+	io.WriteString(typed, "hello\n")
+	if a, b := <-first.ch, <-watcher.ch; a != "hello" || b != "hello" {
+		t.Errorf("%q and %q", a, b)
+	}
+	if err := leave(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	_, leave, _ = attach(strings.NewReader("again\n")) // whose end is not that of the command's input
+	if got := <-watcher.ch; got != "again" {
+		t.Errorf("%q", got)
+	}
+	leave()
+	if st, err := h.Service(ctx, "cat"); err != nil || st.State != services.Running {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := h.Stop(ctx, "cat", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if x := <-exit; x.Error != nil || x.Status.Code != 3 {
+		t.Errorf("%+v", x)
+	}
+}
+
+// lines hands out what is written line by line.
+type lines struct {
+	ch  chan string
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.buf.Write(p)
+	for {
+		line, err := l.buf.ReadString('\n')
+		if err != nil {
+			l.buf.WriteString(line)
+			return len(p), nil
+		}
+		l.ch <- strings.TrimSuffix(line, "\n")
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *Server) Share(path string, policy *verify.Policy) error {
 		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
 	})
 	s.shared, s.sharing = s.httpServer(mux), make(chan error, 1)
-	go func() { s.sharing <- s.shared.Serve(newListener(l, maxPerUser)) }()
+	go func() { s.sharing <- s.shared.Serve(newListener(l, maxPerUser, maxPerUser)) }()
 	return nil
 }
 
@@ -64,12 +64,12 @@ func abandoned(path string) bool {
 // permitted has a route answer whom the policy permits it.
 func (s *Server) permitted(policy *verify.Policy, r route) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
-		cred, _ := req.Context().Value(peerKey{}).(*unix.Ucred)
-		if cred == nil {
-			fail(w, &Error{Code: Forbidden, Message: "the kernel does not tell who asks"})
+		c := connOf(req)
+		if c == nil {
+			fail(w, &Error{Code: Forbidden, Message: "it is not known who asks"})
 			return
 		}
-		ask := verify.Request{Principal: principalOf(cred.Uid), Action: r.action}
+		ask := verify.Request{Principal: c.peer.principal(), Action: r.action}
 		name := req.PathValue("service")
 		if name == "" {
 			name = req.URL.Query().Get("service")
@@ -83,7 +83,7 @@ func (s *Server) permitted(policy *verify.Policy, r route) http.HandlerFunc {
 		}
 		switch err := policy.Permit(ask); {
 		case err != nil:
-			s.log.Info("refused", "uid", cred.Uid, "because", err)
+			s.log.Info("refused", "who", c.peer.String(), "because", err)
 			fail(w, &Error{Code: Forbidden, Message: err.Error()})
 		case unknown != nil:
 			fail(w, codedService(unknown))

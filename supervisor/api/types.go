@@ -36,6 +36,7 @@ const (
 	// Refused says that the machine does not have what a service needs.
 	Refused    Code = "refused"
 	NoServices Code = "no-services" // the process hosts none
+	Busy       Code = "busy"        // too many connections at once
 	// NoCommand and NotExecutable are of a command in a guest that there is not, or
 	// that cannot be run.
 	NoCommand     Code = "no-command"
@@ -60,4 +61,4 @@ func (e *Error) Unwrap() error {
 	return e.Refusal
 }
 
-var statuses = map[Code]int{BadRequest: 400, Forbidden: 403, NotFound: 404, Unavailable: 409, Internal: 500, Refused: 409, NoServices: 404, NoCommand: 404, NotExecutable: 409}
+var statuses = map[Code]int{BadRequest: 400, Forbidden: 403, NotFound: 404, Unavailable: 409, Internal: 500, Refused: 409, NoServices: 404, Busy: 503, NoCommand: 404, NotExecutable: 409}

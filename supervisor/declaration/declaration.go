@@ -17,6 +17,10 @@ type Service struct {
 	Env     map[string]string `yaml:"env" json:"env,omitempty"`
 	Workdir string            `yaml:"workdir" json:"workdir,omitempty"` // in the guest
 	User    string            `yaml:"user" json:"user,omitempty"`       // NAME[:GROUP] or numbers
+	// TTY gives the command a terminal, Stdin an input without one: both are for who is
+	// attached to it.
+	TTY   bool `yaml:"tty" json:"tty,omitempty"`
+	Stdin bool `yaml:"stdin" json:"stdin,omitempty"`
 
 	CPUs      int     `yaml:"cpus" json:"cpus,omitempty"` // 1 when 0
 	CPUWeight int     `yaml:"cpu_weight" json:"cpu_weight,omitempty"`

@@ -89,8 +89,20 @@ func (v *fakeVM) end() {
 }
 
 func (v *fakeVM) Done() <-chan struct{} { return v.done }
-func (v *fakeVM) Serial() []byte        { return []byte("booted\n") }
-func (v *fakeVM) Ended() error          { return errors.New("the guest crashed") }
+func (v *fakeVM) Use(ctx context.Context) Use {
+	use := Use{VCPUs: 1, CPUTime: time.Since(v.booted)}
+	v.mu.Lock()
+	deaf := v.deaf
+	v.mu.Unlock()
+	if !deaf {
+		use.Guest = &GuestUse{Processes: 7}
+		return use
+	}
+	<-ctx.Done() // as one whose guest does not answer
+	return use
+}
+func (v *fakeVM) Serial() []byte { return []byte("booted\n") }
+func (v *fakeVM) Ended() error   { return errors.New("the guest crashed") }
 
 func (v *fakeVM) Stop(ctx context.Context, grace time.Duration) error {
 	v.told.Do(func() { close(v.stop) })
@@ -134,7 +146,16 @@ func (p *fakeProcess) Wait(ctx context.Context) (proto.Status, error) {
 		case "say":
 			fmt.Fprintln(p.stdio.Out, p.words[i+1])
 		case "cat":
-			io.Copy(p.stdio.Out, p.stdio.In)
+			copied := make(chan struct{})
+			go func() {
+				defer close(copied)
+				io.Copy(p.stdio.Out, p.stdio.In)
+			}()
+			select {
+			case <-copied:
+			case <-p.vm.stop:
+			case <-p.vm.done:
+			}
 		case "deaf":
 			p.vm.mu.Lock()
 			p.vm.deaf = true

@@ -75,7 +75,7 @@ func (l *life) check(ctx context.Context, vm VM) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout))
 	defer cancel()
 	cmd := Command(l.decl)
-	cmd.Args = h.Command
+	cmd.Args, cmd.TTY = h.Command, false
 	said := &beginning{}
 	p, err := vm.Start(ctx, cmd, control.Stdio{Out: said, Err: said})
 	var status proto.Status

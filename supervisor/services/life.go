@@ -22,7 +22,8 @@ type life struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it is over
 
-	vm      VM // guarded by the set's lock; nil without one
+	vm      VM    // guarded by the set's lock; nil without one
+	ties    *ties // of the command that runs; guarded by the set's lock
 	command sync.WaitGroup
 	killed  error // why its last VM was not stopped in good order
 }
@@ -155,6 +156,12 @@ func (l *life) setVM(vm VM) {
 	l.vm = vm
 }
 
+func (l *life) setTies(t *ties) {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	l.ties = t
+}
+
 // ending is how the command of a service, or its VM, ended.
 type ending struct {
 	status proto.Status
@@ -164,16 +171,21 @@ type ending struct {
 // serve runs the service in its VM until it ends, is unwell, or is told to stop.
 func (l *life) serve(vm VM) (proto.Status, error) {
 	ended := make(chan ending, 1)
-	stdio, flush := l.service.stdio()
 	if len(l.decl.Command) > 0 {
+		ties := newTies()
+		stdio, flush := l.service.stdio(ties)
 		p, err := vm.Start(l.ctx, Command(l.decl), stdio)
 		if err != nil {
 			return proto.Status{}, err
 		}
+		ties.process = p
+		l.setTies(ties)
 		l.command.Go(func() {
 			// Until the VM is gone at the latest; told to stop, it is stopped in good order.
 			status, err := p.Wait(context.WithoutCancel(l.ctx))
 			flush()
+			l.setTies(nil)
+			ties.end(status, err)
 			l.exited(status, err)
 			ended <- ending{status, err}
 		})
@@ -228,6 +240,9 @@ func (l *life) exited(status proto.Status, err error) {
 // Command is what a service runs in its VM.
 func Command(d declaration.Service) proto.Command {
 	c := proto.Command{Args: d.Command, Dir: d.Workdir, User: d.User}
+	if d.TTY {
+		c.TTY, c.Cols, c.Rows = true, 80, 24 // until somebody is attached who says
+	}
 	for _, name := range slices.Sorted(maps.Keys(d.Env)) {
 		c.Env = append(c.Env, name+"="+d.Env[name])
 	}

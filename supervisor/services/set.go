@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ type VM interface {
 	// returns, whatever the error.
 	Stop(ctx context.Context, grace time.Duration) error
 	Done() <-chan struct{}
+	// Use is what it has used. The guest is asked until ctx ends.
+	Use(context.Context) Use
 	// Serial is the last that the guest's kernel said, as it came.
 	Serial() []byte
 	// Ended says what became of a VM that is done, nil when it switched off.
@@ -382,8 +385,12 @@ func (s *Set) Close() {
 	s.lives.Wait()
 }
 
-// stdio is where the output of a service goes.
-func (e *service) stdio() (control.Stdio, func()) {
+// stdio is what the streams of a service's command are tied to.
+func (e *service) stdio(t *ties) (control.Stdio, func()) {
 	out, err := &splitter{log: e.log, stream: "stdout"}, &splitter{log: e.log, stream: "stderr"}
-	return control.Stdio{Out: out, Err: err}, func() { out.flush(); err.flush() }
+	stdio := control.Stdio{Out: io.MultiWriter(t.writer("stdout"), out), Err: io.MultiWriter(t.writer("stderr"), err)}
+	if e.decl.Stdin || e.decl.TTY {
+		stdio.In = &t.input
+	}
+	return stdio, func() { out.flush(); err.flush() }
 }

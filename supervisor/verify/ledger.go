@@ -201,14 +201,19 @@ type Balance struct {
 	Capacity  Capacity `json:"capacity"`
 	Committed Capacity `json:"committed"`
 	// Promisable is how much memory could be granted now, in bytes.
-	Promisable uint64  `json:"promisable"`
-	Grants     []Grant `json:"grants"` // by holder
+	Promisable uint64 `json:"promisable"`
+	// Available is how much memory the machine has for more, Used how much of what is
+	// committed was taken already, in bytes; both are 0 without a meter.
+	Available uint64  `json:"available"`
+	Used      uint64  `json:"used"`
+	Grants    []Grant `json:"grants"` // by holder
 }
 
 // A Grant is what one holder has.
 type Grant struct {
 	Holder string `json:"holder"`
 	Claim
+	Used uint64 `json:"used"` // of its memory, in bytes
 }
 
 // Balance reads the books.
@@ -225,8 +230,16 @@ func (l *Ledger) Balance() Balance {
 	if l.capacity.Memory > 0 {
 		b.Promisable = min(b.Promisable, l.capacity.Memory-min(l.capacity.Memory, total.Memory))
 	}
+	if l.meter != nil {
+		b.Available = l.meter.Available()
+	}
 	for holder, c := range l.held {
-		b.Grants = append(b.Grants, Grant{holder, c})
+		g := Grant{Holder: holder, Claim: c}
+		if l.meter != nil {
+			g.Used = l.meter.Used(holder)
+		}
+		b.Used += g.Used
+		b.Grants = append(b.Grants, g)
 	}
 	slices.SortFunc(b.Grants, func(a, b Grant) int { return cmp.Compare(a.Holder, b.Holder) })
 	return b

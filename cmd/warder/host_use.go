@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+
+	"warder/supervisor/services"
+)
+
+// Use is what the VM has used: the machine's account, and the guest's word if it says
+// something before ctx ends.
+func (vm serviceVM) Use(ctx context.Context) services.Use {
+	m := vm.Machine()
+	stats, memory := m.Stats(), m.MemoryStats()
+	use := services.Use{
+		VCPUs: len(stats.CPUTime), Exits: stats.Exits, Used: memory.Used,
+		Granted: memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
+	}
+	for _, t := range stats.CPUTime {
+		use.CPUTime += t
+	}
+	for _, d := range stats.Devices {
+		switch {
+		case d.Disk != nil:
+			use.DiskRead += d.Disk.Read
+			use.DiskWritten += d.Disk.Written
+		case d.Name == "net":
+			use.NetSent += d.Sent
+			use.NetReceived += d.Received
+		}
+	}
+	if info, err := vm.Info(ctx); err == nil {
+		use.Guest = &services.GuestUse{
+			MemoryTotal: info.MemoryTotal, MemoryAvailable: info.MemoryAvailable,
+			Load: info.Load, Processes: info.Processes, OOMKills: info.OOMKills,
+		}
+		if p := info.Pressure; p != nil {
+			use.Guest.Pressure = &services.Pressure{CPU: p.CPU, Memory: p.Memory, IO: p.IO}
+		}
+	}
+	return use
+}

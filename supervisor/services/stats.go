@@ -1,0 +1,95 @@
+package services
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Stats is what a service uses, at one moment. Counters begin with its VM.
+type Stats struct {
+	Name  string    `json:"name"`
+	State State     `json:"state"`
+	Time  time.Time `json:"time"`
+	// Starts tells one VM of the service from the next.
+	Starts int `json:"starts"`
+	Use
+}
+
+// Use is what a VM has used: the host's own account, and the guest's word.
+type Use struct {
+	VCPUs   int           `json:"vcpus"`
+	CPUTime time.Duration `json:"cpu_ns"` // of all vCPUs together
+	// Granted is the memory that the guest has, Used how much of it takes memory of the
+	// host, in bytes.
+	Granted uint64 `json:"memory_granted"`
+	Used    uint64 `json:"memory_used"`
+
+	DiskRead    uint64 `json:"disk_read"` // bytes
+	DiskWritten uint64 `json:"disk_written"`
+	NetSent     uint64 `json:"net_sent"` // bytes, by the guest
+	NetReceived uint64 `json:"net_received"`
+	// Exits are the returns of vCPUs to the VMM, by KVM's reason.
+	Exits map[string]uint64 `json:"exits"`
+
+	// Guest is nil where the guest did not say in time.
+	Guest *GuestUse `json:"guest,omitempty"`
+}
+
+// GuestUse is what a guest says of itself. It can lie.
+type GuestUse struct {
+	MemoryTotal     uint64     `json:"memory_total"`     // bytes
+	MemoryAvailable uint64     `json:"memory_available"` // bytes, without swapping
+	Load            [3]float64 `json:"load"`             // over 1, 5 and 15 minutes
+	Processes       int        `json:"processes"`
+	OOMKills        uint64     `json:"oom_kills"`
+	// Pressure is nil where its kernel does not tell.
+	Pressure *Pressure `json:"pressure,omitempty"`
+}
+
+// Pressure is the part of the last ten seconds in which some task waited for a
+// resource, in percent (Documentation/accounting/psi.rst).
+type Pressure struct {
+	CPU    float64 `json:"cpu"`
+	Memory float64 `json:"memory"`
+	IO     float64 `json:"io"`
+}
+
+// guestWord is how long a guest may take to say how it fares.
+const guestWord = 2 * time.Second
+
+// Stats tells what services use that have a VM now, by name: all, or the one of a name
+// that is not "".
+func (s *Set) Stats(ctx context.Context, name string) ([]Stats, error) {
+	type subject struct {
+		status Status
+		vm     VM
+	}
+	var subjects []subject
+	s.mu.Lock()
+	if name != "" && s.services[name] == nil {
+		s.mu.Unlock()
+		return nil, unknown(name)
+	}
+	for n, e := range s.services {
+		if e.life != nil && e.life.vm != nil && (name == "" || n == name) {
+			subjects = append(subjects, subject{e.status, e.life.vm})
+		}
+	}
+	s.mu.Unlock()
+	list := make([]Stats, len(subjects))
+	ctx, cancel := context.WithTimeout(ctx, guestWord)
+	defer cancel()
+	var all sync.WaitGroup
+	for i, of := range subjects {
+		all.Go(func() {
+			use := of.vm.Use(ctx)
+			list[i] = Stats{Name: of.status.Name, State: of.status.State, Time: time.Now(), Starts: of.status.Starts, Use: use}
+		})
+	}
+	all.Wait()
+	slices.SortFunc(list, func(a, b Stats) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
