@@ -14,6 +14,7 @@ import (
 	"path"
 	"time"
 
+	"warder/devices/virtio/vsock"
 	"warder/vmm"
 )
 
@@ -55,6 +56,9 @@ type Spec struct {
 	// VsockDir is a directory for the Unix sockets that stand for the guest's
 	// vsock ports; "" for none.
 	VsockDir string
+	// VsockWatcher, unless it is nil, sees all that goes by vsock, what warder itself says
+	// to the guest among it.
+	VsockWatcher vsock.Watcher
 
 	// BootTimeout is how long the guest has to come up. Default: 2 minutes,
 	// which is long enough where the host's KVM is itself emulated. Negative: as

@@ -72,9 +72,9 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Ports:    spec.Ports,
 		Pmems:    spec.Pmems,
 		VsockCID: firstCID + nextCID.Add(1) - 1,
-		VsockDir: spec.VsockDir,
-		Serial:   vmm.Stream{Out: vm.serial},
-		Log:      spec.Log,
+		VsockDir: spec.VsockDir, VsockWatcher: spec.VsockWatcher,
+		Serial: vmm.Stream{Out: vm.serial},
+		Log:    spec.Log,
 	}
 	setup := proto.Setup{Hostname: spec.Name, Entropy: make([]byte, seedSize)}
 	rand.Read(setup.Entropy)

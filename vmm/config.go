@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+
+	"warder/devices/virtio/vsock"
 )
 
 // Config is a machine, as plain data. The zero value of a field is its default
@@ -51,6 +53,8 @@ type Config struct {
 	// VsockDir is a directory for the Unix sockets that stand for vsock
 	// ports; "" for none.
 	VsockDir string
+	// VsockWatcher sees all packets of vsock; nil for nobody.
+	VsockWatcher vsock.Watcher
 
 	// Serial is the first serial port, where the kernel's own messages go.
 	Serial Stream

@@ -79,7 +79,7 @@ func (m *Machine) createDevices() error {
 		return err
 	}
 	if m.cfg.VsockCID != 0 {
-		dev, err := vsock.New(vsock.Config{CID: m.cfg.VsockCID, Dir: m.cfg.VsockDir, Log: m.log})
+		dev, err := vsock.New(vsock.Config{CID: m.cfg.VsockCID, Dir: m.cfg.VsockDir, Watcher: m.cfg.VsockWatcher, Log: m.log})
 		if err != nil {
 			return err
 		}

@@ -33,9 +33,12 @@ func (c *controlSocket) add(h *api.Hosted) {
 
 // serveLAN makes this process's LAN known, and what its monitor sees, if it has one.
 func (c *controlSocket) serveLAN(n *network.Network, m *monitor.Monitor) {
-	if c.server != nil && n != nil {
+	if c.server == nil {
+		return
+	}
+	c.server.Watch(m)
+	if n != nil {
 		c.server.ServeLAN(n)
-		c.server.Watch(m)
 	}
 }
 

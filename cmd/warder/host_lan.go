@@ -10,13 +10,13 @@ import (
 	"warder/supervisor/network"
 )
 
-// startLAN brings the LAN of a configuration up, and its monitor, which reports to w; both
-// are nil if it has none.
+// startLAN brings the LAN of a configuration up, nil if it has none, and the monitor of what
+// VMs say on it and by vsock, which reports to w.
 func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Network, *monitor.Monitor, error) {
-	if c.LAN == nil {
-		return nil, nil, nil
-	}
 	m := monitor.New(monitor.Config{Sink: w.Report, Message: w.Message})
+	if c.LAN == nil {
+		return nil, m, nil
+	}
 	var services []network.Service
 	for _, v := range slices.Concat(c.VMs, c.Services) {
 		if v.LAN != nil {
@@ -28,10 +28,8 @@ func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Networ
 }
 
 // monitorLAN has the monitor tell what only time tells, until the host stops.
-func (h *host) monitorLAN(m *monitor.Monitor) {
+func (h *host) monitorLAN() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.monitoring = cancel
-	if m != nil {
-		h.monitors.Go(func() { m.Run(ctx) })
-	}
+	h.monitors.Go(func() { h.monitor.Run(ctx) })
 }

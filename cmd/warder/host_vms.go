@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"warder/secmon/event"
+	"warder/secmon/lan/monitor"
 	"warder/secmon/pattern"
 	"warder/secmon/watch"
 	"warder/supervisor"
@@ -38,6 +39,7 @@ type host struct {
 	running  map[string]*supervisor.ServiceVM // all
 
 	network  *network.Network // nil for none
+	monitor  *monitor.Monitor
 	socket   *controlSocket
 	kept     *keeper
 	watching context.CancelFunc // ends the watch's own work
@@ -92,7 +94,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return nil, err
 	}
 	h := &host{
-		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, socket: openControlSocket(),
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, socket: openControlSocket(),
 		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
 	}
 	h.books = cfg.ledger(h)
@@ -102,7 +104,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return nil, errors.Join(err, lan.Close())
 	}
 	h.socket.serveLAN(lan, mon)
-	h.monitorLAN(mon)
+	h.monitorLAN()
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)
@@ -139,6 +141,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*supervisor.ServiceVM, error) {
 	spec := v.machine()
 	spec.Kernel, spec.BootTimeout, spec.Log = h.kernel, patience, h.log
+	spec.VsockWatcher = h.monitor.Vsock(v.Name)
 	spec.CPUWeight = cmp.Or(spec.CPUWeight, h.weight)
 	if n, ok := h.network.Interface(v.Name); ok {
 		spec.Nets = append(slices.Clone(spec.Nets), n)

@@ -180,7 +180,12 @@ func lanCutCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("flow %s: give its number", args[0])
 			}
-			return onLAN(cmd.Context(), "", func(l *api.LAN) error { return l.Cut(cmd.Context(), flow) })
+			l, err := api.FindTraffic(cmd.Context(), api.Dir(), 0)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return l.Cut(cmd.Context(), flow)
 		},
 	}
 }

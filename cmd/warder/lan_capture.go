@@ -35,7 +35,8 @@ func lanCaptureCommand() *cobra.Command {
 		Long: `Write the frames between VMs as a file of pcapng, live, until Ctrl-C: to standard
 output or with -w to a file. Each port in each VLAN is an interface of that
 name; a comment says of each frame where it was going, and why the switch did not let it
-pass if it did not. A segment of TCP that is still to be cut is one frame.
+pass if it did not. A segment of TCP that is still to be cut is one frame. What VMs and
+the host say by vsock is of interfaces of its own.
 
 EXPRESSION is in the language of tcpdump:
 
@@ -50,6 +51,7 @@ and of warder's own:
 
   vlan N                                     the VLAN of the frame
   vm NAME, src vm NAME, dst vm NAME
+  vsock                                      what goes between VMs and the host by vsock
   refused                                    what the switch does not let pass`,
 		Example: `  warder lan capture | wireshark -k -i -
   warder lan capture -w dns.pcapng vm web and udp port 53

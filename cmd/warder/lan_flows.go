@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -34,7 +34,7 @@ func lanFlowsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "flows",
 		Short: "List the conversations between VMs",
-		Long: `List the flows that the monitor of the LAN knows, the one that was busy last first:
+		Long: `List the flows that the monitor knows, of the LAN and of vsock, the one that was busy last first:
 who opened it to whom, what is spoken, and how many bytes and packets have gone each
 way. FLOW is the number that events have and warder lan cut takes. A flow is known until it is over and 5 seconds have gone by, or has been quiet
 for long: a connection for two hours, others for a minute or two.`,
@@ -63,7 +63,8 @@ for long: a connection for two hours, others for a minute or two.`,
 			now := time.Now()
 			for i := range flows {
 				x := &flows[i]
-				fmt.Fprintln(w, line(x.ID, x.VLAN, x.Transport, flowEnd(x.SourceVM, x.Source), flowEnd(x.DestinationVM, x.Destination), dash(x.Application), x.State,
+				from, to := x.Ends()
+				fmt.Fprintln(w, line(x.ID, vlanOf(x), x.Transport, flowEnd(x.SourceVM, from), flowEnd(x.DestinationVM, to), dash(x.Application), x.State,
 					traffic(x.Bytes[0], x.Packets[0]), traffic(x.Bytes[1], x.Packets[1]), now.Sub(x.Begun).Round(time.Second), now.Sub(x.Last).Round(time.Second)))
 			}
 			if err := w.Flush(); err != nil {
@@ -113,15 +114,19 @@ func readFlows(ctx context.Context, l *api.Traffic, vm string) (flows []monitor.
 }
 
 // flowEnd is an end of a flow: the VM's name if it is one, and its address.
-func flowEnd(vm string, at netip.AddrPort) string {
-	where := at.Addr().String()
-	if at.Port() != 0 {
-		where = at.String()
-	}
+func flowEnd(vm, where string) string {
 	if vm == "" {
 		return where
 	}
 	return vm + " " + where
+}
+
+// vlanOf is the flow's VLAN, "-" for none.
+func vlanOf(f *monitor.Flow) string {
+	if f.VLAN == 0 {
+		return "-"
+	}
+	return strconv.Itoa(int(f.VLAN))
 }
 
 func traffic(bytes, packets uint64) string {

@@ -141,7 +141,8 @@ func (f *topFlags) print(out io.Writer, list []busy) error {
 	fmt.Fprintln(w, "VLAN\tPROTO\tFROM\tTO\tSPEAKS\tSENDS\tGETS")
 	for i := range list {
 		b := &list[i]
-		fmt.Fprintln(w, line(b.VLAN, b.Transport, flowEnd(b.SourceVM, b.Source), flowEnd(b.DestinationVM, b.Destination), dash(b.Application),
+		from, to := b.Ends()
+		fmt.Fprintln(w, line(vlanOf(&b.Flow), b.Transport, flowEnd(b.SourceVM, from), flowEnd(b.DestinationVM, to), dash(b.Application),
 			humanize.IBytes(uint64(b.Rate[0]))+"/s", humanize.IBytes(uint64(b.Rate[1]))+"/s"))
 	}
 	return w.Flush()

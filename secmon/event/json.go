@@ -334,7 +334,7 @@ func (l *line) addNet(n *Net) {
 	end := func(a netip.AddrPort, vm string, bytes, packets uint64) *ecsEnd {
 		e := &ecsEnd{Bytes: bytes, Packets: packets}
 		if a.IsValid() {
-			e.IP, e.Port = a.Addr().String(), a.Port()
+			e.IP, e.Port = a.Addr().String(), uint32(a.Port())
 		}
 		if vm != "" {
 			e.VM = vm
@@ -344,6 +344,10 @@ func (l *line) addNet(n *Net) {
 	l.Source = end(n.Source, n.SourceVM, n.Bytes[0], n.Packets[0])
 	l.Destination = end(n.Destination, n.DestinationVM, n.Bytes[1], n.Packets[1])
 	l.Destination.Domain = n.Host
+	if n.Transport == Vsock {
+		l.Source.Address, l.Source.Port = id(n.Vsock[0].CID), n.Vsock[0].Port
+		l.Destination.Address, l.Destination.Port = id(n.Vsock[1].CID), n.Vsock[1].Port
+	}
 	l.Network = &ecsNet{Transport: n.Transport, Protocol: n.Application}
 	if n.VLAN != 0 {
 		l.Network.VLAN = &ecsVLAN{strconv.Itoa(int(n.VLAN))}

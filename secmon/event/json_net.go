@@ -3,8 +3,9 @@ package event
 // The parts of the schema that network and log events use.
 type (
 	ecsEnd struct {
+		Address string `json:"address,omitempty"` // of vsock: the CID
 		IP      string `json:"ip,omitempty"`
-		Port    uint16 `json:"port,omitempty"`
+		Port    uint32 `json:"port,omitempty"`
 		Domain  string `json:"domain,omitempty"`
 		Bytes   uint64 `json:"bytes,omitempty"`
 		Packets uint64 `json:"packets,omitempty"`

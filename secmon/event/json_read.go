@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -162,11 +163,19 @@ func (l *line) net() (*Net, error) {
 		Bytes:   [2]uint64{l.Source.Bytes, l.Destination.Bytes},
 		Packets: [2]uint64{l.Source.Packets, l.Destination.Packets}, Payload: l.Warder.Payload,
 	}
-	for _, end := range []struct {
+	for i, end := range []struct {
 		name string
 		from *ecsEnd
 		to   *netip.AddrPort
 	}{{"source", l.Source, &n.Source}, {"destination", l.Destination, &n.Destination}} {
+		if end.from.Address != "" {
+			cid, err := strconv.ParseUint(end.from.Address, 10, 32)
+			if err != nil {
+				return nil, fmt.Errorf("%s.address: %w", end.name, err)
+			}
+			n.Vsock[i] = VsockEnd{uint32(cid), end.from.Port}
+			continue
+		}
 		if end.from.IP == "" {
 			continue
 		}
@@ -174,7 +183,10 @@ func (l *line) net() (*Net, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s.ip: %w", end.name, err)
 		}
-		*end.to = netip.AddrPortFrom(a, end.from.Port)
+		if end.from.Port > math.MaxUint16 {
+			return nil, fmt.Errorf("%s.port: %d is beyond those of IP", end.name, end.from.Port)
+		}
+		*end.to = netip.AddrPortFrom(a, uint16(end.from.Port))
 	}
 	if v := l.Network.VLAN; v != nil {
 		id, err := strconv.ParseUint(v.ID, 10, 12)

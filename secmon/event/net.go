@@ -16,6 +16,8 @@ type Net struct {
 	// it (dns, http, tls, ssh, ...), "" where not known.
 	Transport, Application string
 	Source, Destination    netip.AddrPort
+	// Vsock are the source and the destination of a flow of vsock, which has no IP addresses.
+	Vsock [2]VsockEnd
 	// SourceVM and DestinationVM are the ends that are VMs.
 	SourceVM, DestinationVM string
 	// Host is the destination's name, where it is known.
@@ -32,6 +34,18 @@ type Net struct {
 	// Payload is what the message began with, as far as somebody asked for it.
 	Payload []byte
 }
+
+// VsockEnd is an end of a flow of vsock: the host has CID 2, a VM one from 3 on.
+type VsockEnd struct {
+	CID  uint32 `json:"cid"`
+	Port uint32 `json:"port"`
+}
+
+// String is "CID:port".
+func (v VsockEnd) String() string { return id(v.CID) + ":" + id(v.Port) }
+
+// Vsock is the Transport of flows of vsock.
+const Vsock = "vsock"
 
 // Actions of packets: which messages of flows are told.
 const (
@@ -76,6 +90,19 @@ type Log struct {
 	Text     string
 }
 
+// VsockFlowID is [FlowID] for a flow of vsock.
+func VsockFlowID(a, b VsockEnd) uint64 {
+	if b.CID < a.CID || a.CID == b.CID && b.Port < a.Port {
+		a, b = b, a
+	}
+	var buf [32]byte
+	p := buf[:0]
+	for _, end := range [...]VsockEnd{a, b} {
+		p = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(p, end.CID), end.Port)
+	}
+	return number(append(p, Vsock...))
+}
+
 // FlowID numbers a flow by its ends, the same in both directions and wherever it is
 // seen; a later flow between the same ports has the same number. It is 0 if an end is
 // not known. It has 53 bits, so that readers of JSON to whom numbers are floating
@@ -93,6 +120,10 @@ func FlowID(transport string, a, b netip.AddrPort) uint64 {
 		ip := end.Addr().As16()
 		p = binary.BigEndian.AppendUint16(append(p, ip[:]...), end.Port())
 	}
-	sum := sha256.Sum256(append(p, transport...))
+	return number(append(p, transport...))
+}
+
+func number(p []byte) uint64 {
+	sum := sha256.Sum256(p)
 	return max(binary.BigEndian.Uint64(sum[:])>>11, 1)
 }

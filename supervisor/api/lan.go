@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"warder/secmon/lan/monitor"
 	"warder/supervisor/network"
 )
 
@@ -51,24 +52,24 @@ func allowOnLAN(n *network.Network, r *http.Request) (any, error) {
 }
 
 // cutFlow cuts a flow by the number that events name.
-func (s *Server) cutFlow(n *network.Network, r *http.Request) (any, error) {
+func (s *Server) cutFlow(m *monitor.Monitor, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	m := s.monitor
+	n := s.lan
 	s.mu.Unlock()
 	id, err := strconv.ParseUint(r.PathValue("flow"), 10, 64)
 	if err != nil {
-		return nil, &Error{Code: BadRequest, Message: fmt.Sprintf("flow %s: give its number", r.PathValue("flow"))}
+		fail(w, &Error{Code: BadRequest, Message: fmt.Sprintf("flow %s: give its number", r.PathValue("flow"))})
+		return
 	}
-	cut := false
-	if m != nil {
-		for _, at := range m.AtSwitch(id) {
-			cut = n.Switch().Cut(at) || cut
-		}
+	cut := m.CutVsock(id)
+	for _, at := range m.AtSwitch(id) {
+		cut = n != nil && n.Switch().Cut(at) || cut
 	}
 	if !cut {
-		return nil, &Error{Code: NotFound, Message: fmt.Sprintf("there is no flow %d: warder lan flows lists those that are", id)}
+		fail(w, &Error{Code: NotFound, Message: fmt.Sprintf("there is no flow %d: warder lan flows lists those that are", id)})
+		return
 	}
-	return struct{}{}, nil
+	reply(w, struct{}{})
 }
 
 func (s *Server) ofLAN(f func(*network.Network, *http.Request) (any, error)) http.HandlerFunc {
@@ -207,17 +208,17 @@ func (l *LAN) ChangePort(ctx context.Context, service string, c PortChange) erro
 	return l.change(ctx, http.MethodPut, "/v1/lan/ports/"+url.PathEscape(service), c)
 }
 
-// Cut ends a flow by its number.
-func (l *LAN) Cut(ctx context.Context, flow uint64) error {
-	return l.change(ctx, http.MethodDelete, "/v1/lan/flows/"+strconv.FormatUint(flow, 10), struct{}{})
+func (l *LAN) change(ctx context.Context, method, path string, body any) error {
+	return l.client.change(ctx, method, path, body)
 }
 
-func (l *LAN) change(ctx context.Context, method, path string, body any) error {
+// change has something changed, and waits for the answer.
+func (c *Client) change(ctx context.Context, method, path string, body any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	resp, err := l.client.do(ctx, method, path, nil, strings.NewReader(string(b)))
+	resp, err := c.do(ctx, method, path, nil, strings.NewReader(string(b)))
 	if err != nil {
 		return err
 	}

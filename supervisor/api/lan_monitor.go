@@ -45,7 +45,7 @@ func (s *Server) ofMonitor(f func(m *monitor.Monitor, w http.ResponseWriter, r *
 		m := s.monitor
 		s.mu.Unlock()
 		if m == nil {
-			fail(w, &Error{Code: NotFound, Message: "the VMs of this process have no LAN"})
+			fail(w, &Error{Code: NotFound, Message: "the VMs of this process have no monitor"})
 			return
 		}
 		f(m, w, r)
@@ -119,8 +119,17 @@ type capture struct {
 
 // place is where frames come from.
 type place struct {
-	port string
-	vlan uint16
+	port  string
+	vlan  uint16
+	vsock bool
+}
+
+// describe is what a file says of a place.
+func (p place) describe() (link pcapng.Link, name, description string) {
+	if p.vsock {
+		return pcapng.Vsock, p.port + ".vsock", "vsock of " + p.port
+	}
+	return pcapng.Ethernet, fmt.Sprintf("%s.vlan%d", p.port, p.vlan), fmt.Sprintf("%s, VLAN %d", p.port, p.vlan)
 }
 
 func (c *capture) run(count int) error {
@@ -168,11 +177,11 @@ func (c *capture) run(count int) error {
 }
 
 func (c *capture) frame(f *monitor.Captured) error {
-	from := place{f.From, f.VLAN}
+	from := place{f.At, f.VLAN, f.Vsock}
 	n, ok := c.interfaces[from]
 	if !ok && len(c.interfaces) < maxInterfaces {
 		var err error
-		if n, err = c.file.Interface(fmt.Sprintf("%s.vlan%d", f.From, f.VLAN), fmt.Sprintf("%s, VLAN %d", f.From, f.VLAN)); err != nil {
+		if n, err = c.file.Interface(from.describe()); err != nil {
 			return err
 		}
 		c.interfaces[from] = n
@@ -182,6 +191,9 @@ func (c *capture) frame(f *monitor.Captured) error {
 		to = "everybody"
 	}
 	comment := fmt.Sprintf("from %s to %s, VLAN %d", f.From, to, f.VLAN)
+	if f.Vsock {
+		comment = fmt.Sprintf("from %s to %s", f.From, to)
+	}
 	if f.Refused != lan.None {
 		comment += ", refused: " + f.Refused.String()
 	}

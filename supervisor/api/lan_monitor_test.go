@@ -64,8 +64,8 @@ func pair(t *testing.T) (m *monitor.Monitor, send func()) {
 func TestFlowsOfTheLAN(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sockets")
 	s := serve(t, dir)
-	if _, err := FindTraffic(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host runs some") {
-		t.Errorf("without a LAN: %v", err)
+	if _, err := FindTraffic(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host does") {
+		t.Errorf("without a monitor: %v", err)
 	}
 	m, send := pair(t)
 	s.Watch(m)

@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -22,7 +24,7 @@ type Traffic struct {
 func (l *Traffic) Close() { l.client.close() }
 
 // FindTraffic finds the traffic on the LAN of a process with a socket in a directory, [Dir] for one; with
-// a pid of 0 that of the only process that has one.
+// a pid of 0 that of the only process that has a monitor.
 func FindTraffic(ctx context.Context, dir string, pid int) (*Traffic, error) {
 	var paths []string
 	err := locked(dir, func() (err error) { paths, err = sockets(dir); return err })
@@ -55,13 +57,13 @@ func FindTraffic(ctx context.Context, dir string, pid int) (*Traffic, error) {
 	}
 	switch {
 	case len(found) > 1:
-		return nil, fmt.Errorf("several processes have a LAN: say by --pid which, %s", strings.Join(pids, " or "))
+		return nil, fmt.Errorf("several processes have a monitor: say by --pid which, %s", strings.Join(pids, " or "))
 	case len(errs) > 0:
 		return nil, errors.Join(errs...)
 	case pid != 0:
-		return nil, fmt.Errorf("process %d has no LAN, or is not this user's", pid)
+		return nil, fmt.Errorf("process %d has no monitor, or is not this user's", pid)
 	}
-	return nil, errors.New("no process of this user has VMs with a LAN: warder host runs some")
+	return nil, errors.New("no process of this user sees what VMs say: warder host does")
 }
 
 // Flows are the flows that are known, of one VM or with "" of all.
@@ -71,6 +73,11 @@ func (l *Traffic) Flows(ctx context.Context, vm string) iter.Seq2[json.RawMessag
 		q.Set("vm", vm)
 	}
 	return l.client.stream(ctx, "/v1/lan/flows", q)
+}
+
+// Cut ends a flow by its number.
+func (l *Traffic) Cut(ctx context.Context, flow uint64) error {
+	return l.client.change(ctx, http.MethodDelete, "/v1/lan/flows/"+strconv.FormatUint(flow, 10), struct{}{})
 }
 
 // Capture writes frames to w as a file of pcapng, until ctx ends; query is that of

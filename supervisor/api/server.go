@@ -129,7 +129,7 @@ func (s *Server) table() []route {
 		{"GET /v1/lan", s.ofLAN(showLAN), ""},
 		{"PUT /v1/lan/allow", s.ofLAN(allowOnLAN), ""},
 		{"PUT /v1/lan/ports/{port}", s.ofLAN(s.changePort), ""},
-		{"DELETE /v1/lan/flows/{flow}", s.ofLAN(s.cutFlow), ""},
+		{"DELETE /v1/lan/flows/{flow}", s.ofMonitor(s.cutFlow), ""},
 		{"GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor), ""},
 		{"GET /v1/lan/flows", s.ofMonitor(lanFlows), ""},
 		{"GET /v1/lan/capture", s.ofMonitor(lanCapture), ""},

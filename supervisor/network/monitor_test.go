@@ -47,6 +47,12 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 		if x := ev.Net; x != nil && x.Transport == "tcp" {
 			s += fmt.Sprintf(":%d", x.Destination.Port())
 		}
+		if x := ev.Net; x != nil && x.Transport == event.Vsock {
+			s += fmt.Sprintf(" by vsock to %v", x.Vsock[1])
+		}
+		if x := ev.Net; x != nil && x.HTTP != nil {
+			s += " " + x.HTTP.Path
+		}
 		if x := ev.Net; x != nil && x.DNS != nil {
 			s += " " + x.DNS.Type + " " + x.DNS.Name
 		}
@@ -54,6 +60,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 	}
 	for _, want := range []string{
 		fmt.Sprintf("flow start web > db:%d", database), fmt.Sprintf("flow start web:%d", outside), "packet dns-query web A db", "packet dns-query web AAAA db",
+		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
 		"anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
 	} {
 		found := false
@@ -74,6 +81,11 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 	sent := uint64(0)
 	for _, p := range n.Switch().Ports() {
 		sent += p.Stats().Sent
+	}
+	for _, f := range e.mon.Flows() {
+		if f.Vsock != nil { // is sent past the switch
+			sent += f.Packets[0] + f.Packets[1]
+		}
 	}
 	if s := e.mon.Stats(); s.Frames == 0 || s.Frames > sent || s.Unread > 1<<20 {
 		t.Errorf("%d frames were sent, %+v", sent, s)

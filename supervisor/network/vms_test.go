@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -93,6 +94,18 @@ func (m *machine) ask(format string, args ...any) string {
 // fails reports whether an answer is that something could not be done.
 func fails(answer string) bool { return strings.HasPrefix(answer, "failed: ") }
 
+// answerRPC answers requests that a guest makes by vsock.
+func answerRPC(t *testing.T, vm *supervisor.ServiceVM) {
+	t.Helper()
+	l, err := vm.Machine().Vsock().Listen(rpcPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+}
+
 // TestVMs has three guests on two VLANs, one of which is joined with a TAP: what is declared works, with a name, an
 // address by DHCP and segments of 64 KiB; what is not, does not; who speaks for others
 // is not heard.
@@ -155,7 +168,7 @@ func TestVMs(t *testing.T) {
 			card, _ := n.Interface(name)
 			vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
 				Name: name, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}},
-				BootTimeout: 5 * time.Minute, Log: slog.New(slog.DiscardHandler),
+				BootTimeout: 5 * time.Minute, VsockWatcher: ear.mon.Vsock(name), Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
 				if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
@@ -231,6 +244,11 @@ func TestVMs(t *testing.T) {
 		if len(got) != bulk || err != nil {
 			t.Errorf("published: %d bytes, %v", len(got), err)
 		}
+	}
+
+	answerRPC(t, web.vm)
+	if got := web.ask("rpc pay"); got != "418 I'm a teapot" {
+		t.Errorf("by vsock: %q", got)
 	}
 
 	before := n.Port("db").Stats().Received

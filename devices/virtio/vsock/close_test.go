@@ -19,17 +19,17 @@ func TestHalfClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.expect(
-		sent{Op: opData, Guest: 1000, Host: 9, Data: "last words"},
-		sent{Op: opShutdown, Guest: 1000, Host: 9, Flags: shutdownSend},
+		sent{Op: OpData, Guest: 1000, Host: 9, Data: "last words"},
+		sent{Op: OpShutdown, Guest: 1000, Host: 9, Flags: ShutdownSend},
 	)
 	if _, err := io.WriteString(c, "more"); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("write after CloseWrite: %v", err)
 	}
-	p.send(p.packet(opData, 1000, 9), "the answer")
-	h := p.packet(opShutdown, 1000, 9)
-	h.Flags = shutdownBoth
+	p.send(p.packet(OpData, 1000, 9), "the answer")
+	h := p.packet(OpShutdown, 1000, 9)
+	h.Flags = ShutdownBoth
 	p.send(h, "")
-	p.expect(sent{Op: opReset, Guest: 1000, Host: 9})
+	p.expect(sent{Op: OpReset, Guest: 1000, Host: 9})
 	got, err := io.ReadAll(c)
 	if err != nil || string(got) != "the answer" {
 		t.Errorf("read %q, %v", got, err)
@@ -43,14 +43,14 @@ func TestHalfClose(t *testing.T) {
 func TestGuestStopsReading(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
 	c := p.connect(1000, 9)
-	h := p.packet(opShutdown, 1000, 9)
-	h.Flags = shutdownReceive
+	h := p.packet(OpShutdown, 1000, 9)
+	h.Flags = ShutdownReceive
 	p.send(h, "")
 	if _, err := io.WriteString(c, "x"); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("write: %v, want EPIPE", err)
 	}
-	p.send(p.packet(opData, 1000, 9), "still talking")
-	p.send(p.packet(opReset, 1000, 9), "")
+	p.send(p.packet(OpData, 1000, 9), "still talking")
+	p.send(p.packet(OpReset, 1000, 9), "")
 	got, err := io.ReadAll(c)
 	if !errors.Is(err, syscall.ECONNRESET) || string(got) != "still talking" {
 		t.Errorf("read %q, %v", got, err)
@@ -66,22 +66,22 @@ func TestClose(t *testing.T) {
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("read after close: %v", err)
 		}
-		p.send(p.packet(opData, 1000, 9), "nobody hears this")
+		p.send(p.packet(OpData, 1000, 9), "nobody hears this")
 		p.expect(
-			sent{Op: opData, Guest: 1000, Host: 9, Data: "rest"},
-			sent{Op: opShutdown, Guest: 1000, Host: 9, Flags: shutdownBoth},
+			sent{Op: OpData, Guest: 1000, Host: 9, Data: "rest"},
+			sent{Op: OpShutdown, Guest: 1000, Host: 9, Flags: ShutdownBoth},
 		)
-		if p.send(p.packet(opReset, 1000, 9), ""); p.d.held != 0 {
+		if p.send(p.packet(OpReset, 1000, 9), ""); p.d.held != 0 {
 			t.Errorf("%d connections held after the guest's reset", p.d.held)
 		}
 
 		// A guest that never answers.
 		c = p.connect(1000, 9)
 		c.Close()
-		p.expect(sent{Op: opShutdown, Guest: 1000, Host: 9, Flags: shutdownBoth})
+		p.expect(sent{Op: OpShutdown, Guest: 1000, Host: 9, Flags: ShutdownBoth})
 		time.Sleep(closeTimeout)
 		synctest.Wait()
-		p.expect(sent{Op: opReset, Guest: 1000, Host: 9})
+		p.expect(sent{Op: OpReset, Guest: 1000, Host: 9})
 		if p.d.held != 0 {
 			t.Errorf("%d connections held after the time-out", p.d.held)
 		}
@@ -120,8 +120,8 @@ func TestDeviceResetEndsConnections(t *testing.T) {
 		c.Close()
 		p.d.start()
 		p.expect() // nothing of the old life reaches the new driver
-		p.send(p.packet(opRequest, 1000, 20), "")
-		p.expect(sent{Op: opResponse, Guest: 1000, Host: 20})
+		p.send(p.packet(OpRequest, 1000, 20), "")
+		p.expect(sent{Op: OpResponse, Guest: 1000, Host: 20})
 		accept(t, l).Close()
 		p.take()
 	}
@@ -146,6 +146,6 @@ func TestWriteDeadline(t *testing.T) {
 			t.Errorf("after the deadline was lifted: %v", err)
 		}
 		c.Close()
-		p.send(p.packet(opReset, 1000, 9), "")
+		p.send(p.packet(OpReset, 1000, 9), "")
 	})
 }

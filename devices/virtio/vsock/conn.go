@@ -91,26 +91,26 @@ func (c *Conn) accept() {
 
 // receive takes a packet of the guest for this connection.
 func (c *Conn) receive(h header, payload []byte) {
-	if h.Op == opReset {
+	if h.Op == OpReset {
 		c.endByReset()
 		return
 	}
-	if h.Len != 0 && h.Op != opData || !c.grant(h) {
+	if h.Len != 0 && h.Op != OpData || !c.grant(h) {
 		c.abort(syscall.EPROTO)
 		return
 	}
 	switch {
-	case h.Op == opResponse && c.state == dialing:
+	case h.Op == OpResponse && c.state == dialing:
 		c.state = open
 		close(c.opened)
 	case c.state != open:
 		c.abort(syscall.EPROTO)
-	case h.Op == opData:
+	case h.Op == OpData:
 		c.receiveData(payload)
-	case h.Op == opShutdown:
+	case h.Op == OpShutdown:
 		c.receiveShutdown(h.Flags)
-	case h.Op == opCreditUpdate:
-	case h.Op == opCreditRequest:
+	case h.Op == OpCreditUpdate:
+	case h.Op == OpCreditRequest:
 		c.owe |= oweUpdate
 	default:
 		c.abort(syscall.EPROTO)
@@ -162,11 +162,11 @@ func (c *Conn) receiveData(p []byte) {
 }
 
 func (c *Conn) receiveShutdown(flags uint32) {
-	if flags&shutdownSend != 0 {
+	if flags&ShutdownSend != 0 {
 		c.recvEnd = true
 		c.readable.Broadcast()
 	}
-	if flags&shutdownReceive != 0 {
+	if flags&ShutdownReceive != 0 {
 		c.sendEnd = true
 		c.send.drop()
 		c.writable.Broadcast()
@@ -174,7 +174,7 @@ func (c *Conn) receiveShutdown(flags uint32) {
 	if c.recvEnd && c.sendEnd {
 		// §5.10.6.5: the side that is told of both answers with a reset, and the ports
 		// are free. Our user still reads what arrived.
-		c.d.reset(c.packet(opReset))
+		c.d.reset(c.packet(OpReset))
 		c.end(nil)
 	}
 }
@@ -197,7 +197,7 @@ func (c *Conn) abort(err error) {
 		return
 	}
 	if c.sent || c.state != dialing {
-		c.d.reset(c.packet(opReset))
+		c.d.reset(c.packet(OpReset))
 	}
 	c.end(err)
 }

@@ -99,10 +99,10 @@ func TestDial(t *testing.T) {
 		answer func(p peer, guest, host uint32)
 		want   error
 	}{
-		{"refused", func(p peer, g, h uint32) { p.send(p.packet(opReset, g, h), "") }, syscall.ECONNREFUSED},
-		{"accepted", func(p peer, g, h uint32) { p.send(p.packet(opResponse, g, h), "") }, nil},
-		{"data before the answer", func(p peer, g, h uint32) { p.send(p.packet(opData, g, h), "early") }, syscall.EPROTO},
-		{"request back", func(p peer, g, h uint32) { p.send(p.packet(opRequest, g, h), "") }, syscall.EPROTO},
+		{"refused", func(p peer, g, h uint32) { p.send(p.packet(OpReset, g, h), "") }, syscall.ECONNREFUSED},
+		{"accepted", func(p peer, g, h uint32) { p.send(p.packet(OpResponse, g, h), "") }, nil},
+		{"data before the answer", func(p peer, g, h uint32) { p.send(p.packet(OpData, g, h), "early") }, syscall.EPROTO},
+		{"request back", func(p peer, g, h uint32) { p.send(p.packet(OpRequest, g, h), "") }, syscall.EPROTO},
 		{"device reset", func(p peer, g, h uint32) { p.d.stop() }, ErrReset},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestDial(t *testing.T) {
 			}()
 			<-p.d.output
 			got := p.take()
-			if len(got) != 1 || got[0].Op != opRequest || got[0].Guest != 22 {
+			if len(got) != 1 || got[0].Op != OpRequest || got[0].Guest != 22 {
 				t.Fatalf("sent %+v, want one request to port 22", got)
 			}
 			test.answer(p, 22, got[0].Host)
@@ -151,7 +151,7 @@ func TestDialSaysWhatTheGuestDidNotDo(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "did not answer") {
 			t.Errorf("request not answered: %v", err)
 		}
-		p.expect(sent{Op: opReset, Guest: 22, Host: <-host})
+		p.expect(sent{Op: OpReset, Guest: 22, Host: <-host})
 
 		p.d.stop()
 		if _, err := p.d.Dial(t.Context(), 22); !errors.Is(err, ErrNotReady) {
@@ -162,8 +162,8 @@ func TestDialSaysWhatTheGuestDidNotDo(t *testing.T) {
 
 func TestGuestIsRefused(t *testing.T) {
 	p := peer{t, newDevice(t, Config{MaxConns: 1})}
-	p.send(p.packet(opRequest, 1000, 9), "")
-	p.expect(sent{Op: opReset, Guest: 1000, Host: 9})
+	p.send(p.packet(OpRequest, 1000, 9), "")
+	p.expect(sent{Op: OpReset, Guest: 1000, Host: 9})
 
 	l, err := p.d.Listen(9)
 	if err != nil {
@@ -172,12 +172,12 @@ func TestGuestIsRefused(t *testing.T) {
 	if _, err := p.d.Listen(9); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("second listener: %v", err)
 	}
-	p.send(p.packet(opRequest, 1000, 9), "")
-	p.send(p.packet(opRequest, 1001, 9), "") // beyond MaxConns
-	p.expect(sent{Op: opResponse, Guest: 1000, Host: 9}, sent{Op: opReset, Guest: 1001, Host: 9})
+	p.send(p.packet(OpRequest, 1000, 9), "")
+	p.send(p.packet(OpRequest, 1001, 9), "") // beyond MaxConns
+	p.expect(sent{Op: OpResponse, Guest: 1000, Host: 9}, sent{Op: OpReset, Guest: 1001, Host: 9})
 
 	l.Close() // resets what nobody accepted
-	p.expect(sent{Op: opReset, Guest: 1000, Host: 9})
+	p.expect(sent{Op: OpReset, Guest: 1000, Host: 9})
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept after close: %v", err)
 	}
@@ -193,24 +193,24 @@ func TestGuestBreaksTheProtocol(t *testing.T) {
 		send func(p peer)
 	}{
 		{"more than its credit", func(p peer) {
-			p.send(p.packet(opData, 1000, 9), full)
-			p.send(p.packet(opData, 1000, 9), "y")
+			p.send(p.packet(OpData, 1000, 9), full)
+			p.send(p.packet(OpData, 1000, 9), "y")
 		}},
-		{"payload on a credit update", func(p peer) { p.send(p.packet(opCreditUpdate, 1000, 9), "y") }},
+		{"payload on a credit update", func(p peer) { p.send(p.packet(OpCreditUpdate, 1000, 9), "y") }},
 		{"unknown operation", func(p peer) { p.send(p.packet(77, 1000, 9), "") }},
 		{"operation zero", func(p peer) { p.send(p.packet(0, 1000, 9), "") }},
-		{"second request", func(p peer) { p.send(p.packet(opRequest, 1000, 9), "") }},
-		{"response from nowhere", func(p peer) { p.send(p.packet(opResponse, 1000, 9), "") }},
+		{"second request", func(p peer) { p.send(p.packet(OpRequest, 1000, 9), "") }},
+		{"response from nowhere", func(p peer) { p.send(p.packet(OpResponse, 1000, 9), "") }},
 		{"consumed what was never sent", func(p peer) {
-			h := p.packet(opCreditUpdate, 1000, 9)
+			h := p.packet(OpCreditUpdate, 1000, 9)
 			h.FwdCnt = 5
 			p.send(h, "")
 		}},
 		{"data after its end", func(p peer) {
-			h := p.packet(opShutdown, 1000, 9)
-			h.Flags = shutdownSend
+			h := p.packet(OpShutdown, 1000, 9)
+			h.Flags = ShutdownSend
 			p.send(h, "")
-			p.send(p.packet(opData, 1000, 9), "y")
+			p.send(p.packet(OpData, 1000, 9), "y")
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestGuestBreaksTheProtocol(t *testing.T) {
 			other := p.connect(1001, 10)
 			c := p.connect(1000, 9)
 			test.send(p)
-			p.expect(sent{Op: opReset, Guest: 1000, Host: 9})
+			p.expect(sent{Op: OpReset, Guest: 1000, Host: 9})
 			_, err := io.Copy(io.Discard, c)
 			if err != nil && !errors.Is(err, syscall.EPROTO) {
 				t.Errorf("read: %v, want EPROTO", err)
@@ -227,7 +227,7 @@ func TestGuestBreaksTheProtocol(t *testing.T) {
 				t.Errorf("write: %v, want EPROTO", err)
 			}
 			// The neighbour did not notice.
-			p.send(p.packet(opData, 1001, 10), "hello")
+			p.send(p.packet(OpData, 1001, 10), "hello")
 			got := make([]byte, 5)
 			if _, err := io.ReadFull(other, got); err != nil || string(got) != "hello" {
 				t.Errorf("neighbour read %q, %v", got, err)
@@ -243,7 +243,7 @@ func TestPacketsThatAreNotForUs(t *testing.T) {
 		"forged source":         func(h *header) { h.SrcCID = 4 },
 		"source beyond 32 bits": func(h *header) { h.SrcCID |= 1 << 32 },
 	} {
-		h := p.packet(opReset, 1000, 9)
+		h := p.packet(OpReset, 1000, 9)
 		change(&h)
 		before := p.d.Dropped()
 		p.send(h, "")
@@ -251,7 +251,7 @@ func TestPacketsThatAreNotForUs(t *testing.T) {
 			t.Errorf("%s: not counted", name)
 		}
 	}
-	h := p.packet(opReset, 1000, 9)
+	h := p.packet(OpReset, 1000, 9)
 	h.Type = 2
 	p.send(h, "")
 	h.Type, h.DstCID = typeStream, 7
@@ -259,10 +259,10 @@ func TestPacketsThatAreNotForUs(t *testing.T) {
 	p.expect()
 
 	// Other guests and socket types are refused, so that connect fails at once.
-	h.Op = opRequest
+	h.Op = OpRequest
 	p.send(h, "")
 	got, _, ok := p.d.next(nil)
-	if !ok || got.Op != opReset || got.SrcCID != 7 || got.DstCID != testCID {
+	if !ok || got.Op != OpReset || got.SrcCID != 7 || got.DstCID != testCID {
 		t.Errorf("answer to a request for CID 7: %+v", got)
 	}
 	if c.state != open {
@@ -274,8 +274,8 @@ func TestResetStormIsBounded(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
 	c := p.connect(1000, 9)
 	for i := range uint32(10_000) {
-		p.send(p.packet(opData, 5000+i, 1), "x")
-		p.send(p.packet(opReset, 5000+i, 1), "")
+		p.send(p.packet(OpData, 5000+i, 1), "x")
+		p.send(p.packet(OpReset, 5000+i, 1), "")
 	}
 	if _, err := c.Write([]byte("through")); err != nil {
 		t.Fatal(err)
@@ -284,7 +284,7 @@ func TestResetStormIsBounded(t *testing.T) {
 	if len(got) != maxRefusals+1 {
 		t.Errorf("%d packets, want %d resets and one of data", len(got), maxRefusals)
 	}
-	if got[0].Op != opData && got[1].Op != opData {
+	if got[0].Op != OpData && got[1].Op != OpData {
 		t.Errorf("the connection waited behind the storm: %+v", got[:3])
 	}
 	if p.d.Dropped() != 10_000-maxRefusals {
@@ -300,8 +300,8 @@ func TestGuestThatTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint32(1000) {
-		p.send(p.packet(opRequest, i, 9), "")
-		p.send(p.packet(opReset, i, 9), "")
+		p.send(p.packet(OpRequest, i, 9), "")
+		p.send(p.packet(OpReset, i, 9), "")
 		accept(t, l).Close()
 	}
 	if p.d.held != 0 || len(p.d.ready) != 0 {
@@ -313,55 +313,55 @@ func TestGuestThatTakesNothing(t *testing.T) {
 // not reach the next.
 func TestResetOfAnEarlierConnection(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
-	p.send(p.packet(opData, 1000, 9), "to nobody")
-	p.send(p.packet(opData, 1001, 9), "to nobody")
+	p.send(p.packet(OpData, 1000, 9), "to nobody")
+	p.send(p.packet(OpData, 1001, 9), "to nobody")
 	if _, err := p.d.Listen(9); err != nil {
 		t.Fatal(err)
 	}
-	p.send(p.packet(opRequest, 1000, 9), "")
-	p.expect(sent{Op: opReset, Guest: 1001, Host: 9}, sent{Op: opResponse, Guest: 1000, Host: 9})
+	p.send(p.packet(OpRequest, 1000, 9), "")
+	p.expect(sent{Op: OpReset, Guest: 1001, Host: 9}, sent{Op: OpResponse, Guest: 1000, Host: 9})
 }
 
 func TestCreditOfTheGuest(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
 	c := p.connect(1000, 9)
-	h := p.packet(opCreditUpdate, 1000, 9)
+	h := p.packet(OpCreditUpdate, 1000, 9)
 	h.BufAlloc = 10
 	p.send(h, "")
 	if _, err := c.Write([]byte("0123456789abcdef")); err != nil {
 		t.Fatal(err)
 	}
 	p.expect(
-		sent{Op: opData, Guest: 1000, Host: 9, Data: "0123456789"},
-		sent{Op: opCreditRequest, Guest: 1000, Host: 9},
+		sent{Op: OpData, Guest: 1000, Host: 9, Data: "0123456789"},
+		sent{Op: OpCreditRequest, Guest: 1000, Host: 9},
 	)
 	h.FwdCnt = 4
 	p.send(h, "")
 	p.expect(
-		sent{Op: opData, Guest: 1000, Host: 9, Data: "abcd"},
-		sent{Op: opCreditRequest, Guest: 1000, Host: 9},
+		sent{Op: OpData, Guest: 1000, Host: 9, Data: "abcd"},
+		sent{Op: OpCreditRequest, Guest: 1000, Host: 9},
 	)
 	h.FwdCnt = 2 // overtaken by the one before
 	p.send(h, "")
 	p.expect()
 	h.FwdCnt = 14
 	p.send(h, "")
-	p.expect(sent{Op: opData, Guest: 1000, Host: 9, Data: "ef"})
+	p.expect(sent{Op: OpData, Guest: 1000, Host: 9, Data: "ef"})
 	h.BufAlloc = 0 // a guest may shrink to nothing
 	p.send(h, "")
 	if _, err := c.Write([]byte("g")); err != nil {
 		t.Fatal(err)
 	}
-	p.expect(sent{Op: opCreditRequest, Guest: 1000, Host: 9})
+	p.expect(sent{Op: OpCreditRequest, Guest: 1000, Host: 9})
 }
 
 func TestCreditForTheGuest(t *testing.T) {
 	p := peer{t, newDevice(t, Config{})}
 	c := p.connect(1000, 9)
-	p.send(p.packet(opCreditRequest, 1000, 9), "")
-	p.expect(sent{Op: opCreditUpdate, Guest: 1000, Host: 9})
+	p.send(p.packet(OpCreditRequest, 1000, 9), "")
+	p.expect(sent{Op: OpCreditUpdate, Guest: 1000, Host: 9})
 
-	p.send(p.packet(opData, 1000, 9), strings.Repeat("x", bufferSize))
+	p.send(p.packet(OpData, 1000, 9), strings.Repeat("x", bufferSize))
 	buf := make([]byte, bufferSize/2)
 	if _, err := io.ReadFull(c, buf[:len(buf)-1]); err != nil {
 		t.Fatal(err)
@@ -371,10 +371,10 @@ func TestCreditForTheGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _, ok := p.d.next(nil)
-	if !ok || got.Op != opCreditUpdate || got.FwdCnt != bufferSize/2 || got.BufAlloc != bufferSize {
+	if !ok || got.Op != OpCreditUpdate || got.FwdCnt != bufferSize/2 || got.BufAlloc != bufferSize {
 		t.Fatalf("credit update: %+v, %v", got, ok)
 	}
-	p.send(p.packet(opData, 1000, 9), strings.Repeat("y", bufferSize/2))
+	p.send(p.packet(OpData, 1000, 9), strings.Repeat("y", bufferSize/2))
 	if c.state != open {
 		t.Error("data within the credit reset the connection")
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	Dir string
 	// MaxConns bounds the open connections. Zero: 512.
 	MaxConns int
+	// Watcher sees all packets. Nil: nobody does.
+	Watcher Watcher
 	// Log takes what an operator should know. Nil: slog.Default().
 	Log *slog.Logger
 }
@@ -57,6 +59,7 @@ type Device struct {
 	cid      uint32
 	log      *slog.Logger
 	maxConns int
+	watcher  Watcher  // nil: none
 	sockets  *sockets // nil: no Unix sockets
 	dropped  atomic.Uint64
 
@@ -97,6 +100,7 @@ func New(cfg Config) (*Device, error) {
 		cid:       cfg.CID,
 		log:       cfg.Log,
 		maxConns:  cfg.MaxConns,
+		watcher:   cfg.Watcher,
 		output:    make(chan struct{}, 1),
 		events:    make(chan struct{}, 1),
 		conns:     make(map[ports]*Conn),
@@ -188,20 +192,24 @@ func (d *Device) endAll(err error) {
 	d.ready, d.refusals = nil, nil
 }
 
-// receive takes one packet of the guest. The payload is good until it returns.
-func (d *Device) receive(h header, payload []byte) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// receive takes one packet of the guest. The payload is good until it returns; w is room
+// for the watcher's view.
+func (d *Device) receive(w *Packet, h header, payload []byte) {
 	if h.SrcCID != uint64(d.cid) {
 		d.dropped.Add(1) // §5.10.6.4.1: not a packet of this guest
 		return
 	}
-	if h.DstCID != hostCID || h.Type != typeStream {
+	if !d.passes(w, h, payload, ports{guest: h.SrcPort, host: h.DstPort}) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if h.DstCID != HostCID || h.Type != typeStream {
 		d.refuse(h)
 		return
 	}
 	c := d.conns[ports{guest: h.SrcPort, host: h.DstPort}]
-	if c != nil && c.closed && h.Op == opRequest {
+	if c != nil && c.closed && h.Op == OpRequest {
 		// The guest is done with a connection that still waits for it, and has given
 		// its port to another.
 		c.end(ErrReset)
@@ -210,7 +218,7 @@ func (d *Device) receive(h header, payload []byte) {
 	switch {
 	case c != nil:
 		c.receive(h, payload)
-	case h.Op == opRequest:
+	case h.Op == OpRequest:
 		d.request(h)
 	default:
 		d.refuse(h)
@@ -229,7 +237,7 @@ func (d *Device) request(h header) {
 		return
 	}
 	// A reset still queued for an earlier connection of these ports would kill this one.
-	stale := header{SrcCID: h.DstCID, DstCID: h.SrcCID, SrcPort: h.DstPort, DstPort: h.SrcPort, Type: h.Type, Op: opReset}
+	stale := header{SrcCID: h.DstCID, DstCID: h.SrcCID, SrcPort: h.DstPort, DstPort: h.SrcPort, Type: h.Type, Op: OpReset}
 	d.refusals = slices.DeleteFunc(d.refusals, func(r header) bool { return r == stale })
 
 	c := d.newConn(ports{guest: h.SrcPort, host: h.DstPort}, accepting)
@@ -244,7 +252,7 @@ func (d *Device) request(h header) {
 
 // refuse answers a packet with a reset, except a reset (§5.10.6.4.1 knows no others).
 func (d *Device) refuse(h header) {
-	if h.Op == opReset {
+	if h.Op == OpReset {
 		return
 	}
 	d.reset(h.refusal())

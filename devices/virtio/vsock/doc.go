@@ -31,6 +31,11 @@
 // CloseWrite sends SHUTDOWN(send) once everything written before is out; Close
 // sends SHUTDOWN(both) and gives the guest [closeTimeout] to take the rest.
 //
+// # Who sees it
+//
+// [Config].Watcher is shown every packet, both ways, and can have a connection reset
+// before a packet of it goes on.
+//
 // # What a guest can cost
 //
 // Per connection the device holds at most [bufferSize] bytes from the guest (it

@@ -32,7 +32,7 @@ func step(what int, ports, op, flags byte, length, fwd uint16, alloc uint32) []b
 	return binary.LittleEndian.AppendUint32(b, alloc)
 }
 
-func guestStep(ports byte, o op, flags byte, length, fwd uint16) []byte {
+func guestStep(ports byte, o Op, flags byte, length, fwd uint16) []byte {
 	return step(0, ports, byte(o), flags, length, fwd, 1<<16)
 }
 
@@ -49,17 +49,17 @@ func seeds() [][]byte {
 	}
 	take := hostStep(hostTake, 0, 4096)
 	return [][]byte{
-		join(guestStep(0, opRequest, 0, 0, 0), take, guestStep(0, opData, 0, 1000, 0), hostStep(hostRead, 0, 5000),
-			hostStep(hostWrite, 0, 9000), take, guestStep(0, opCreditUpdate, 0, 0, 9000), hostStep(hostCloseWrite, 0, 0), take,
-			guestStep(0, opShutdown, 3, 0, 9000), take, hostStep(hostClose, 0, 0)),
-		join(hostStep(hostDial, 1, 0), take, guestStep(1, opResponse, 0, 0, 0), hostStep(hostWrite, 1, 60000),
-			step(0, 1, byte(opCreditUpdate), 0, 0, 0, 10), take, take, guestStep(1, opCreditRequest, 0, 0, 10), take,
-			hostStep(hostClose, 1, 0), take, guestStep(1, opReset, 0, 0, 10)),
-		join(guestStep(2, opData, 0, 5, 0), take, guestStep(2, opRequest, 0, 0, 0), guestStep(2, opRequest, 0, 0, 0), take,
-			guestStep(3, opRequest, 0, 0, 0), guestStep(3, opData, 0, 65535, 0), guestStep(3, opData, 0, 65535, 0),
-			guestStep(3, opData, 0, 65535, 0), take),
-		join(guestStep(0, opRequest, 0, 0, 0), guestStep(1, opRequest, 0, 0, 0), hostStep(hostReset, 0, 0),
-			guestStep(0, opData, 0, 1, 0), hostStep(hostTransport, 0, 0), take, guestStep(0, opRequest, 0, 0, 7), guestStep(0, 9, 0, 0, 0), take),
+		join(guestStep(0, OpRequest, 0, 0, 0), take, guestStep(0, OpData, 0, 1000, 0), hostStep(hostRead, 0, 5000),
+			hostStep(hostWrite, 0, 9000), take, guestStep(0, OpCreditUpdate, 0, 0, 9000), hostStep(hostCloseWrite, 0, 0), take,
+			guestStep(0, OpShutdown, 3, 0, 9000), take, hostStep(hostClose, 0, 0)),
+		join(hostStep(hostDial, 1, 0), take, guestStep(1, OpResponse, 0, 0, 0), hostStep(hostWrite, 1, 60000),
+			step(0, 1, byte(OpCreditUpdate), 0, 0, 0, 10), take, take, guestStep(1, OpCreditRequest, 0, 0, 10), take,
+			hostStep(hostClose, 1, 0), take, guestStep(1, OpReset, 0, 0, 10)),
+		join(guestStep(2, OpData, 0, 5, 0), take, guestStep(2, OpRequest, 0, 0, 0), guestStep(2, OpRequest, 0, 0, 0), take,
+			guestStep(3, OpRequest, 0, 0, 0), guestStep(3, OpData, 0, 65535, 0), guestStep(3, OpData, 0, 65535, 0),
+			guestStep(3, OpData, 0, 65535, 0), take),
+		join(guestStep(0, OpRequest, 0, 0, 0), guestStep(1, OpRequest, 0, 0, 0), hostStep(hostReset, 0, 0),
+			guestStep(0, OpData, 0, 1, 0), hostStep(hostTransport, 0, 0), take, guestStep(0, OpRequest, 0, 0, 7), guestStep(0, 9, 0, 0, 0), take),
 	}
 }
 
@@ -116,13 +116,13 @@ func (r *fuzzRun) step(s []byte) {
 	length, fwd, alloc := le.Uint16(s[4:]), le.Uint16(s[6:]), le.Uint32(s[8:])
 	if what&1 == 0 {
 		h := header{
-			SrcCID: testCID + uint64(what>>6), DstCID: hostCID, SrcPort: 1000 + ports, DstPort: ports,
-			Type: typeStream, Op: op(s[2]), Flags: uint32(s[3]), Len: uint32(length), BufAlloc: alloc, FwdCnt: uint32(fwd),
+			SrcCID: testCID + uint64(what>>6), DstCID: HostCID, SrcPort: 1000 + ports, DstPort: ports,
+			Type: typeStream, Op: Op(s[2]), Flags: uint32(s[3]), Len: uint32(length), BufAlloc: alloc, FwdCnt: uint32(fwd),
 		}
 		if what&0x10 != 0 {
 			h.DstPort = r.d.lastPort // of a connection that the host made
 		}
-		r.d.receive(h, r.buf[:length])
+		r.d.receive(new(Packet), h, r.buf[:length])
 		for _, l := range r.listeners {
 			select {
 			case c := <-l.backlog:
@@ -183,7 +183,7 @@ func (r *fuzzRun) take(room int) {
 			return
 		}
 		p := ports{guest: h.DstPort, host: h.SrcPort}
-		if h.Op == opData && (n == 0 || n > credit[p]) || h.Op != opData && n != 0 || int(h.Len) != n || n > room {
+		if h.Op == OpData && (n == 0 || n > credit[p]) || h.Op != OpData && n != 0 || int(h.Len) != n || n > room {
 			r.t.Fatalf("packet %+v with %d bytes in %d, credit %d", h, n, room, credit[p])
 		}
 	}

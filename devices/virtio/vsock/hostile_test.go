@@ -19,8 +19,8 @@ func TestHostile(t *testing.T) {
 		Works: func(t testing.TB, d *virtqtest.Driver) {
 			dr := driver{d, t}
 			dr.start()
-			dr.send(header{SrcCID: testCID, DstCID: hostCID, SrcPort: 1, DstPort: 2, Type: typeStream, Op: opRequest}, "")
-			dr.expect(opReset)
+			dr.send(header{SrcCID: testCID, DstCID: HostCID, SrcPort: 1, DstPort: 2, Type: typeStream, Op: OpRequest}, "")
+			dr.expect(OpReset)
 		},
 	})
 }

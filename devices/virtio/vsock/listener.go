@@ -24,7 +24,7 @@ var _ net.Listener = (*Listener)(nil)
 func (d *Device) Listen(port uint32) (net.Listener, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	addr := Addr{CID: hostCID, Port: port}
+	addr := Addr{CID: HostCID, Port: port}
 	if d.closed {
 		return nil, &net.OpError{Op: "listen", Net: "vsock", Addr: addr, Err: net.ErrClosed}
 	}
@@ -48,7 +48,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // Addr is the host's CID with the port.
-func (l *Listener) Addr() net.Addr { return Addr{CID: hostCID, Port: l.port} }
+func (l *Listener) Addr() net.Addr { return Addr{CID: HostCID, Port: l.port} }
 
 // Close ends the listener and resets connections that nobody accepted.
 func (l *Listener) Close() error {

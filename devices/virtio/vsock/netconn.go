@@ -17,7 +17,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.local() }
 // RemoteAddr is the guest's end.
 func (c *Conn) RemoteAddr() net.Addr { return c.remote() }
 
-func (c *Conn) local() Addr  { return Addr{CID: hostCID, Port: c.ports.host} }
+func (c *Conn) local() Addr  { return Addr{CID: HostCID, Port: c.ports.host} }
 func (c *Conn) remote() Addr { return Addr{CID: c.d.cid, Port: c.ports.guest} }
 
 // Read returns what the guest sent, io.EOF after its orderly end, and otherwise an
@@ -64,7 +64,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 			return total, c.opError("write", net.ErrClosed)
 		case c.writeDeadline.passed:
 			return total, c.opError("write", os.ErrDeadlineExceeded)
-		case c.sendEnd || c.shutdown&shutdownSend != 0:
+		case c.sendEnd || c.shutdown&ShutdownSend != 0:
 			return total, c.opError("write", syscall.EPIPE)
 		case c.state == over:
 			return total, c.opError("write", c.reason())
@@ -91,7 +91,7 @@ func (c *Conn) CloseWrite() error {
 	case c.state == over || c.sendEnd:
 		return c.opError("close", syscall.ENOTCONN)
 	}
-	c.shutdown |= shutdownSend
+	c.shutdown |= ShutdownSend
 	c.schedule()
 	c.writable.Broadcast()
 	return nil
@@ -116,7 +116,7 @@ func (c *Conn) Close() error {
 	case over:
 		c.d.held--
 	case open:
-		c.shutdown = shutdownBoth
+		c.shutdown = ShutdownBoth
 		c.linger = time.AfterFunc(closeTimeout, c.expire)
 		c.schedule()
 	default:

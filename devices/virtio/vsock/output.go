@@ -38,29 +38,29 @@ func (c *Conn) emit(p []byte) (header, int, bool) {
 	case c.owe&oweRequest != 0:
 		c.owe &^= oweRequest
 		c.sent = true
-		return c.packet(opRequest), 0, true
+		return c.packet(OpRequest), 0, true
 	case c.owe&oweResponse != 0:
 		c.owe &^= oweResponse
-		return c.packet(opResponse), 0, true
+		return c.packet(OpResponse), 0, true
 	case c.owe&oweUpdate != 0:
 		c.owe &^= oweUpdate
-		return c.packet(opCreditUpdate), 0, true
+		return c.packet(OpCreditUpdate), 0, true
 	case c.owe&oweAsk != 0:
 		c.owe &^= oweAsk
-		return c.packet(opCreditRequest), 0, true
+		return c.packet(OpCreditRequest), 0, true
 	case c.send.n > 0:
 		n := c.send.read(p[:min(len(p), c.credit())])
 		if n == 0 {
 			return header{}, 0, false
 		}
-		h := c.packet(opData)
+		h := c.packet(OpData)
 		h.Len = uint32(n)
 		c.txCnt += uint32(n)
 		c.writable.Broadcast()
 		return h, n, true
 	default:
 		c.shutSent = c.shutdown
-		h := c.packet(opShutdown)
+		h := c.packet(OpShutdown)
 		h.Flags = c.shutdown
 		return h, 0, true
 	}
@@ -68,13 +68,13 @@ func (c *Conn) emit(p []byte) (header, int, bool) {
 
 // packet is a header from us to the guest. Each one tells the guest its credit,
 // except a reset, whose sender keeps no state.
-func (c *Conn) packet(o op) header {
+func (c *Conn) packet(o Op) header {
 	h := header{
-		SrcCID: hostCID, DstCID: uint64(c.d.cid),
+		SrcCID: HostCID, DstCID: uint64(c.d.cid),
 		SrcPort: c.ports.host, DstPort: c.ports.guest,
 		Type: typeStream, Op: o,
 	}
-	if o != opReset {
+	if o != OpReset {
 		h.BufAlloc, h.FwdCnt = bufferSize, c.fwdCnt
 		c.told = c.fwdCnt
 		c.owe &^= oweUpdate

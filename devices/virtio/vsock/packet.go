@@ -2,34 +2,35 @@ package vsock
 
 import "encoding/binary"
 
-// headerSize is the size in bytes of struct virtio_vsock_hdr (virtio 1.2 §5.10.6).
-const headerSize = 44
+// HeaderSize is the size in bytes of struct virtio_vsock_hdr (virtio 1.2 §5.10.6).
+const HeaderSize = 44
 
-// hostCID is the address by which a guest reaches this device's host (§5.10.4).
-const hostCID = 2
+// HostCID is the address by which a guest reaches its host (§5.10.4).
+const HostCID = 2
 
 // typeStream is the only socket type that the device speaks (§5.10.6.2).
 const typeStream = 1
 
-// op is an operation of §5.10.6.
-type op uint16
+// Op is what a packet is for, §5.10.6.
+type Op uint16
 
+// The operations of §5.10.6.
 const (
-	opInvalid       op = 0
-	opRequest       op = 1
-	opResponse      op = 2
-	opReset         op = 3
-	opShutdown      op = 4
-	opData          op = 5 // VIRTIO_VSOCK_OP_RW
-	opCreditUpdate  op = 6
-	opCreditRequest op = 7
+	OpInvalid       Op = 0 // also what stands for a packet whose length is wrong
+	OpRequest       Op = 1
+	OpResponse      Op = 2
+	OpReset         Op = 3
+	OpShutdown      Op = 4
+	OpData          Op = 5 // VIRTIO_VSOCK_OP_RW
+	OpCreditUpdate  Op = 6
+	OpCreditRequest Op = 7
 )
 
 // Bits of header.Flags in a shutdown (§5.10.6.5): what its sender will no longer do.
 const (
-	shutdownReceive uint32 = 1
-	shutdownSend    uint32 = 2
-	shutdownBoth           = shutdownReceive | shutdownSend
+	ShutdownReceive uint32 = 1
+	ShutdownSend    uint32 = 2
+	ShutdownBoth           = ShutdownReceive | ShutdownSend
 )
 
 // header is struct virtio_vsock_hdr, which starts every packet both ways.
@@ -38,13 +39,13 @@ type header struct {
 	SrcPort, DstPort uint32
 	Len              uint32 // bytes of payload after the header
 	Type             uint16
-	Op               op
+	Op               Op
 	Flags            uint32
 	BufAlloc         uint32 // size of the sender's receive buffer
 	FwdCnt           uint32 // bytes that left that buffer so far, modulo 2^32
 }
 
-func parseHeader(b *[headerSize]byte) header {
+func parseHeader(b *[HeaderSize]byte) header {
 	le := binary.LittleEndian
 	return header{
 		SrcCID:   le.Uint64(b[0:]),
@@ -53,14 +54,14 @@ func parseHeader(b *[headerSize]byte) header {
 		DstPort:  le.Uint32(b[20:]),
 		Len:      le.Uint32(b[24:]),
 		Type:     le.Uint16(b[28:]),
-		Op:       op(le.Uint16(b[30:])),
+		Op:       Op(le.Uint16(b[30:])),
 		Flags:    le.Uint32(b[32:]),
 		BufAlloc: le.Uint32(b[36:]),
 		FwdCnt:   le.Uint32(b[40:]),
 	}
 }
 
-func (h header) encode(b *[headerSize]byte) {
+func (h header) encode(b *[HeaderSize]byte) {
 	le := binary.LittleEndian
 	le.PutUint64(b[0:], h.SrcCID)
 	le.PutUint64(b[8:], h.DstCID)
@@ -79,6 +80,6 @@ func (h header) refusal() header {
 	return header{
 		SrcCID: h.DstCID, DstCID: h.SrcCID,
 		SrcPort: h.DstPort, DstPort: h.SrcPort,
-		Type: h.Type, Op: opReset,
+		Type: h.Type, Op: OpReset,
 	}
 }

@@ -33,21 +33,21 @@ type peer struct {
 }
 
 // packet is a packet of the guest with a generous buffer.
-func (p peer) packet(o op, guest, host uint32) header {
+func (p peer) packet(o Op, guest, host uint32) header {
 	return header{
-		SrcCID: testCID, DstCID: hostCID, SrcPort: guest, DstPort: host,
+		SrcCID: testCID, DstCID: HostCID, SrcPort: guest, DstPort: host,
 		Type: typeStream, Op: o, BufAlloc: 1 << 20,
 	}
 }
 
 func (p peer) send(h header, payload string) {
 	h.Len = uint32(len(payload))
-	p.d.receive(h, []byte(payload))
+	p.d.receive(new(Packet), h, []byte(payload))
 }
 
 // sent is what the device has for the guest.
 type sent struct {
-	Op          op
+	Op          Op
 	Guest, Host uint32
 	Flags       uint32
 	Data        string
@@ -62,7 +62,7 @@ func (p peer) take() []sent {
 		if !ok {
 			return all
 		}
-		if h.SrcCID != hostCID || h.DstCID != testCID || h.Type != typeStream || int(h.Len) != n {
+		if h.SrcCID != HostCID || h.DstCID != testCID || h.Type != typeStream || int(h.Len) != n {
 			p.t.Fatalf("malformed packet %+v with %d bytes", h, n)
 		}
 		all = append(all, sent{h.Op, h.DstPort, h.SrcPort, h.Flags, string(buf[:n])})
@@ -84,9 +84,9 @@ func (p peer) connect(guest, host uint32) *Conn {
 		p.t.Fatal(err)
 	}
 	defer l.Close()
-	p.send(p.packet(opRequest, guest, host), "")
+	p.send(p.packet(OpRequest, guest, host), "")
 	c := accept(p.t, l)
-	p.expect(sent{Op: opResponse, Guest: guest, Host: host})
+	p.expect(sent{Op: OpResponse, Guest: guest, Host: host})
 	return c
 }
 
@@ -105,7 +105,8 @@ func join(ctx context.Context, a, b *Device) (done func()) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			buf := make([]byte, 4096-headerSize)
+			buf := make([]byte, 4096-HeaderSize)
+			watched := new(Packet)
 			for {
 				h, n, ok := from.next(buf)
 				if !ok {
@@ -116,8 +117,8 @@ func join(ctx context.Context, a, b *Device) (done func()) {
 						return
 					}
 				}
-				h.SrcCID, h.DstCID = testCID, hostCID
-				to.receive(h, buf[:n])
+				h.SrcCID, h.DstCID = testCID, HostCID
+				to.receive(watched, h, buf[:n])
 			}
 		}()
 		return done

@@ -55,7 +55,7 @@ func (d driver) offer(room int) {
 
 func packetBytes(h header, payload string) []byte {
 	h.Len = uint32(len(payload))
-	var b [headerSize]byte
+	var b [HeaderSize]byte
 	h.encode(&b)
 	return append(b[:], payload...)
 }
@@ -64,9 +64,9 @@ func packetBytes(h header, payload string) []byte {
 func (d driver) send(h header, payload string) {
 	d.t.Helper()
 	b := packetBytes(h, payload)
-	bufs := []virtqtest.Buffer{{Data: b[:headerSize]}}
+	bufs := []virtqtest.Buffer{{Data: b[:HeaderSize]}}
 	if payload != "" {
-		bufs = append(bufs, virtqtest.Buffer{Data: b[headerSize:]})
+		bufs = append(bufs, virtqtest.Buffer{Data: b[HeaderSize:]})
 	}
 	d.Rings[txQueue].Add(bufs...)
 	if a := d.Answer(txQueue); a.Written != 0 {
@@ -78,18 +78,18 @@ func (d driver) send(h header, payload string) {
 func (d driver) take() (header, string) {
 	d.t.Helper()
 	a := d.Answer(rxQueue)
-	if a.Written < headerSize {
+	if a.Written < HeaderSize {
 		d.t.Fatalf("a packet of %d bytes", a.Written)
 	}
-	h := parseHeader((*[headerSize]byte)(a.Room))
-	if int(a.Written) != headerSize+int(h.Len) {
+	h := parseHeader((*[HeaderSize]byte)(a.Room))
+	if int(a.Written) != HeaderSize+int(h.Len) {
 		d.t.Fatalf("%d bytes written for %+v", a.Written, h)
 	}
 	d.offer(4096)
-	return h, string(a.Room[headerSize:a.Written])
+	return h, string(a.Room[HeaderSize:a.Written])
 }
 
-func (d driver) expect(o op) (header, string) {
+func (d driver) expect(o Op) (header, string) {
 	d.t.Helper()
 	h, data := d.take()
 	if h.Op != o {
@@ -127,10 +127,10 @@ func TestThroughTheQueues(t *testing.T) {
 	d := newDriver(t, dev)
 	for cycle := range 3 {
 		// The guest connects, and both talk.
-		d.send(p.packet(opRequest, 1000, 7), "")
-		d.expect(opResponse)
+		d.send(p.packet(OpRequest, 1000, 7), "")
+		d.expect(OpResponse)
 		c := accept(t, l)
-		d.send(p.packet(opData, 1000, 7), "from the guest")
+		d.send(p.packet(OpData, 1000, 7), "from the guest")
 		buf := make([]byte, 14)
 		if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "from the guest" {
 			t.Fatalf("cycle %d: read %q, %v", cycle, buf, err)
@@ -141,7 +141,7 @@ func TestThroughTheQueues(t *testing.T) {
 		}
 		var got string
 		for len(got) < len(big) {
-			_, data := d.expect(opData)
+			_, data := d.expect(OpData)
 			got += data
 		}
 		if got != big {
@@ -154,8 +154,8 @@ func TestThroughTheQueues(t *testing.T) {
 			_, err := dev.Dial(t.Context(), 22)
 			refused <- err
 		}()
-		h, _ := d.expect(opRequest)
-		d.send(p.packet(opReset, 22, h.SrcPort), "")
+		h, _ := d.expect(OpRequest)
+		d.send(p.packet(OpReset, 22, h.SrcPort), "")
 		if err := <-refused; !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("cycle %d: dial: %v", cycle, err)
 		}
@@ -171,13 +171,13 @@ func TestThroughTheQueues(t *testing.T) {
 func TestMalformedPackets(t *testing.T) {
 	dev, l := listening(t)
 	p, d := peer{t, dev}, newDriver(t, dev)
-	d.send(p.packet(opRequest, 1000, 7), "")
-	d.send(p.packet(opRequest, 1001, 7), "")
-	d.expect(opResponse)
-	d.expect(opResponse)
+	d.send(p.packet(OpRequest, 1000, 7), "")
+	d.send(p.packet(OpRequest, 1001, 7), "")
+	d.expect(OpResponse)
+	d.expect(OpResponse)
 	victim, other := accept(t, l), accept(t, l)
 
-	whole := packetBytes(p.packet(opData, 1000, 7), "x")
+	whole := packetBytes(p.packet(OpData, 1000, 7), "x")
 	for name, bufs := range map[string][]virtqtest.Buffer{
 		"half a header":    {{Data: whole[:20]}},
 		"nothing but room": {{Room: 100}},
@@ -190,15 +190,15 @@ func TestMalformedPackets(t *testing.T) {
 	if dev.Dropped() != 2 {
 		t.Errorf("%d packets dropped, want 2", dev.Dropped())
 	}
-	d.Rings[txQueue].Add(virtqtest.Buffer{Data: whole[:headerSize]}) // says that a byte follows
+	d.Rings[txQueue].Add(virtqtest.Buffer{Data: whole[:HeaderSize]}) // says that a byte follows
 	d.Answer(txQueue)
-	if h, _ := d.expect(opReset); h.DstPort != 1000 {
+	if h, _ := d.expect(OpReset); h.DstPort != 1000 {
 		t.Errorf("reset of port %d", h.DstPort)
 	}
 	if _, err := victim.Read(make([]byte, 1)); !errors.Is(err, syscall.EPROTO) {
 		t.Errorf("read: %v", err)
 	}
-	d.send(p.packet(opData, 1001, 7), "y")
+	d.send(p.packet(OpData, 1001, 7), "y")
 	if _, err := other.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the other connection: %v", err)
 	}
@@ -210,24 +210,24 @@ func TestUselessBuffers(t *testing.T) {
 	dev := newDevice(t, Config{})
 	d := driver{virtqtest.NewDriver(t, dev), t}
 	d.Start(virtio.FEventIdx)
-	d.offer(headerSize)
+	d.offer(HeaderSize)
 	d.Rings[rxQueue].Add(virtqtest.Buffer{Data: make([]byte, 100)})
-	d.offer(headerSize + 1)
+	d.offer(HeaderSize + 1)
 	p := peer{t, dev}
-	d.send(p.packet(opRequest, 1000, 7), "")
+	d.send(p.packet(OpRequest, 1000, 7), "")
 	for range 2 {
 		if a := d.Answer(rxQueue); a.Written != 0 {
 			t.Errorf("%d bytes written", a.Written)
 		}
 	}
-	d.expect(opReset)
+	d.expect(OpReset)
 }
 
 func TestTransportReset(t *testing.T) {
 	dev, l := listening(t)
 	p, d := peer{t, dev}, newDriver(t, dev)
-	d.send(p.packet(opRequest, 1000, 7), "")
-	d.expect(opResponse)
+	d.send(p.packet(OpRequest, 1000, 7), "")
+	d.expect(OpResponse)
 	c := accept(t, l)
 	d.Rings[eventQueue].Add(virtqtest.Buffer{Room: 4})
 	dev.ResetTransport()
@@ -237,21 +237,21 @@ func TestTransportReset(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrReset) {
 		t.Errorf("read: %v", err)
 	}
-	d.send(p.packet(opRequest, 1000, 7), "") // the listener is still there
-	d.expect(opResponse)
+	d.send(p.packet(OpRequest, 1000, 7), "") // the listener is still there
+	d.expect(OpResponse)
 }
 
 // TestSlowReader: what nobody reads holds up nobody else.
 func TestSlowReader(t *testing.T) {
 	dev, l := listening(t)
 	p, d := peer{t, dev}, newDriver(t, dev)
-	d.send(p.packet(opRequest, 1000, 7), "")
-	d.send(p.packet(opRequest, 1001, 7), "")
+	d.send(p.packet(OpRequest, 1000, 7), "")
+	d.send(p.packet(OpRequest, 1001, 7), "")
 	slow, quick := accept(t, l), accept(t, l)
 	block := string(make([]byte, 8192))
 	for range bufferSize / len(block) {
-		d.send(p.packet(opData, 1000, 7), block)
-		d.send(p.packet(opData, 1001, 7), "z")
+		d.send(p.packet(OpData, 1000, 7), block)
+		d.send(p.packet(OpData, 1001, 7), "z")
 		if _, err := quick.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -269,10 +269,10 @@ func FuzzQueues(f *testing.F) {
 	}
 	offer := []byte{0, rxQueue, 0, 1, 255}
 	p := peer{}
-	f.Add(bytes.Join([][]byte{offer, offer, send(p.packet(opRequest, 1000, 7), ""), send(p.packet(opData, 1000, 7), "data"),
-		offer, send(p.packet(opShutdown, 1000, 7), ""), send(p.packet(opReset, 1000, 7), "")}, nil))
-	f.Add(bytes.Join([][]byte{send(p.packet(opRequest, 1000, 8), ""), offer, {13, 0, 1}, offer,
-		send(p.packet(opRequest, 1000, 7), ""), {0, eventQueue, 0, 1, 1}}, nil))
+	f.Add(bytes.Join([][]byte{offer, offer, send(p.packet(OpRequest, 1000, 7), ""), send(p.packet(OpData, 1000, 7), "data"),
+		offer, send(p.packet(OpShutdown, 1000, 7), ""), send(p.packet(OpReset, 1000, 7), "")}, nil))
+	f.Add(bytes.Join([][]byte{send(p.packet(OpRequest, 1000, 8), ""), offer, {13, 0, 1}, offer,
+		send(p.packet(OpRequest, 1000, 7), ""), {0, eventQueue, 0, 1, 1}}, nil))
 	f.Fuzz(func(t *testing.T, program []byte) {
 		dev := newDevice(t, Config{MaxConns: 3})
 		l, err := dev.Listen(7)

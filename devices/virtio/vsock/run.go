@@ -53,6 +53,7 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 // serveRx fills the guest's buffers with packets as there are some.
 func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, maxPayload)
+	watched := new(Packet)
 	var room *virtq.Chain // a buffer of the guest that waits for a packet
 	for {
 		if !d.hasOutput() {
@@ -69,12 +70,12 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 				return err
 			}
 		}
-		size := room.Writer.Len() - headerSize
+		size := room.Writer.Len() - HeaderSize
 		if size <= 0 {
 			d.dropped.Add(1) // of no use, which is no connection's fault
 		} else {
 			h, n, ok := d.next(buf[:min(size, len(buf))])
-			if !ok {
+			if !ok || !d.passes(watched, h, buf[:n], ports{guest: h.DstPort, host: h.SrcPort}) {
 				continue
 			}
 			if err := writePacket(room.Writer, h, buf[:n]); err != nil {
@@ -89,7 +90,7 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 }
 
 func writePacket(w io.Writer, h header, payload []byte) error {
-	var b [headerSize]byte
+	var b [HeaderSize]byte
 	h.encode(&b)
 	if _, err := w.Write(b[:]); err != nil {
 		return err
@@ -108,12 +109,13 @@ func (d *Device) hasOutput() bool {
 // serveTx takes the guest's packets.
 func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, bufferSize)
+	watched := new(Packet)
 	for {
 		c, err := q.Next(ctx)
 		if err != nil {
 			return err
 		}
-		d.receiveChain(c.Reader, buf)
+		d.receiveChain(c.Reader, buf, watched)
 		if err := q.Push(c, 0); err != nil {
 			return err
 		}
@@ -123,8 +125,8 @@ func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 // receiveChain takes one packet from the guest's memory. What is no packet is
 // counted; a length that the chain does not have, or that is beyond any credit,
 // resets the connection.
-func (d *Device) receiveChain(r *virtq.Reader, buf []byte) {
-	var b [headerSize]byte
+func (d *Device) receiveChain(r *virtq.Reader, buf []byte, watched *Packet) {
+	var b [HeaderSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		d.dropped.Add(1)
 		return
@@ -132,14 +134,14 @@ func (d *Device) receiveChain(r *virtq.Reader, buf []byte) {
 	h := parseHeader(&b)
 	if uint64(h.Len) > uint64(min(r.Len(), len(buf))) {
 		d.dropped.Add(1)
-		h.Op, h.Len = opInvalid, 0
+		h.Op, h.Len = OpInvalid, 0
 	}
 	payload := buf[:h.Len]
 	if _, err := io.ReadFull(r, payload); err != nil {
 		d.dropped.Add(1)
 		return
 	}
-	d.receive(h, payload)
+	d.receive(watched, h, payload)
 }
 
 // serveEvents announces transport resets.

@@ -27,6 +27,7 @@ type Finding struct {
 type Machine struct {
 	mu      sync.Mutex
 	ports   recent[netip.Addr, scan[uint16]] // tried, by destination
+	vsock   recent[uint32, scan[uint32]]     // ports of vsock, by CID
 	hosts   recent[service, scan[netip.Addr]]
 	rhythms recent[target, rhythm]
 	domains recent[string, domain]
@@ -58,6 +59,7 @@ const (
 func NewMachine() *Machine {
 	return &Machine{
 		ports:   recent[netip.Addr, scan[uint16]]{limit: maxHosts},
+		vsock:   recent[uint32, scan[uint32]]{limit: maxHosts},
 		hosts:   recent[service, scan[netip.Addr]]{limit: maxPorts},
 		rhythms: recent[target, rhythm]{limit: maxTargets},
 		domains: recent[string, domain]{limit: maxDomains},
@@ -97,6 +99,16 @@ func (m *Machine) Connects(now int64, protocol uint8, to netip.Addr, port uint16
 	}
 	if n, in := m.hosts.get(s, now).try(to, now); n > 0 {
 		found = append(found, Finding{HostScan, fmt.Sprintf("tries %s of %d hosts within %v", s, n, in)})
+	}
+	return found
+}
+
+// Dials says that the VM asks for a port of a CID by vsock.
+func (m *Machine) Dials(now int64, cid, port uint32) (found []Finding) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n, in := m.vsock.get(cid, now).try(port, now); n > 0 {
+		found = append(found, Finding{PortScan, fmt.Sprintf("tries %d ports of CID %d by vsock within %v", n, cid, in)})
 	}
 	return found
 }

@@ -12,6 +12,7 @@
 //	less N, greater N                          bytes of the frame
 //	vm NAME, src vm NAME, dst vm NAME          (warder's own)
 //	refused                                    not let pass by the switch (warder's own)
+//	vsock                                      packets of vsock (warder's own)
 //	and && or || not ! ( )                     "port 80 or 443" as tcpdump has it
 //
 // As in tcpdump, and binds no tighter than or: both are taken from left to right.

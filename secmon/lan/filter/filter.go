@@ -13,6 +13,7 @@ type Frame struct {
 	Len      int // bytes
 	From, To string
 	Refused  bool
+	Vsock    bool // a packet of vsock: without any of the headers
 }
 
 // Filter says which frames somebody wants.

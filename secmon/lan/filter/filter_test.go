@@ -116,7 +116,7 @@ func TestTcpdumpAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := w.Interface("x", "")
+	n, err := w.Interface(pcapng.Ethernet, "x", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,6 +167,7 @@ var plain = map[string]test{
 	"broadcast": func(f *Frame) bool { return f.Destination == broadcast },
 	"multicast": func(f *Frame) bool { return f.Destination.Multicast() },
 	"refused":   func(f *Frame) bool { return f.Refused },
+	"vsock":     func(f *Frame) bool { return f.Vsock },
 }
 
 // primitive reads what is asked of one thing.
@@ -179,7 +180,7 @@ func (p *parser) primitive() test {
 	case "ether":
 		p.n++
 		return p.ether()
-	case "ip", "ip6", "arp", "icmp", "icmp6", "broadcast", "multicast", "refused":
+	case "ip", "ip6", "arp", "icmp", "icmp6", "broadcast", "multicast", "refused", "vsock":
 		p.n++
 		if w == "ip" || w == "ip6" {
 			if p.take("proto") != "" {

@@ -20,6 +20,7 @@ type inspection struct {
 	begun    [2]bool // something was said
 	told     [2]bool // what it began with, to rules
 	exchange app.Exchange
+	said     [2]uint32 // bytes of vsock, modulo 2^32
 }
 
 // stop gives back what is held.
@@ -201,7 +202,7 @@ func (t *turn) recognised(f *lan.Flow, p app.Protocol) {
 	default:
 		t.events = append(t.events, event.Event{Time: t.now, Kind: event.Flow, Action: event.Changed, VM: of(f).vms[0], Net: netOf(f)})
 	}
-	if app.Misplaced(p, f.DstPort) && of(f).vms[0] != "" {
+	if f.VLAN != vsockVLAN && app.Misplaced(p, f.DstPort) && of(f).vms[0] != "" {
 		what := fmt.Sprintf("speaks %s to port %d", p, f.DstPort)
 		if at := app.At(f.DstPort); at != "" {
 			what += ", where " + string(at) + " belongs"

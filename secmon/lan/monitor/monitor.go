@@ -11,6 +11,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/lan"
 	"warder/secmon/lan/app"
+	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
 	"warder/secmon/lan/stream"
 )
@@ -23,6 +24,8 @@ const (
 	unreadOfOne = 8 << 20
 	// maxLate is how many events of flows that have ended may wait to be told.
 	maxLate = 4096
+	// vsockFlows is how many flows of vsock are known at a time.
+	vsockFlows = 4096
 	// MaxMessage is the most of a message that rules can look at, in bytes.
 	MaxMessage = 4096
 )
@@ -37,15 +40,18 @@ type Config struct {
 	Message func() int
 }
 
-// Monitor sees the frames of one switch. It is safe for concurrent use.
+// Monitor sees the frames of one switch, and the packets of vsock of any VMs. It is safe
+// for concurrent use.
 type Monitor struct {
 	cfg     Config
-	flows   *lan.Flows // of the switch
+	flows   *lan.Flows // of the switch, an empty table without one
+	vsock   *lan.Flows // of vsock, by the host's time
 	memory  *stream.Memory
 	message atomic.Int32 // bytes of messages that rules look at
 	offset  atomic.Int64 // from the switch's time to the host's, ns
 	synced  atomic.Int64 // when it was found, by the switch's time
 	taps    taps
+	lines   atomic.Int32 // VMs whose vsock is seen
 	stats   counters
 
 	mu       sync.Mutex
@@ -61,6 +67,9 @@ type known struct {
 	app     app.Protocol
 	inspect *inspection // nil when there is nothing to learn any more
 	learnt  atomic.Bool // that it is nil, for who has not locked the flow
+	// Of vsock: shut is that one side is told that nothing more comes or goes, cut that
+	// somebody wants it reset.
+	shut, cut bool
 }
 
 // of is what is known of a flow, nil for one that no frame has been seen of.
@@ -73,13 +82,15 @@ func of(f *lan.Flow) *known {
 type counters struct {
 	frames, bytes             atomic.Uint64 // of no flow
 	malformed, held, lateLost atomic.Uint64
+	vsock                     atomic.Uint64 // packets
 }
 
 // Stats are the counts of a monitor.
 type Stats struct {
 	Frames    uint64 `json:"frames"` // seen, refused ones among them
 	Bytes     uint64 `json:"bytes"`
-	Malformed uint64 `json:"malformed"` // frames that contradict themselves
+	Vsock     uint64 `json:"vsock"`     // packets of vsock, beside them
+	Malformed uint64 `json:"malformed"` // frames and packets that contradict themselves
 	Flows     int    `json:"flows"`     // known now
 	Evicted   uint64 `json:"evicted"`   // flows that had to go before they were over
 	Unread    int64  `json:"unread"`    // bytes of streams that wait for others
@@ -90,6 +101,8 @@ type Stats struct {
 // New makes a monitor.
 func New(cfg Config) *Monitor {
 	m := &Monitor{cfg: cfg, memory: stream.NewMemory(unread, nil), machines: make(map[string]*machine)}
+	m.flows = flow.New[lan.Conversation](0, nil)
+	m.vsock = flow.New(vsockFlows, func(f *lan.Flow, why string) { m.endedAt(f, f.Last, why) })
 	m.ask()
 	return m
 }
@@ -101,8 +114,10 @@ func (m *Monitor) Start(flows *lan.Flows) { m.flows = flows }
 func (m *Monitor) Stats() Stats {
 	c := &m.stats
 	flows, frames, bytes := m.flows.Counts()
+	vsocks, packets, _ := m.vsock.Counts()
 	return Stats{
-		Frames: frames + c.frames.Load(), Bytes: bytes + c.bytes.Load(), Malformed: c.malformed.Load(), Flows: flows, Evicted: m.flows.Evicted(),
+		Frames: frames + c.frames.Load(), Bytes: bytes + c.bytes.Load(), Vsock: packets + c.vsock.Load(), Malformed: c.malformed.Load(),
+		Flows: flows + vsocks, Evicted: m.flows.Evicted() + m.vsock.Evicted(),
 		Unread: m.memory.Used(), Lost: m.memory.Lost(), Held: c.held.Load(),
 	}
 }
@@ -133,12 +148,14 @@ func (m *Monitor) ask() {
 func (m *Monitor) Advance(now int64) {
 	m.ask()
 	var over []event.Event
-	m.flows.Advance(now-m.offset.Load(), func(f *lan.Flow) {
+	end := func(f *lan.Flow) {
 		if k := of(f); k != nil {
 			k.forget()
 			over = append(over, m.ended(f, now, "idle"))
 		}
-	})
+	}
+	m.flows.Advance(now-m.offset.Load(), end)
+	m.vsock.Advance(now, end)
 	m.tell(over)
 	m.tellLate()
 	for _, x := range m.all() {
@@ -147,13 +164,16 @@ func (m *Monitor) Advance(now int64) {
 }
 
 // Ended implements [lan.Inspector].
-func (m *Monitor) Ended(f *lan.Flow, why string) {
+func (m *Monitor) Ended(f *lan.Flow, why string) { m.endedAt(f, f.Last+m.offset.Load(), why) }
+
+// endedAt has the end of a flow told soon: it is locked.
+func (m *Monitor) endedAt(f *lan.Flow, at int64, why string) {
 	k := of(f)
 	if k == nil {
 		return
 	}
 	k.forget()
-	e := m.ended(f, f.Last+m.offset.Load(), why)
+	e := m.ended(f, at, why)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.late) == maxLate {
@@ -211,6 +231,12 @@ func netOf(f *lan.Flow) *event.Net {
 	n := &event.Net{
 		Transport: transport(f.Protocol), Application: string(k.app), SourceVM: k.vms[0], DestinationVM: k.vms[1],
 		VLAN: f.VLAN, Initiated: true, Bytes: f.Bytes, Packets: f.Packets,
+	}
+	if f.VLAN == vsockVLAN {
+		n.Transport, n.VLAN = event.Vsock, 0
+		n.Vsock = [2]event.VsockEnd{vsockEnd(f.Src), vsockEnd(f.Dst)}
+		n.Flow = event.VsockFlowID(n.Vsock[0], n.Vsock[1])
+		return n
 	}
 	n.Source, n.Destination = ends(f.Protocol, f.Src, f.SrcPort, f.Dst, f.DstPort)
 	n.Flow = event.FlowID(n.Transport, n.Source, n.Destination)

@@ -5,16 +5,20 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"warder/devices/virtio/vsock"
 	"warder/secmon/lan"
 	"warder/secmon/lan/filter"
+	"warder/secmon/lan/packet"
 	"warder/secmon/lan/stream"
 )
 
 // Captured is a copy of a frame.
 type Captured struct {
 	Time    int64  // nanoseconds since 1970
-	From    string // the port that sent it
+	At      string // the port that sent it; of vsock the VM
+	From    string // the port that sent it; of vsock the VM or the host
 	To      string // the port that it is for, "" if for several or nobody
+	Vsock   bool   // a packet of vsock, with the header of the kernel's vsockmon
 	VLAN    uint16
 	Refused lan.Reason
 	Data    []byte // as much as was asked for
@@ -105,14 +109,38 @@ func (x *Tap) take(t *turn) {
 	if !x.want.Match(filter.Frame{Headers: &h, VLAN: t.s.VLAN, Len: f.Len, From: from, To: to, Refused: t.s.Refused != lan.None}) {
 		return
 	}
-	n := min(f.Len, x.snap)
+	c := Captured{Time: t.now, At: from, From: from, To: to, VLAN: t.s.VLAN, Refused: t.s.Refused, Len: f.Len}
+	x.keep(c, func(dst []byte, n int) []byte { return stream.Pieces{Head: f.Head, Body: f.Body}.Append(dst, 0, n) })
+}
+
+// offerVsock gives a packet of vsock to those who want it.
+func (s *taps) offerVsock(l *line, p *vsock.Packet, now int64) {
+	list := s.list.Load()
+	if list == nil {
+		return
+	}
+	from, to := l.vm, hostName
+	if p.SourceCID == vsock.HostCID {
+		from, to = to, from
+	}
+	size := vsockmonSize + len(p.Header) + len(p.Payload)
+	for _, x := range *list {
+		h := packet.Headers{Fault: packet.ShortEthernet} // it has no addresses of Ethernet
+		if x.want.Match(filter.Frame{Headers: &h, Len: size, From: from, To: to, Vsock: true}) {
+			x.keep(Captured{Time: now, At: l.vm, From: from, To: to, Vsock: true, Len: size}, func(dst []byte, n int) []byte { return vsockmon(dst, p, n) })
+		}
+	}
+}
+
+// keep has what somebody wants wait for its reader; data appends the first bytes of it.
+func (x *Tap) keep(c Captured, data func(dst []byte, n int) []byte) {
+	n := min(c.Len, x.snap)
 	if x.waiting.Add(int64(n)) > maxTapBytes {
 		x.waiting.Add(-int64(n))
 		x.lost.Add(1)
 		return
 	}
-	c := Captured{Time: t.now, From: from, To: to, VLAN: t.s.VLAN, Refused: t.s.Refused, Len: f.Len}
-	c.Data = stream.Pieces{Head: f.Head, Body: f.Body}.Append(make([]byte, 0, n), 0, n)
+	c.Data = data(make([]byte, 0, n), n)
 	select {
 	case x.frames <- c:
 	default:

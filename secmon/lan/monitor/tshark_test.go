@@ -39,7 +39,7 @@ func TestTsharkAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := p.Interface("lan", "")
+	n, err := p.Interface(pcapng.Ethernet, "lan", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,17 @@ const (
 	interfaceStats  = 5
 	enhancedPacket  = 6
 	byteOrder       = 0x1a2b3c4d
-	linkEthernet    = 1
 	nanosecondPower = 9
+)
+
+// Link is what the frames of an interface begin with (the registry of link types of
+// tcpdump.org).
+type Link uint16
+
+// The links that there are.
+const (
+	Ethernet Link = 1
+	Vsock    Link = 271 // struct af_vsockmon_hdr of the kernel's include/uapi/linux/vsockmon.h
 )
 
 // Options of blocks.
@@ -57,9 +66,9 @@ func NewWriter(w io.Writer, application, filter string, snap int) (*Writer, erro
 }
 
 // Interface adds an interface, and gives its number.
-func (p *Writer) Interface(name, description string) (uint32, error) {
+func (p *Writer) Interface(link Link, name, description string) (uint32, error) {
 	p.begin(interfaceDesc)
-	p.uint32(linkEthernet)
+	p.uint32(uint32(link)) // its upper half is reserved
 	p.uint32(p.snap)
 	p.option(optName, name)
 	p.option(optDescription, description)

@@ -27,7 +27,7 @@ func write(t *testing.T, w io.Writer) {
 		t.Fatal(err)
 	}
 	for i, name := range []string{"a.vlan1", "b.vlan7"} {
-		n, err := p.Interface(name, "VM "+name[:1])
+		n, err := p.Interface(pcapng.Ethernet, name, "VM "+name[:1])
 		if err != nil || n != uint32(i) {
 			t.Fatalf("interface %d, %v", n, err)
 		}

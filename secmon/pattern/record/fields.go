@@ -2,6 +2,7 @@ package record
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,10 +164,10 @@ var (
 	euid            = &Field{read: func(e *event.Event) Value { return number(uint64(e.Process.EUID)) }}
 	inode           = &Field{read: func(e *event.Event) Value { return number(e.Call.File.Inode) }}
 	sourceIP        = net(func(n *event.Net) Value { return address(n.Source.Addr()) })
-	sourcePort      = net(func(n *event.Net) Value { return number(uint64(n.Source.Port())) })
+	sourcePort      = net(func(n *event.Net) Value { return port(n, 0, n.Source) })
 	sourceVM        = net(func(n *event.Net) Value { return text(n.SourceVM) })
 	destinationIP   = net(func(n *event.Net) Value { return address(n.Destination.Addr()) })
-	destinationPort = net(func(n *event.Net) Value { return number(uint64(n.Destination.Port())) })
+	destinationPort = net(func(n *event.Net) Value { return port(n, 1, n.Destination) })
 	destinationHost = net(func(n *event.Net) Value { return text(n.Host) })
 	transport       = net(func(n *event.Net) Value { return text(n.Transport) })
 	question        = dns(func(d *event.DNS) Value { return text(d.Name) })
@@ -316,6 +317,22 @@ func net(f func(*event.Net) Value) *Field {
 		}
 		return f(e.Net)
 	}}
+}
+
+// port is that of an end of a flow.
+func port(n *event.Net, end int, at netip.AddrPort) Value {
+	if n.Transport == event.Vsock {
+		return number(uint64(n.Vsock[end].Port))
+	}
+	return number(uint64(at.Port()))
+}
+
+// cid is the address of an end of a flow of vsock.
+func cid(n *event.Net, end int) Value {
+	if n.Transport != event.Vsock {
+		return Value{}
+	}
+	return number(uint64(n.Vsock[end].CID))
 }
 
 func dns(f func(*event.DNS) Value) *Field {

@@ -46,6 +46,8 @@ var native = map[string]*Field{
 	"warder.syscall.arg5":       {read: func(e *event.Event) Value { return number(e.Call.Args[5]) }},
 	"warder.flow":               net(func(n *event.Net) Value { return number(n.Flow) }),
 	"warder.payload":            net(func(n *event.Net) Value { return payload(n.Payload) }),
+	"source.address":            net(func(n *event.Net) Value { return cid(n, 0) }),
+	"destination.address":       net(func(n *event.Net) Value { return cid(n, 1) }),
 	"network.transport":         transport,
 	"network.protocol":          net(func(n *event.Net) Value { return text(n.Application) }),
 	"source.ip":                 sourceIP,

@@ -81,7 +81,8 @@ func Of(e *event.Event, buf []Record) []Record {
 			add(File)
 		}
 	case event.Flow:
-		if e.Action == event.Began {
+		// What Sigma's rules say of addresses is about IP.
+		if e.Action == event.Began && (e.Net == nil || e.Net.Transport != event.Vsock) {
 			add(Connect)
 		}
 	case event.Packet:
