@@ -14,6 +14,7 @@ import (
 	"path"
 	"time"
 
+	"warder/devices/virtio/fs"
 	"warder/devices/virtio/vsock"
 	"warder/vmm"
 )
@@ -59,6 +60,9 @@ type Spec struct {
 	// VsockWatcher, unless it is nil, sees all that goes by vsock, what warder itself says
 	// to the guest among it.
 	VsockWatcher vsock.Watcher
+	// ShareWatcher, unless it is nil, gives what sees the guest's accesses to a directory of
+	// the host.
+	ShareWatcher func(dir string) (fs.Watcher, error)
 
 	// BootTimeout is how long the guest has to come up. Default: 2 minutes,
 	// which is long enough where the host's KVM is itself emulated. Negative: as

@@ -90,7 +90,13 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	for i, s := range spec.Shares {
 		tag := fmt.Sprintf("share%d", i)
 		vm.shares[tag] = s.Host
-		cfg.Shares = append(cfg.Shares, vmm.Share{Tag: tag, Dir: s.Host, ReadOnly: s.ReadOnly})
+		share := vmm.Share{Tag: tag, Dir: s.Host, ReadOnly: s.ReadOnly}
+		if spec.ShareWatcher != nil {
+			if share.Watcher, err = spec.ShareWatcher(s.Host); err != nil {
+				return nil, err
+			}
+		}
+		cfg.Shares = append(cfg.Shares, share)
 		setup.Mounts = append(setup.Mounts, proto.Mount{Type: "virtiofs", Source: tag, Target: s.Guest, ReadOnly: s.ReadOnly})
 	}
 	if vm.machine, err = vmm.New(cfg); err != nil {

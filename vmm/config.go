@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 
+	"warder/devices/virtio/fs"
 	"warder/devices/virtio/vsock"
 )
 
@@ -87,6 +88,8 @@ type Share struct {
 	Tag      string // at most 36 bytes
 	Dir      string
 	ReadOnly bool
+	// Watcher sees what the guest does to files there; nil for nobody.
+	Watcher fs.Watcher
 }
 
 // A Stream is the host's end of a character device. Either side may be nil.

@@ -57,7 +57,7 @@ func (m *Machine) createDevices() error {
 		}
 	}
 	for _, s := range m.cfg.Shares {
-		dev, err := fs.New(fs.Config{Tag: s.Tag, Dir: s.Dir, ReadOnly: s.ReadOnly})
+		dev, err := fs.New(fs.Config{Tag: s.Tag, Dir: s.Dir, ReadOnly: s.ReadOnly, Watcher: s.Watcher})
 		if err != nil {
 			return err
 		}

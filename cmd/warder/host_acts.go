@@ -72,6 +72,9 @@ func otherAct(e *event.Event) string {
 		if n.Source.IsValid() || n.Destination.IsValid() {
 			what = append(what, fmt.Sprintf("%s -> %s", n.Source, n.Destination))
 		}
+		if n.Transport == event.Vsock {
+			what = append(what, fmt.Sprintf("vsock %v -> %v", n.Vsock[0], n.Vsock[1]))
+		}
 		add(n.Host)
 		if n.DNS != nil {
 			add(n.DNS.Name)
@@ -86,12 +89,21 @@ func otherAct(e *event.Event) string {
 	add(e.Process.Exe)
 	add(event.CommandLine(e.Process.Args))
 	add(e.Call.File.Path)
+	if c := &e.Call; e.Kind == event.FileAct && c.Size > 0 {
+		what = append(what, fmt.Sprintf("%d bytes at %d", c.Size, c.Offset))
+		if text := c.Payload[:min(len(c.Payload), maxShown)]; len(text) > 0 && e.Action == event.ShareWrite {
+			what = append(what, strconv.Quote(string(text)))
+		}
+	}
 	if e.Log != nil {
 		add(e.Log.Program)
 		add(e.Log.Text)
 	}
 	add(e.Message)
-	if e.Process.PID != 0 {
+	switch {
+	case e.Process.PID != 0 && e.Process.Name == "": // as the server of a share knows it
+		what = append(what, fmt.Sprintf("(pid %d, uid %d)", e.Process.PID, e.Process.UID))
+	case e.Process.PID != 0:
 		what = append(what, fmt.Sprintf("(%s, pid %d, uid %d)", shown(e.Process.Name), e.Process.PID, e.Process.UID))
 	}
 	return strings.Join(what, "  ")
@@ -109,6 +121,8 @@ func responses(f *event.Finding) []string {
 	}
 	for _, t := range f.Taken {
 		switch {
+		case t.Response == string(pattern.Block) && last.Call.Denied != 0 && last.Kind == event.FileAct:
+			out = append(out, fmt.Sprintf("%s's %s was refused with %s before it took effect", last.VM, last.Action, unix.ErrnoName(unix.Errno(last.Call.Denied))))
 		case t.Response == string(pattern.Block) && last.Call.Denied != 0 && last.Kind != event.Syscall:
 			out = append(out, fmt.Sprintf("%s's message was not delivered, and its flow is cut", last.VM))
 		case t.Response == string(pattern.Block) && last.Call.Denied != 0:

@@ -20,7 +20,10 @@ func TestActs(t *testing.T) {
 			Source: netip.MustParseAddrPort("10.0.0.1:1"), Destination: netip.MustParseAddrPort("10.0.0.2:443"), Payload: []byte("\x1bx")}},
 		`a        log  sshd  "bad\x1b[2J line"`: {Kind: event.LogLine, Log: &event.Log{Program: "sshd", Text: "bad\x1b[2J line"}},
 		"a        file deletion  /x":            {Kind: event.FileAct, Action: event.Removed, Call: event.Call{File: event.File{Path: "/x"}}},
-		"a        execve   /x":                  {Kind: event.Syscall, Call: event.Call{Name: "execve", Path: "/x", Missing: event.MissingProcess}},
+		`a        file share-write  /srv/x  3 bytes at 7  "\x1bx\n"  (pid 9, uid 5)`: {Kind: event.FileAct, Action: event.ShareWrite, Process: event.Process{PID: 9, UID: 5},
+			Call: event.Call{File: event.File{Path: "/srv/x"}, Offset: 7, Size: 3, Payload: []byte("\x1bx\n")}},
+		"a        flow start  vsock 3:1000 -> 2:80": {Kind: event.Flow, Action: event.Began, Net: &event.Net{Transport: event.Vsock, Vsock: [2]event.VsockEnd{{CID: 3, Port: 1000}, {CID: 2, Port: 80}}}},
+		"a        execve   /x":                      {Kind: event.Syscall, Call: event.Call{Name: "execve", Path: "/x", Missing: event.MissingProcess}},
 	} {
 		e.VM = "a"
 		if got := act(e); !strings.HasSuffix(strings.SplitN(got, "  not readable", 2)[0], "  "+want) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"warder/secmon/lan/monitor"
+	"warder/secmon/share"
 	"warder/secmon/watch"
 	"warder/supervisor/network"
 )
@@ -25,6 +26,11 @@ func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Networ
 	}
 	n, err := network.New(*c.LAN, services, network.Options{Inspector: m, Log: log})
 	return n, m, err
+}
+
+// watchShares sees what VMs say to each other through files, and reports to w.
+func watchShares(w *watch.Watch) *share.Monitor {
+	return share.New(share.Config{Sink: w.Report, Message: w.Message, Content: w.Shared})
 }
 
 // monitorLAN has the monitor tell what only time tells, until the host stops.

@@ -75,6 +75,8 @@ func (p *printer) event(e event.Event) {
 	switch e.Kind {
 	case event.Syscall:
 		matters = c.Denied != 0 || c.File.Share != "" && c.Name != "openat"
+	case event.FileAct:
+		matters = e.Action != event.ShareRead
 	case event.Flow, event.Packet: // what VMs are there for
 		matters = false
 	}

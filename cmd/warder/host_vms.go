@@ -11,9 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"warder/devices/virtio/fs"
 	"warder/secmon/event"
 	"warder/secmon/lan/monitor"
 	"warder/secmon/pattern"
+	"warder/secmon/share"
 	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/supervisor/api"
@@ -40,6 +42,7 @@ type host struct {
 
 	network  *network.Network // nil for none
 	monitor  *monitor.Monitor
+	shares   *share.Monitor
 	socket   *controlSocket
 	kept     *keeper
 	watching context.CancelFunc // ends the watch's own work
@@ -94,7 +97,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return nil, err
 	}
 	h := &host{
-		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, socket: openControlSocket(),
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, shares: watchShares(w), socket: openControlSocket(),
 		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
 	}
 	h.books = cfg.ledger(h)
@@ -142,6 +145,7 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	spec := v.machine()
 	spec.Kernel, spec.BootTimeout, spec.Log = h.kernel, patience, h.log
 	spec.VsockWatcher = h.monitor.Vsock(v.Name)
+	spec.ShareWatcher = func(dir string) (fs.Watcher, error) { return h.shares.Watch(v.Name, dir) }
 	spec.CPUWeight = cmp.Or(spec.CPUWeight, h.weight)
 	if n, ok := h.network.Interface(v.Name); ok {
 		spec.Nets = append(slices.Clone(spec.Nets), n)

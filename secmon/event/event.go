@@ -60,6 +60,12 @@ const (
 	Removed = "deletion"
 	Renamed = "rename"
 	Opened  = "access"
+	// Of files on a share, as its server sees them: Call.Offset and Size say which bytes, and
+	// Payload what is written, or what a file that is read begins with.
+	ShareRead     = "share-read"
+	ShareWrite    = "share-write"
+	ShareTruncate = "share-truncate" // to Size
+	ShareCreate   = "share-create"
 )
 
 // Event is one report. Strings may be shared between events; nothing in an
@@ -158,7 +164,7 @@ type Call struct {
 // on the host, and Device and Inode are its numbers there: the same for every
 // VM that can reach it.
 type File struct {
-	Path   string // absolute, in the guest
+	Path   string // absolute, in the guest; on the host where no guest's is known
 	FS     string // type of the file system
 	Share  string // the host's directory, "" for a file of the guest's own
 	Inner  string // absolute, inside the share or the file system

@@ -137,6 +137,7 @@ type warderPart struct {
 	VCPU      int32       `json:"vcpu"`
 	Login     *uint32     `json:"login_id,omitempty"`
 	Syscall   *callPart   `json:"syscall,omitempty"`
+	Range     *rangePart  `json:"range,omitempty"`
 	Access    *accessPart `json:"access,omitempty"`
 	Lost      uint64      `json:"lost,omitempty"`
 	Level     string      `json:"level,omitempty"`
@@ -154,6 +155,14 @@ type warderPart struct {
 	Flow      uint64      `json:"flow,omitempty"`
 	Initiated bool        `json:"initiated,omitempty"`
 	Payload   []byte      `json:"payload,omitempty"`
+}
+
+// rangePart is which bytes of a file an event is about that is no system call.
+type rangePart struct {
+	Offset  int64  `json:"offset"`
+	Size    uint64 `json:"size"`
+	Append  bool   `json:"append,omitempty"`
+	Payload []byte `json:"payload,omitempty"`
 }
 
 type sharePart struct {
@@ -207,6 +216,7 @@ var kinds = map[Kind]ecsEvent{
 // types gives event.type of actions, for kinds that do not fix it.
 var types = map[string]string{
 	Began: "start", Ran: "start", Ended: "end",
+	ShareRead: "access", ShareWrite: "change", ShareTruncate: "change", ShareCreate: "creation",
 	Created: "creation", Changed: "change", Removed: "deletion", Renamed: "change", Opened: "access",
 }
 
@@ -236,8 +246,10 @@ func toLine(e Event) (line, error) {
 		l.addProcess(&e.Process)
 	}
 	l.addFile(&e.Call.File)
-	if e.Kind == Syscall {
-		l.addCall(&e.Call)
+	if c := &e.Call; e.Kind == Syscall {
+		l.addCall(c)
+	} else if c.Size != 0 || len(c.Payload) > 0 {
+		l.Warder.Range = &rangePart{c.Offset, c.Size, c.Append, c.Payload}
 	}
 	if e.Net != nil {
 		l.addNet(e.Net)

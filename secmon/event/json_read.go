@@ -117,6 +117,9 @@ func (l *line) call(e *Event) error {
 		if e.Kind == Syscall {
 			return fmt.Errorf("warder.syscall is missing")
 		}
+		if r := l.Warder.Range; r != nil {
+			e.Call.Offset, e.Call.Size, e.Call.Append, e.Call.Payload = r.Offset, r.Size, r.Append, r.Payload
+		}
 		return nil
 	}
 	file := e.Call.File

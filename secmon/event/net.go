@@ -12,7 +12,7 @@ type Net struct {
 	// Flow is the same for all events about one flow, in every VM and on the
 	// network between them; 0 where not known. [FlowID] makes it.
 	Flow uint64
-	// Transport is tcp, udp, icmp, vsock, ...; Application what is spoken over
+	// Transport is tcp, udp, icmp, vsock, ..., or share for files; Application what is spoken over
 	// it (dns, http, tls, ssh, ...), "" where not known.
 	Transport, Application string
 	Source, Destination    netip.AddrPort
@@ -44,8 +44,11 @@ type VsockEnd struct {
 // String is "CID:port".
 func (v VsockEnd) String() string { return id(v.CID) + ":" + id(v.Port) }
 
-// Vsock is the Transport of flows of vsock.
-const Vsock = "vsock"
+// Transports that are none of IP's: vsock, and files on a share.
+const (
+	Vsock = "vsock"
+	Share = "share"
+)
 
 // Actions of packets: which messages of flows are told.
 const (
@@ -56,10 +59,13 @@ const (
 	TLSHello     = "tls-hello"
 	SSHBanner    = "ssh-banner"
 	Data         = "data" // what a side begins with, whatever it is
+	// FileMessage is what one VM wrote to a file on a share and another reads: the sender
+	// is who wrote, Call.File the file, Call.Offset and Size say which bytes.
+	FileMessage = "file"
 )
 
 // Messages are the actions of packets.
-var Messages = []string{DNSQuery, DNSAnswer, HTTPRequest, HTTPResponse, TLSHello, SSHBanner, Data}
+var Messages = []string{DNSQuery, DNSAnswer, HTTPRequest, HTTPResponse, TLSHello, SSHBanner, Data, FileMessage}
 
 // DNS is a question and what was answered.
 type DNS struct {
@@ -88,6 +94,13 @@ type Log struct {
 	Facility string // auth, daemon, ...
 	Severity uint8  // as in syslog: 0 the worst, 7 debugging
 	Text     string
+}
+
+// FileFlowID is [FlowID] for what is said through a file of the host.
+func FileFlowID(device, inode uint64) uint64 {
+	var buf [32]byte
+	p := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(buf[:0], device), inode)
+	return number(append(p, Share...))
 }
 
 // VsockFlowID is [FlowID] for a flow of vsock.

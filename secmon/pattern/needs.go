@@ -19,6 +19,9 @@ type Needs struct {
 	// Message is how many bytes are looked at of what a message of a flow between
 	// VMs holds; 0 for none.
 	Message int
+	// Share is how many bytes are looked at of what is written to a share, and of what is
+	// read there, as the share's server sees it; 0 for none.
+	Share int
 	// Process says that rules look at more of a process than its numbers and
 	// name: its program, arguments, directory, parent.
 	Process bool
@@ -46,7 +49,9 @@ func (l *Library) Needs() Needs {
 	n.Syscalls, n.Payload = splice.New(l.splices, splice.Limits{}).Needs()
 	for _, s := range l.splices {
 		for _, act := range slices.Concat(s.Splice.Parts, s.Splice.Triggers) {
-			if !splice.IsMessage(act) {
+			if splice.IsShare(act) {
+				n.Share = splice.MaxPayload
+			} else if !splice.IsMessage(act) {
 				n.add(l.rules[s.Rule], act)
 			} else if s.Splice.Content == "warder.payload" {
 				n.Message = maxMessage
@@ -74,6 +79,9 @@ func (l *Library) Needs() Needs {
 			case record.AuditSyscall, record.Native:
 				if k == record.Native && aboutMessages(r) && detect.LooksAt(r.Detection.Expr, "warder.payload") {
 					n.Message = maxMessage
+				}
+				if k == record.Native && aboutShares(r) {
+					n.Share = max(n.Share, maxMessage)
 				}
 				if k == record.Native && !aboutSyscalls(r) {
 					continue
@@ -110,6 +118,10 @@ func aboutSyscalls(r *Rule) bool {
 // maxMessage is how much of a message rules can look at: what says which
 // protocol it is and what it is about stands at its beginning.
 const maxMessage = 1024
+
+// aboutShares says whether a rule on events themselves is about what is done to files on
+// shares.
+func aboutShares(r *Rule) bool { return r.Source.Service == "file" }
 
 // aboutMessages says whether a rule on events themselves is about messages of flows.
 func aboutMessages(r *Rule) bool { return r.Source.Service == "" || r.Source.Service == "packet" }

@@ -23,12 +23,13 @@ type wants struct {
 	payload int
 	process bool
 	message int // bytes of messages that rules look at; no matter of traps
+	share   int // bytes of what is written to a share and read there; neither
 }
 
 // needed is what a library needs of traps.
 func needed(l *pattern.Library) wants {
 	n := l.Needs()
-	return wants{slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), n.Payload, n.Process, n.Message}
+	return wants{slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), n.Payload, n.Process, n.Message, n.Share}
 }
 
 // Unseen are the calls that a library needs and that cannot be trapped.

@@ -1,6 +1,10 @@
 package watch
 
-import "warder/secmon/event"
+import (
+	"bytes"
+
+	"warder/secmon/event"
+)
 
 // Report takes an event of another channel than the traps, before the act takes place
 // that it reports, and says whether a rule wants the act stopped. The event's VM need
@@ -15,6 +19,9 @@ func (w *Watch) Report(e event.Event) (block bool) {
 	}
 	w.strings.Share(&e)
 	verdict, alerts := w.engine.Observe(&e)
+	if len(e.Call.Payload) > maxQueued {
+		e.Call.Payload = bytes.Clone(e.Call.Payload[:maxQueued])
+	}
 	w.Events.Put(e)
 	var paused *pausing
 	if verdict.Pause && m != nil && m.traps.Load() != nil {
@@ -28,3 +35,7 @@ func (w *Watch) Report(e event.Event) (block bool) {
 
 // Message is how many bytes the rules look at of what a message between VMs holds.
 func (w *Watch) Message() int { return w.wanted().message }
+
+// Shared is how many bytes the rules look at of what is written to a share, and of a file
+// that is read there; 0 when they look at neither.
+func (w *Watch) Shared() int { return w.wanted().share }

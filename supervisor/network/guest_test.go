@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,14 +49,14 @@ const bulk = 1 << 20
 
 func bulkSum() string {
 	h := sha256.New()
-	_, _ = io.Copy(h, io.LimitReader(pattern{}, bulk))
+	_, _ = io.Copy(h, io.LimitReader(filler{}, bulk))
 	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
-// pattern is bytes that are not all the same.
-type pattern struct{}
+// filler is bytes that are not all the same.
+type filler struct{}
 
-func (pattern) Read(p []byte) (int, error) {
+func (filler) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = byte(i * 7)
 	}
@@ -88,6 +90,13 @@ func inGuest(what string, args []string) (string, error) {
 	case "resolve":
 		addrs, err := net.LookupHost(args[0])
 		return fmt.Sprint(addrs), err
+	case "put": // a file, with the text
+		return "put", os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")), 0o644)
+	case "map": // writes behind a place in a file through a mapping
+		return "mapped", mapped(args[0], args[1], strings.Join(args[2:], " "))
+	case "get":
+		p, err := os.ReadFile(args[0])
+		return string(p), err
 	case "rpc": // by vsock
 		c, err := vsock.Dial(vsock.Host, rpcPort, nil)
 		if err != nil {
@@ -112,6 +121,28 @@ func inGuest(what string, args []string) (string, error) {
 	return "", fmt.Errorf("cannot %s", what)
 }
 
+// mapped writes to a file through a mapping: no system call says what.
+func mapped(path, place, text string) error {
+	at, err := strconv.Atoi(place)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(int64(at + len(text))); err != nil {
+		return err
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, at+len(text), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	copy(m[at:], text)
+	return errors.Join(unix.Msync(m, unix.MS_SYNC), unix.Munmap(m))
+}
+
 // sendBulk sends whoever connects the bulk.
 func sendBulk(l net.Listener) {
 	for {
@@ -119,7 +150,7 @@ func sendBulk(l net.Listener) {
 		if err != nil {
 			return
 		}
-		go func() { _, _ = io.CopyN(c, pattern{}, bulk); c.Close() }()
+		go func() { _, _ = io.CopyN(c, filler{}, bulk); c.Close() }()
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/devices/virtio/fs"
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/internal/testkvm"
@@ -131,8 +132,9 @@ func TestVMs(t *testing.T) {
 	defer l.Close()
 	go sendBulk(l)
 	const database = 5432
+	common := t.TempDir()
 	card := fmt.Sprintf("wlan%d", os.Getpid()%100000)
-	ear := newEar()
+	ear := newEar(t)
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: []Allow{
@@ -167,8 +169,9 @@ func TestVMs(t *testing.T) {
 		all.Go(func() {
 			card, _ := n.Interface(name)
 			vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
-				Name: name, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}},
-				BootTimeout: 5 * time.Minute, VsockWatcher: ear.mon.Vsock(name), Log: slog.New(slog.DiscardHandler),
+				Name: name, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}, {Host: common, Guest: "/mnt/" + name}},
+				ShareWatcher: func(dir string) (fs.Watcher, error) { return ear.shares.Watch(name, dir) },
+				BootTimeout:  5 * time.Minute, VsockWatcher: ear.mon.Vsock(name), Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
 				if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
@@ -246,6 +249,21 @@ func TestVMs(t *testing.T) {
 		}
 	}
 
+	// Two VMs put together, on a share, what a third one is not let read.
+	const first, second = "echo 0 ", "> /proc/sys/kernel/randomize_va_space"
+	for _, c := range []struct {
+		by        *machine
+		ask, want string
+	}{
+		{web, "put /mnt/web/script " + first, "put"}, {db, "get /mnt/db/script", first},
+		{other, fmt.Sprintf("map /mnt/other/script %d %s", len(first), second), "mapped"},
+		{web, "get /mnt/web/script", first + second}, // of those who wrote it
+		{db, "get /mnt/db/script", "failed: read /mnt/db/script: operation not permitted"},
+	} {
+		if got := c.by.ask("%s", c.ask); got != c.want {
+			t.Errorf("%s: %s: %q, want %q", c.by.name, c.ask, got, c.want)
+		}
+	}
 	answerRPC(t, web.vm)
 	if got := web.ask("rpc pay"); got != "418 I'm a teapot" {
 		t.Errorf("by vsock: %q", got)

@@ -80,7 +80,7 @@ func (s *session) setattr(c *call) error {
 		}
 	}
 	if a.valid&setSize != 0 {
-		if err := s.truncate(n, a); err != nil {
+		if err := s.truncate(c, n, a); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (s *session) chmod(n *node, mode uint32) error {
 }
 
 // truncate sets the size of a regular file.
-func (s *session) truncate(n *node, a change) error {
+func (s *session) truncate(c *call, n *node, a change) error {
 	size, _, err := span(a.size, 0)
 	if err != nil {
 		return err
@@ -165,6 +165,11 @@ func (s *session) truncate(n *node, a change) error {
 	}
 	if err := s.root.dropSetID(n.fd); err != nil {
 		return err
+	}
+	if s.watcher != nil {
+		if err := s.access(c, n, n.fd, Access{Kind: Truncate, Size: size}); err != nil {
+			return err
+		}
 	}
 	if a.valid&setHandle != 0 {
 		// The handle may have been opened when the mode still allowed it.

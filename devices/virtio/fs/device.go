@@ -39,6 +39,8 @@ type Config struct {
 	// CacheFor is for how long the guest may believe names and attributes without
 	// asking again. Zero, the default: not at all.
 	CacheFor time.Duration
+	// Watcher sees what happens to the content of files. Nil: nobody does.
+	Watcher Watcher
 	// MaxNodes bounds the files that the guest knows at a time, those in its caches
 	// included. Each costs some hundred bytes. Zero: 262144.
 	MaxNodes int
@@ -114,6 +116,7 @@ func (d *Device) newSession() (*session, error) {
 		readOnly: d.cfg.ReadOnly,
 		owner:    d.cfg.AllowOwner,
 		cacheFor: d.cfg.CacheFor,
+		watcher:  d.cfg.Watcher,
 		nodes:    nodes,
 		handles:  newHandles(nodes, d.cfg.MaxHandles),
 	}, nil

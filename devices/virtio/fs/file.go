@@ -31,7 +31,15 @@ func (s *session) read(c *call) error {
 	if err != nil {
 		return err
 	}
+	if s.watcher != nil {
+		if err := s.access(c, h.node, h.fd, Access{Kind: Read, Offset: off, Size: n}); err != nil {
+			return err
+		}
+	}
 	got, err := c.data.CopyAt(file{fd: h.fd}, off, int(n))
+	if s.watcher != nil {
+		s.done(c, h, off, n)
+	}
 	if got == 0 && err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
@@ -64,7 +72,18 @@ func (s *session) write(c *call) error {
 	if flags&unix.O_APPEND != 0 {
 		f.flags = unix.RWF_APPEND
 	}
-	put, err := c.in.CopyAt(f, off, int(size))
+	var content []byte
+	if s.watcher != nil {
+		if content, err = s.writing(c, h, off, int(size), f.flags != 0); err != nil {
+			return err
+		}
+	}
+	var put int
+	if content != nil {
+		put, err = f.WriteAt(content, off)
+	} else {
+		put, err = c.in.CopyAt(f, off, int(size))
+	}
 	if put == 0 && err != nil {
 		return err
 	}
@@ -145,6 +164,11 @@ func (s *session) fallocate(c *call) error {
 	case 0, unix.FALLOC_FL_KEEP_SIZE,
 		unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE,
 		unix.FALLOC_FL_ZERO_RANGE, unix.FALLOC_FL_ZERO_RANGE | unix.FALLOC_FL_KEEP_SIZE:
+		if s.watcher != nil && mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_ZERO_RANGE) != 0 {
+			if err := s.access(c, h.node, h.fd, Access{Kind: Write, Offset: off, Size: n}); err != nil {
+				return err
+			}
+		}
 		return unix.Fallocate(h.fd, mode, off, n)
 	default:
 		return unix.EOPNOTSUPP
@@ -206,7 +230,16 @@ func (s *session) copyFileRange(c *call) error {
 	if err != nil {
 		return err
 	}
+	if s.watcher != nil {
+		if err := s.copying(c, from, to, fromOff, toOff, n); err != nil {
+			return err
+		}
+	}
+	began := fromOff
 	copied, err := unix.CopyFileRange(from.fd, &fromOff, to.fd, &toOff, int(n), 0)
+	if s.watcher != nil {
+		s.done(c, from, began, n)
+	}
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import "golang.org/x/sys/unix"
 const openFlags = unix.O_ACCMODE | unix.O_TRUNC | unix.O_SYNC | unix.O_DSYNC
 
 // openNode opens a regular file that the guest knows.
-func (s *session) openNode(n *node, flags uint32) (*handle, error) {
+func (s *session) openNode(c *call, n *node, flags uint32) (*handle, error) {
 	switch n.kind {
 	case unix.S_IFREG:
 	case unix.S_IFDIR:
@@ -23,6 +23,11 @@ func (s *session) openNode(n *node, flags uint32) (*handle, error) {
 			return nil, unix.EROFS
 		}
 		if err := s.root.dropSetID(n.fd); err != nil {
+			return nil, err
+		}
+	}
+	if s.watcher != nil && flags&unix.O_TRUNC != 0 {
+		if err := s.access(c, n, n.fd, Access{Kind: Truncate}); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +69,7 @@ func (s *session) open(c *call) error {
 		return err
 	}
 	defer s.nodes.put(n)
-	h, err := s.openNode(n, flags)
+	h, err := s.openNode(c, n, flags)
 	if err != nil {
 		return err
 	}
@@ -91,9 +96,9 @@ func (s *session) create(c *call) error {
 	if s.nodes.full() || s.handles.full() {
 		return unix.ENFILE
 	}
-	h, err := s.createIn(dir, name, flags, mode)
+	h, err := s.createIn(c, dir, name, flags, mode)
 	if err == unix.EEXIST && flags&unix.O_EXCL == 0 {
-		h, err = s.openIn(dir, name, flags)
+		h, err = s.openIn(c, dir, name, flags)
 	}
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (s *session) create(c *call) error {
 }
 
 // createIn makes a regular file and opens it. Its node is in use by the caller.
-func (s *session) createIn(dir *node, name string, flags, mode uint32) (*handle, error) {
+func (s *session) createIn(c *call, dir *node, name string, flags, mode uint32) (*handle, error) {
 	how := int(flags&openFlags) | unix.O_CREAT | unix.O_EXCL | unix.O_NOCTTY
 	fd, err := openBeneath(dir.fd, name, how, mode&0o777)
 	if err != nil {
@@ -129,16 +134,19 @@ func (s *session) createIn(dir *node, name string, flags, mode uint32) (*handle,
 		unix.Close(fd)
 		return nil, err
 	}
+	if s.watcher != nil {
+		_ = s.access(c, n, fd, Access{Kind: Create}) // it is there already
+	}
 	return &handle{node: n, fd: fd, write: writesTo(flags)}, nil
 }
 
 // openIn opens a regular file by name. Its node is in use by the caller.
-func (s *session) openIn(dir *node, name string, flags uint32) (*handle, error) {
+func (s *session) openIn(c *call, dir *node, name string, flags uint32) (*handle, error) {
 	n, _, err := s.find(dir, name)
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.openNode(n, flags)
+	h, err := s.openNode(c, n, flags)
 	if err != nil {
 		s.nodes.forget(n.id, 1)
 		s.nodes.put(n)

@@ -45,6 +45,7 @@ type session struct {
 	readOnly bool
 	owner    bool // chown is allowed
 	cacheFor time.Duration
+	watcher  Watcher // nil: none
 	nodes    *nodes
 	handles  *handles
 	mounted  atomic.Bool // between INIT and DESTROY
@@ -63,6 +64,8 @@ type call struct {
 	argBuf   [maxArguments]byte
 	replyBuf []byte
 	dents    []byte
+	content  []byte // of a write that a watcher looks at
+	access   Access // as a watcher sees it
 }
 
 // operation is how an opcode is served. Handlers return the host's error, which

@@ -94,6 +94,8 @@ type requestHeader struct {
 	op     opcode
 	unique uint64
 	node   uint64
+	// Who asks, by the guest's word.
+	uid, pid uint32
 }
 
 func parseRequestHeader(b *[requestHeaderSize]byte) requestHeader {
@@ -102,6 +104,8 @@ func parseRequestHeader(b *[requestHeaderSize]byte) requestHeader {
 		op:     opcode(le.Uint32(b[4:])),
 		unique: le.Uint64(b[8:]),
 		node:   le.Uint64(b[16:]),
+		uid:    le.Uint32(b[24:]),
+		pid:    le.Uint32(b[32:]),
 	}
 }
 

@@ -76,9 +76,9 @@ func (c *compiler) splice(s *Splice) error {
 	}{
 		{c.n, []string{"type", "group-by", "timespan", "condition", "parts", "match", "trigger"}},
 		{c.n.Get("condition"), []string{"gte"}},
-		{c.n.Get("parts"), []string{"syscall", "message", "join", "content"}},
+		{c.n.Get("parts"), []string{"syscall", "share", "message", "join", "content"}},
 		{c.n.Get("match"), []string{"strings", "regexps", "sequence"}},
-		{c.n.Get("trigger"), []string{"syscall", "message", "vm"}},
+		{c.n.Get("trigger"), []string{"syscall", "share", "message", "vm"}},
 	} {
 		if err := c.known(section.n, section.keys...); err != nil {
 			return err
@@ -122,7 +122,7 @@ func (c *compiler) span(s *Splice) (err error) {
 }
 
 func (c *compiler) parts(s *Splice) (err error) {
-	if s.Parts, err = c.acts(s, "parts", writeCalls); err != nil {
+	if s.Parts, err = c.acts(s, "parts", writeCalls, "write"); err != nil {
 		return err
 	}
 	if n := c.n.Get("parts").Get("content"); n != nil {
@@ -148,7 +148,7 @@ func (c *compiler) parts(s *Splice) (err error) {
 }
 
 func (c *compiler) trigger(s *Splice) (err error) {
-	if s.Triggers, err = c.acts(s, "trigger", triggerCalls); err != nil {
+	if s.Triggers, err = c.acts(s, "trigger", triggerCalls, "read"); err != nil {
 		return err
 	}
 	switch n := c.n.Get("trigger").Get("vm"); {
@@ -215,14 +215,20 @@ func (c *compiler) regexps(list *sigma.Node) (out []*regexp.Regexp, err error) {
 	return out, nil
 }
 
-// acts are the system calls and the messages of a section: of one of them at least
-// there is a list.
-func (c *compiler) acts(s *Splice, section string, ofFile []string) (acts []string, err error) {
-	messages := c.n.Get(section).Get("message")
-	if messages == nil || c.n.Get(section).Get("syscall") != nil {
+// acts are the system calls, the messages and what is done on a share of a section: of one
+// of them at least there is a list. onShare is what can be done there.
+func (c *compiler) acts(s *Splice, section string, ofFile []string, onShare string) (acts []string, err error) {
+	messages, shared := c.n.Get(section).Get("message"), c.n.Get(section).Get("share")
+	if messages == nil && shared == nil || c.n.Get(section).Get("syscall") != nil {
 		if acts, err = c.calls(s, c.at(section, "syscall"), ofFile); err != nil {
 			return nil, err
 		}
+	}
+	if shared != nil {
+		if s.Object != "file" || shared.Kind != sigma.ListNode || len(shared.List) != 1 || shared.List[0].Text != onShare {
+			return nil, c.fail(shared, "what is done on a share is for objects that are files: [%s]", onShare)
+		}
+		acts = append(acts, share+onShare)
 	}
 	if messages == nil {
 		return acts, nil

@@ -15,9 +15,9 @@ import (
 	"warder/secmon/pattern/record"
 )
 
-// maxPayload is how much of one write rules look at. A part that is longer has
+// MaxPayload is how much of one write rules look at. A part that is longer has
 // an unknown rest, and nothing matches across that.
-const maxPayload = 64 << 10
+const MaxPayload = 64 << 10
 
 // maxTimespan bounds how long parts are kept.
 const maxTimespan = 24 * time.Hour
@@ -119,14 +119,16 @@ func (e *Engine) Reload(rules []*Rule) {
 // how many bytes of what they write.
 func (e *Engine) Needs() (calls []string, payload int) {
 	for _, k := range e.loaded.Load().kinds {
-		if k.key == nil {
-			calls = append(calls, "openat") // gives names to new files
+		var named []string
+		named = slices.AppendSeq(named, maps.Keys(k.parts))
+		named = slices.AppendSeq(named, maps.Keys(k.triggers))
+		named = slices.DeleteFunc(named, func(act string) bool { return IsMessage(act) || IsShare(act) })
+		if k.key == nil && len(named) > 0 {
+			named = append(named, "openat") // gives names to new files
 		}
-		calls = slices.AppendSeq(calls, maps.Keys(k.parts))
-		calls = slices.AppendSeq(calls, maps.Keys(k.triggers))
-		payload = maxPayload
+		calls = append(calls, named...)
+		payload = MaxPayload
 	}
-	calls = slices.DeleteFunc(calls, IsMessage)
 	slices.Sort(calls)
 	return slices.Compact(calls), payload
 }
@@ -192,7 +194,7 @@ func (l *loaded) concerns(ev *event.Event) bool {
 		if k.key == nil && !ours {
 			continue // a file of the guest's own
 		}
-		if k.parts[name] || k.triggers[name] != nil || k.key == nil && name == "openat" {
+		if k.parts[name] || k.triggers[name] != nil || k.key == nil && (name == "openat" || name == share+"create") {
 			return true
 		}
 	}
@@ -200,11 +202,16 @@ func (l *loaded) concerns(ev *event.Event) bool {
 }
 
 func (e *Engine) takeFile(l *loaded, k *kind, ev *event.Event, triggers []*trigger) []*trigger {
-	c := &ev.Call
-	if c.Name == "openat" && c.Flags&unix.O_CREAT != 0 && c.File.Absent {
+	c, name := &ev.Call, act(ev)
+	switch {
+	case name == "openat" && c.Flags&unix.O_CREAT != 0 && c.File.Absent:
 		e.store.unname(c.File)
+	case name == share+"create": // the number can be that of a file that was deleted
+		if o := e.store.byInode[inodeKey{c.File.Device, c.File.Inode}]; o != nil {
+			e.store.drop(o)
+		}
 	}
-	if rules := k.triggers[c.Name]; rules != nil && !(c.Name == "openat" && c.Flags&unix.O_ACCMODE == unix.O_WRONLY) {
+	if rules := k.triggers[name]; rules != nil && !(name == "openat" && c.Flags&unix.O_ACCMODE == unix.O_WRONLY) {
 		e.stats.Triggers++
 		switch {
 		case c.Missing&(event.MissingPath|event.MissingFile) != 0:
@@ -214,7 +221,7 @@ func (e *Engine) takeFile(l *loaded, k *kind, ev *event.Event, triggers []*trigg
 		}
 		return triggers
 	}
-	if k.parts[c.Name] && c.File.Share != "" && c.Size > 0 && c.Flags&unix.O_ACCMODE != unix.O_RDONLY {
+	if k.parts[name] && c.File.Share != "" && c.Size > 0 && (ev.Kind == event.FileAct || c.Flags&unix.O_ACCMODE != unix.O_RDONLY) {
 		e.contribute(k, e.store.add(c.File), *ev)
 	}
 	return triggers

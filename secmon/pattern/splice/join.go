@@ -53,7 +53,9 @@ func join(how Join, parts []part, size int64, atEnd bool) []span {
 		}
 		end = max(end, at+length)
 		if known > 0 {
-			spans = overlay(spans, span{at, known, c.Payload, i})
+			for _, s := range news(spans, span{at, known, c.Payload, i}) {
+				spans = overlay(spans, s)
+			}
 		}
 		// Of the rest it is not even known whether it could be written.
 		for _, gap := range gaps(spans, at+known, at+length) {
@@ -65,6 +67,35 @@ func join(how Join, parts []part, size int64, atEnd bool) []span {
 		spans = clip(spans, size)
 	}
 	return spans
+}
+
+// news gives what a part changes: a kernel that writes back a page of which its program
+// has changed a byte writes all others as they were, and those remain whose they are.
+func news(spans []span, s span) (out []span) {
+	first, _ := slices.BinarySearchFunc(spans, s.at, func(o span, at int64) int {
+		if o.end() <= at {
+			return -1
+		}
+		return 1
+	})
+	from := s.at
+	for _, o := range spans[first:] {
+		if o.at >= s.end() {
+			break
+		}
+		lo, hi := max(o.at, s.at), min(o.end(), s.end())
+		if o.data == nil || !bytes.Equal(o.cut(lo, hi).data, s.cut(lo, hi).data) {
+			continue
+		}
+		if from < lo {
+			out = append(out, s.cut(from, lo))
+		}
+		from = hi
+	}
+	if from < s.end() {
+		out = append(out, s.cut(from, s.end()))
+	}
+	return out
 }
 
 // maxPlace is more than any file can hold.
