@@ -59,7 +59,7 @@ correlation:
     condition: {gte: 2}
     parts: {share: [write]}
     match:
-        strings: ['echo 0 > /proc/sys/kernel/randomize_va_space']
+        strings: ['echo 0 >/proc/sys/kernel/randomize_va_space']
     trigger: {share: [read]}
 warder: {response: block}
 `
@@ -110,7 +110,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 	for _, want := range []string{
 		fmt.Sprintf("flow start web > db:%d", database), fmt.Sprintf("flow start web:%d", outside), "packet dns-query web A db", "packet dns-query web AAAA db",
 		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
-		"packet file web > db: /script 0+7", "packet file other > web: /script ", "packet file web > other: /script ", "alert  db web,other,db",
+		"packet file web > db: /script 0+12", "packet file other > web: /script ", "packet file web > other: /script ", "alert  db web,other,db",
 		"anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
 	} {
 		found := false

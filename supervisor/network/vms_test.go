@@ -250,7 +250,7 @@ func TestVMs(t *testing.T) {
 	}
 
 	// Two VMs put together, on a share, what a third one is not let read.
-	const first, second = "echo 0 ", "> /proc/sys/kernel/randomize_va_space"
+	const first, second = "echo 0 >/pro", "c/sys/kernel/randomize_va_space"
 	for _, c := range []struct {
 		by        *machine
 		ask, want string
