@@ -19,6 +19,7 @@ type Conversation struct {
 	Known any
 
 	from, to   *Port  // who began it and with whom, nil for a group
+	via        *Port  // the gateway that reads what is said, nil for none
 	port       uint16 // of to, where it began
 	generation uint32 // of the rules that allow it
 	cut        bool
@@ -38,13 +39,13 @@ func opens(h *packet.Headers) bool {
 
 // converse says why the frame may not pass to its receiver, by the conversation that it
 // is of or begins.
-func (x *transit) converse(p *policy) Reason {
+func (x *transit) converse(t *table) Reason {
 	h, s := &x.seen[0].Headers, &x.seen[0]
 	if h.Later() {
-		return x.continues(p)
+		return x.continues(t)
 	}
 	key, forward := flow.KeyOf(h, s.VLAN)
-	if why := x.pass(p, &key, forward); why != None {
+	if why := x.pass(t, &key, forward); why != None {
 		return why
 	}
 	if h.Fragment {
@@ -54,13 +55,19 @@ func (x *transit) converse(p *policy) Reason {
 }
 
 // pass is converse for the frame of a flow that has a key.
-func (x *transit) pass(p *policy, key *flow.Key, forward bool) Reason {
+func (x *transit) pass(t *table, key *flow.Key, forward bool) Reason {
 	s := &x.seen[0]
-	h, from, to := &s.Headers, s.From, s.To
+	h, p, from, to := &s.Headers, t.policy, s.From, s.To
 	part, hash := from.sw.flows.Part(key)
 	part.Lock()
 	defer part.Unlock()
 	f := part.Find(hash, key)
+	if x.speaksFor != nil { // the gateway speaks for who is spoken to by way of it
+		if f == nil || f.Data.via != from || f.Data.to != x.speaksFor {
+			return SourceIP
+		}
+		from = x.speaksFor
+	}
 	if why := over(f, p, from, to, s.Time); why != "" {
 		part.End(f, why)
 		f = nil
@@ -76,26 +83,35 @@ func (x *transit) pass(p *policy, key *flow.Key, forward bool) Reason {
 		case from == c.to && !p.allows(from, to, h):
 			return Policy
 		case f.State.Over():
+			via := c.via
 			part.Again(f, h, forward, from.owner(), s.Time)
-			x.begins(f, p, forward)
+			x.begins(f, p, forward, via)
+		}
+		if from == f.Data.from {
+			x.via = f.Data.via
 		}
 		x.counts(f)
 		return None
 	}
-	if h.Later() || to != nil && !p.allows(from, to, h) {
+	if h.Later() {
 		return Policy
+	}
+	if to != nil && !p.allows(from, to, h) {
+		if x.via = t.gateway(s.VLAN); x.via == nil || !p.reads(from, to, h) {
+			return Policy
+		}
 	}
 	if f = part.Add(hash, h, key, s.VLAN, forward, from.owner(), s.Time); f == nil {
 		return TooManyFlows
 	}
-	x.begins(f, p, forward)
+	x.begins(f, p, forward, x.via)
 	x.counts(f)
 	return None
 }
 
-func (x *transit) begins(f *Flow, p *policy, forward bool) {
+func (x *transit) begins(f *Flow, p *policy, forward bool, via *Port) {
 	s := &x.seen[0]
-	f.Data = Conversation{from: s.From, to: s.To, port: s.Headers.DstPort, generation: p.generation}
+	f.Data = Conversation{from: s.From, to: s.To, via: via, port: s.Headers.DstPort, generation: p.generation}
 	s.note(f, forward)
 	s.Fresh = true
 }
@@ -134,7 +150,7 @@ func over(f *Flow, p *policy, from, to *Port, now int64) string {
 		return ""
 	}
 	first := packet.Headers{Protocol: f.Protocol, DstPort: c.port}
-	if !p.allows(c.from, c.to, &first) {
+	if !p.allows(c.from, c.to, &first) && (c.via == nil || !p.reads(c.from, c.to, &first)) {
 		return forbidden
 	}
 	c.generation = p.generation

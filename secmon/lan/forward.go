@@ -16,6 +16,9 @@ type transit struct {
 	// group says that the frame is for all of its VLAN that may have it, uplinks
 	// that it is for those among them.
 	group, uplinks bool
+	// speaksFor is whom the gateway speaks for, nil if it is itself; via the gateway that gets
+	// the frame in place of the one that it is for.
+	speaksFor, via *Port
 
 	refs   atomic.Int32
 	tagged net.Frame // frame with the tag of its VLAN
@@ -35,6 +38,7 @@ func (p *Port) transit(f *net.Frame) *transit {
 		x = &transit{from: p}
 	}
 	x.frame, x.group, x.uplinks, x.hasTag, x.next = f, false, false, false, nil
+	x.speaksFor, x.via = nil, nil
 	x.refs.Store(1)
 	return x
 }
@@ -150,7 +154,10 @@ func (x *transit) judge(t *table) Reason {
 	case !h.IP && h.Type != packet.TypeARP:
 		return Protocol
 	}
-	if why := p.honest(t, s.VLAN, x.frame, h); why != None {
+	switch why := p.honest(t, s.VLAN, x.frame, h); {
+	case why == SourceIP && p.cfg.Trusted && (h.Protocol == packet.TCP || h.Protocol == packet.UDP) && net.MAC(head).Unicast():
+		x.speaksFor = t.addresses[address{s.VLAN, h.Src}]
+	case why != None:
 		return why
 	}
 	if p.cfg.Uplink {
@@ -191,7 +198,7 @@ func (x *transit) toGroup(t *table) Reason {
 	if !h.IP || discovers(h) || h.Later() {
 		return None // no conversation, or only those who have its beginning can have any use for it
 	}
-	return x.converse(t.policy)
+	return x.converse(t)
 }
 
 // between is why the frame may not pass to the one port that it is for.
@@ -216,7 +223,7 @@ func (x *transit) between(t *table) Reason {
 	if icmpError(h) && x.about(t.policy) {
 		return None
 	}
-	return x.converse(t.policy)
+	return x.converse(t)
 }
 
 // asksFor is the address that the frame is a question for, by ARP or neighbour
@@ -253,7 +260,11 @@ func (x *transit) ask(t *table, who packet.Addr) Reason {
 // deliver gives the frame to whom it is for.
 func (x *transit) deliver(t *table) {
 	s := &x.seen[0]
-	if !x.group {
+	switch {
+	case x.via != nil:
+		x.to(x.via)
+		return
+	case !x.group:
 		x.to(s.To)
 		return
 	}

@@ -65,10 +65,10 @@ func (p *pieces) find(s *Seen) (key flow.Key, forward, ok bool) {
 }
 
 // continues is converse for a fragment that shows nothing of its flow.
-func (x *transit) continues(p *policy) Reason {
+func (x *transit) continues(t *table) Reason {
 	key, forward, ok := x.from.pieces.find(&x.seen[0])
 	if !ok {
 		return Policy
 	}
-	return x.pass(p, &key, forward)
+	return x.pass(t, &key, forward)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"warder/secmon/lan/packet"
+	"warder/secmon/lan/request"
 )
 
 // Everybody stands for all ports in a rule.
@@ -17,7 +18,14 @@ type Rule struct {
 	Proto uint8
 	// First and Last are the ports of TCP or UDP at the receiver, both 0 for all.
 	First, Last uint16
+	// HTTP and DNS have the rule allow such requests alone. What is said goes by way
+	// of the gateway of the VLAN, which reads it.
+	HTTP *request.HTTP
+	DNS  *request.DNS
 }
+
+// reads reports whether the gateway has to read what the rule allows.
+func (r *Rule) reads() bool { return r.HTTP != nil || r.DNS != nil }
 
 func (r Rule) validate() error {
 	switch {
@@ -27,6 +35,19 @@ func (r Rule) validate() error {
 		return fmt.Errorf("rule from %s to %s: ports %d to %d: give the lower first", r.From, r.To, r.First, r.Last)
 	case r.Last != 0 && r.Proto != packet.TCP && r.Proto != packet.UDP:
 		return fmt.Errorf("rule from %s to %s: only TCP and UDP have ports", r.From, r.To)
+	case r.HTTP != nil && (r.Proto != packet.TCP || r.all()), r.DNS != nil && (r.Proto != packet.TCP && r.Proto != packet.UDP || r.all()):
+		return fmt.Errorf("rule from %s to %s: give the ports of TCP at which HTTP is spoken, or of TCP or UDP at which DNS is", r.From, r.To)
+	case r.HTTP != nil && r.DNS != nil:
+		return fmt.Errorf("rule from %s to %s: HTTP and DNS are not spoken at one port", r.From, r.To)
+	}
+	var err error
+	if r.HTTP != nil {
+		err = r.HTTP.Validate()
+	} else if r.DNS != nil {
+		err = r.DNS.Validate()
+	}
+	if err != nil {
+		return fmt.Errorf("rule from %s to %s: %w", r.From, r.To, err)
 	}
 	return nil
 }
@@ -75,15 +96,25 @@ func (p *policy) between(from, to *Port) [4][]Rule {
 
 // allows reports whether from may send a packet to another port without being asked.
 func (p *policy) allows(from, to *Port, h *packet.Headers) bool {
-	switch {
-	case from.cfg.Trusted || to.cfg.Trusted:
+	if from.cfg.Trusted || to.cfg.Trusted {
 		return true
-	case from.cfg.Isolated && to.cfg.Isolated:
+	}
+	return p.has(from, to, h, func(r *Rule) bool { return !r.reads() })
+}
+
+// reads reports whether from may send a packet to another port if the gateway reads it.
+func (p *policy) reads(from, to *Port, h *packet.Headers) bool {
+	return p.has(from, to, h, (*Rule).reads)
+}
+
+// has reports whether one of some rules is for a packet between two ports.
+func (p *policy) has(from, to *Port, h *packet.Headers, some func(*Rule) bool) bool {
+	if from.cfg.Isolated && to.cfg.Isolated {
 		return false
 	}
 	for _, list := range p.between(from, to) {
 		for i := range list {
-			if list[i].allows(h) {
+			if list[i].allows(h) && some(&list[i]) {
 				return true
 			}
 		}

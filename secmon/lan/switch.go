@@ -202,6 +202,33 @@ func (s *Switch) Reachable(from *Port) (to []*Port) {
 	return to
 }
 
+// gateway is the gateway of a VLAN, nil if it has none.
+func (t *table) gateway(vlan uint16) *Port {
+	for _, p := range t.members[vlan] {
+		if p.cfg.Trusted {
+			return p
+		}
+	}
+	return nil
+}
+
+// Requests are the rules by which a gateway reads what one port says to another, and
+// whether there is one by which it need not. A port and protocol are those of the
+// receiver.
+func (s *Switch) Requests(from, to *Port, proto uint8, port uint16) (list []Rule, all bool) {
+	p := s.table.Load().policy
+	h := packet.Headers{Protocol: proto, DstPort: port}
+	p.has(from, to, &h, func(r *Rule) bool {
+		if r.reads() {
+			list = append(list, *r)
+		} else {
+			all = true
+		}
+		return false
+	})
+	return list, all
+}
+
 // uplink is the one uplink of a VLAN that is not from, nil if there are none or several.
 func (t *table) uplink(vlan uint16, from *Port) (found *Port) {
 	for _, p := range t.members[vlan] {

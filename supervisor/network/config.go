@@ -13,7 +13,6 @@ import (
 
 	"warder/secmon/lan"
 	"warder/secmon/lan/gateway"
-	"warder/secmon/lan/packet"
 )
 
 // Config is the LAN of a host.
@@ -36,13 +35,6 @@ type VLAN struct {
 	// Uplink is a TAP of the host's that the VLAN is joined with, for a network that
 	// others are on too. In Allow it is uplink.NAME, with the VLAN's name.
 	Uplink string `yaml:"uplink"`
-}
-
-// Allow lets services begin conversations with others.
-type Allow struct {
-	From  List `yaml:"from" json:"from"` // names of services, or *
-	To    List `yaml:"to" json:"to"`
-	Ports List `yaml:"ports" json:"ports"` // of the ones in To, as tcp/80, udp/5000-5100, tcp, icmp, all
 }
 
 // A Member is what a service has on the LAN.
@@ -83,64 +75,6 @@ func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 		return nil
 	}
 	return unmarshal((*[]string)(l))
-}
-
-// portRange is a protocol and ports of it.
-type portRange struct {
-	proto       uint8
-	first, last uint16
-}
-
-const portSyntax = "give tcp/80, udp/5000-5100, tcp, udp, icmp or all"
-
-func parsePorts(s string) (r portRange, err error) {
-	name, ports, has := strings.Cut(s, "/")
-	proto, known := map[string]uint8{"tcp": packet.TCP, "udp": packet.UDP, "icmp": packet.ICMP, "all": 0}[name]
-	if !known || has && proto != packet.TCP && proto != packet.UDP {
-		return r, fmt.Errorf("ports %q: %s", s, portSyntax)
-	}
-	r.proto = proto
-	if !has {
-		return r, nil
-	}
-	first, last, isRange := strings.Cut(ports, "-")
-	if !isRange {
-		last = first
-	}
-	a, errA := strconv.ParseUint(first, 10, 16)
-	b, errB := strconv.ParseUint(last, 10, 16)
-	if errA != nil || errB != nil || a == 0 || a > b {
-		return r, fmt.Errorf("ports %q: %s", s, portSyntax)
-	}
-	r.first, r.last = uint16(a), uint16(b)
-	return r, nil
-}
-
-// rules are what a list of declarations comes to. Names of services that are not known
-// are a mistake.
-func rules(allow []Allow, known func(string) bool) (list []lan.Rule, err error) {
-	for i, a := range allow {
-		if len(a.From) == 0 || len(a.To) == 0 || len(a.Ports) == 0 {
-			return nil, fmt.Errorf("allow %d: give from, to and ports", i+1)
-		}
-		for _, name := range append(append(List{}, a.From...), a.To...) {
-			if name != lan.Everybody && !known(name) {
-				return nil, fmt.Errorf("allow %d: no service %s is on the LAN", i+1, name)
-			}
-		}
-		for _, s := range a.Ports {
-			r, err := parsePorts(s)
-			if err != nil {
-				return nil, fmt.Errorf("allow %d: %w", i+1, err)
-			}
-			for _, from := range a.From {
-				for _, to := range a.To {
-					list = append(list, lan.Rule{From: from, To: to, Proto: r.proto, First: r.first, Last: r.last})
-				}
-			}
-		}
-	}
-	return list, nil
 }
 
 // egress is what a service may reach, rule by rule.

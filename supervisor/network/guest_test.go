@@ -72,6 +72,21 @@ func inGuest(what string, args []string) (string, error) {
 		}
 		go sendBulk(l)
 		return "serving", nil
+	case "serve-http":
+		l, err := net.Listen("tcp", args[0])
+		if err != nil {
+			return "", err
+		}
+		go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.Path) }))
+		return "serving", nil
+	case "browse":
+		r, err := http.Get(args[0])
+		if err != nil {
+			return "", err
+		}
+		defer r.Body.Close()
+		_, err = io.Copy(io.Discard, r.Body)
+		return fmt.Sprint(r.StatusCode), err
 	case "dial": // within so long
 		within, err := time.ParseDuration(args[1])
 		if err != nil {

@@ -17,6 +17,8 @@ lan:
   allow:
     - {from: web, to: [db, cache], ports: [tcp/5432, icmp]}
     - {from: '*', to: cache, ports: tcp/8000-8010}
+    - {from: web, to: db, http: {method: [GET, POST], host: db, path: /v1/*}}
+    - {from: web, to: db, dns: '*.example.org'}
 services:
   - {name: web, vlan: front, egress: [{to: [deb.example.org, 203.0.113.0/24], ports: [tcp/443, udp/123]}], publish: "127.0.0.1:0:80"}
   - {name: db, vlan: front, address: 10.1.0.2, rate: 10MB, priority: 1, isolated: true}
@@ -90,7 +92,7 @@ func TestNetwork(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
-	if d := cmp.Diff([]string{"web -> db,cache: tcp/5432, icmp", "* -> cache: tcp/8000-8010"}, st.Rules); d != "" {
+	if d := cmp.Diff([]string{"web -> db,cache: tcp/5432, icmp", "* -> cache: tcp/8000-8010", "web -> db: tcp/80, HTTP method GET|POST host db path /v1/*", "web -> db: udp/53, tcp/53, DNS *.example.org"}, st.Rules); d != "" {
 		t.Error(d)
 	}
 	reach := func(from string) (names []string) {
@@ -135,6 +137,11 @@ func TestMistakes(t *testing.T) {
 		{"tcp/8000-8010", "tcp/8010-8000", "give tcp/80"},
 		{"from: web", "from: wep", "no service wep"},
 		{"from: web, ", "", "give from, to and ports"},
+		{"path: /v1/*", "path: v1", "give one that begins with /"},
+		{"GET, POST", "get", "give one in capital letters"},
+		{"host: db", "host: db:80", "give one as example.org"},
+		{"http: {", "ports: udp/80, http: {", "give the ports of TCP at which HTTP is spoken"},
+		{"dns: '*.example.org'", "dns: '*'", "give one as example.org"},
 		{"id: 20", "id: 1", "another has its name or id"},
 		{"id: 20", "id: 4095", "give 1 to 4094"},
 		{"id: 20", "uplink: a-name-that-is-too-long", "a name has 1 to 15 bytes"},

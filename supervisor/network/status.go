@@ -69,7 +69,7 @@ func (n *Network) Status() (s Status) {
 	defer n.mu.Unlock()
 	s.Rules = []string{}
 	for _, a := range n.allow {
-		s.Rules = append(s.Rules, strings.Join(a.From, ",")+" -> "+strings.Join(a.To, ",")+": "+strings.Join(a.Ports, ", "))
+		s.Rules = append(s.Rules, a.String())
 	}
 	return s
 }

@@ -139,6 +139,7 @@ func TestVMs(t *testing.T) {
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: []Allow{
 			{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), "icmp"}},
+			{From: List{"web"}, To: List{"db"}, Ports: List{"tcp/8000"}, HTTP: &HTTP{Method: List{"GET"}, Path: List{"/v1/*"}}},
 			{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
 		},
 	}, []Service{
@@ -202,6 +203,9 @@ func TestVMs(t *testing.T) {
 			t.Fatalf("db: %s", got)
 		}
 	}
+	if got := db.ask("serve-http :8000"); got != "serving" {
+		t.Fatalf("db: %s", got)
+	}
 	sum := bulkSum()
 	lost := func(name string, why lan.Reason) uint64 { return n.Port(name).Stats().Lost[why] }
 	// It may take its time where a CPU is emulated. What is refused is refused at once.
@@ -214,6 +218,9 @@ func TestVMs(t *testing.T) {
 		{web, "resolve %s", "db", "[10.1.0.3 fd01::3]"},
 		{web, patience, fmt.Sprintf("db:%d", database), sum},
 		{web, patience, fmt.Sprintf("[fd01::3]:%d", database), sum},
+		{web, "browse http://%s", "db:8000/v1/users", "200"},
+		{web, "browse http://%s", "[fd01::3]:8000/v1/users", "200"},
+		{web, "browse http://%s", "db:8000/admin", "403"},
 		{web, patience, l.Addr().String(), sum},
 		{db, patience, l.Addr().String(), ""},
 		{db, "resolve %s", "web", ""},

@@ -64,10 +64,15 @@ func (e Egress) network(a netip.Addr) bool {
 }
 
 // SetEgress replaces what services may reach outside, by the names of their ports.
-// Connections that are open stay open.
+// Connections that are open and still allowed stay open; others end.
 func (g *Gateway) SetEgress(by map[string][]Egress) {
 	by = maps.Clone(by)
 	g.egress.Store(&by)
+	for _, o := range g.open.all() {
+		if !g.allowed(o) {
+			o.end()
+		}
+	}
 }
 
 // outside reports whether an address is one that could be reached through the gateway
@@ -82,13 +87,27 @@ func (g *Gateway) outside(a netip.Addr) bool {
 // mayReach reports whether a service may reach an address outside, by a network or
 // by a name that it was told the address of.
 func (g *Gateway) mayReach(p *lan.Port, proto uint8, to netip.AddrPort) bool {
-	a := to.Addr().Unmap()
-	if !g.outside(a) || p.IsIsolated() {
-		return false
-	}
-	names := g.pins.names(p, a, time.Now())
-	return slices.ContainsFunc((*g.egress.Load())[p.Name()], func(e Egress) bool {
-		return e.port(proto, to.Port()) && (e.network(a) || slices.ContainsFunc(names, e.named))
+	return g.outside(to.Addr().Unmap()) && !p.IsIsolated() && g.allowed(g.outgoing(p, proto, to))
+}
+
+// outgoing is a connection of a service's to the outside. What it was told the address
+// for goes on for as long as it is open.
+type outgoing struct {
+	name  string // of its port
+	proto uint8
+	to    netip.AddrPort
+	names []string // for which the service was told the address
+	end   func()
+}
+
+func (g *Gateway) outgoing(p *lan.Port, proto uint8, to netip.AddrPort) *outgoing {
+	return &outgoing{name: p.Name(), proto: proto, to: to, names: g.pins.names(p, to.Addr().Unmap(), time.Now())}
+}
+
+// allowed reports whether a connection is declared now.
+func (g *Gateway) allowed(o *outgoing) bool {
+	return slices.ContainsFunc((*g.egress.Load())[o.name], func(e Egress) bool {
+		return e.port(o.proto, o.to.Port()) && (e.network(o.to.Addr().Unmap()) || slices.ContainsFunc(o.names, e.named))
 	})
 }
 
@@ -175,7 +194,7 @@ func (s *pins) names(p *lan.Port, a netip.Addr, now time.Time) (names []string) 
 }
 
 type counts struct {
-	ignored, leases, resolved, nameRefused, opened, refused, failed atomic.Uint64
+	ignored, leases, resolved, nameRefused, opened, refused, failed, requestsRefused atomic.Uint64
 }
 
 // Stats counts what a gateway has done.
@@ -187,10 +206,12 @@ type Stats struct {
 	Refused     uint64 `json:"refused"`       // that are not declared, or too many
 	Failed      uint64 `json:"failed"`        // that the outside did not take
 	Ignored     uint64 `json:"ignored"`       // frames that are nothing to the gateway
+	// RequestsRefused are requests from one service to another that are not declared.
+	RequestsRefused uint64 `json:"requests_refused"`
 }
 
 // Stats may be called at any time.
 func (g *Gateway) Stats() Stats {
 	c := &g.counts
-	return Stats{c.leases.Load(), c.resolved.Load(), c.nameRefused.Load(), c.opened.Load(), c.refused.Load(), c.failed.Load(), c.ignored.Load()}
+	return Stats{c.leases.Load(), c.resolved.Load(), c.nameRefused.Load(), c.opened.Load(), c.refused.Load(), c.failed.Load(), c.ignored.Load(), c.requestsRefused.Load()}
 }

@@ -1,5 +1,6 @@
-// Package gateway is what a VLAN gets from warder: addresses by DHCP, names by DNS, and
-// ways out to the host's network and in from it, as far as they are declared.
+// Package gateway is what a VLAN gets from warder: addresses by DHCP, names by DNS,
+// ways out to the host's network and in from it, and between services the requests of
+// HTTP and DNS that are allowed one by one.
 //
 // It is a port of the switch with a TCP/IP stack of gVisor's behind it. A connection
 // to the outside ends there and is made anew by the host, as an ordinary user's program
@@ -59,6 +60,11 @@ type Gateway struct {
 	addrs []netip.Addr // its own
 	link  *link
 	stack *stack.Stack
+	// reader answers in the name of services what others say to them by way of the
+	// gateway; to them it is said by stack. In one stack the addresses of services
+	// would be its own, and lead nowhere.
+	reader  *stack.Stack
+	reading *link
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -99,7 +105,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{cfg: cfg, mac: vnet.MAC{2, 'w', 'g', 'w', byte(cfg.VLAN >> 8), byte(cfg.VLAN)}}
 	g.pins.by = make(map[pinned]pin)
-	g.open.of = make(map[string]int)
+	g.open.of, g.open.out = make(map[string]int), make(map[*outgoing]struct{})
 	for _, n := range cfg.Networks {
 		g.addrs = append(g.addrs, n.Masked().Addr().Next())
 	}
@@ -115,40 +121,54 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-func (g *Gateway) start() error {
-	g.stack = stack.New(stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
-	})
-	sack := tcpip.TCPSACKEnabled(true)
-	g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack) // it has that option
-	g.link = newLink(g)
-	if err := g.stack.CreateNIC(nic, g.link); err != nil {
-		return fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+func (g *Gateway) start() (err error) {
+	g.link, g.reading = newLink(g), newLink(g)
+	if g.stack, err = g.newStack(g.link, g.addrs); err != nil {
+		return err
 	}
-	// What is for others is the gateway's to take, and to answer in their name. The
-	// link lets nothing else in.
-	if err := g.stack.SetPromiscuousMode(nic, true); err != nil {
-		return fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+	if g.reader, err = g.newStack(g.reading, nil); err != nil {
+		return err
 	}
-	if err := g.stack.SetSpoofing(nic, true); err != nil {
-		return fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
-	}
-	var routes []tcpip.Route
-	for i, a := range g.addrs {
-		protocol := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: tcpip.AddressWithPrefix{Address: toAddress(a), PrefixLen: g.cfg.Networks[i].Bits()}}
-		if err := g.stack.AddProtocolAddress(nic, protocol, stack.AddressProperties{}); err != nil {
-			return fmt.Errorf("gateway %s: address %v: %v", g.cfg.Name, a, err)
-		}
-		routes = append(routes, tcpip.Route{Destination: protocol.AddressWithPrefix.Subnet(), NIC: nic})
-	}
-	g.stack.SetRouteTable(routes)
-	g.forward()
+	forward(g.stack, g.acceptTCP, g.acceptUDP)
+	forward(g.reader, g.readTCP, g.readUDP)
 	if err := g.serveNames(); err != nil {
 		return fmt.Errorf("gateway %s: names: %w", g.cfg.Name, err)
 	}
 	g.workers.Go(g.link.run)
 	return g.port.Start(g.link)
+}
+
+// newStack makes a stack with addresses, that answers in the name of others too.
+func (g *Gateway) newStack(l *link, addrs []netip.Addr) (*stack.Stack, error) {
+	st := stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
+	})
+	sack := tcpip.TCPSACKEnabled(true)
+	st.SetTransportProtocolOption(tcp.ProtocolNumber, &sack) // it has that option
+	if err := st.CreateNIC(nic, l); err != nil {
+		return nil, fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+	}
+	// What is for others is the gateway's to take, and to answer in their name. The
+	// link lets nothing else in.
+	if err := st.SetPromiscuousMode(nic, true); err != nil {
+		return nil, fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+	}
+	if err := st.SetSpoofing(nic, true); err != nil {
+		return nil, fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+	}
+	for i, a := range addrs {
+		protocol := tcpip.ProtocolAddress{Protocol: number(a), AddressWithPrefix: tcpip.AddressWithPrefix{Address: toAddress(a), PrefixLen: g.cfg.Networks[i].Bits()}}
+		if err := st.AddProtocolAddress(nic, protocol, stack.AddressProperties{}); err != nil {
+			return nil, fmt.Errorf("gateway %s: address %v: %v", g.cfg.Name, a, err)
+		}
+	}
+	var routes []tcpip.Route
+	for _, n := range g.cfg.Networks {
+		routes = append(routes, tcpip.Route{Destination: tcpip.AddressWithPrefix{Address: toAddress(n.Masked().Addr()), PrefixLen: n.Bits()}.Subnet(), NIC: nic})
+	}
+	st.SetRouteTable(routes)
+	return st, nil
 }
 
 // onClose has something closed with the gateway.
@@ -176,8 +196,10 @@ func (g *Gateway) Close() error {
 	}
 	g.cfg.Switch.Remove(g.port)
 	g.port.Stop()
-	if g.stack != nil {
-		g.stack.Destroy()
+	for _, st := range []*stack.Stack{g.stack, g.reader} {
+		if st != nil {
+			st.Destroy()
+		}
 	}
 	g.workers.Wait()
 	return errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -455,6 +456,52 @@ func TestDHCP(t *testing.T) {
 	mac[5] = 9
 	if a := ask(dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover)); a != nil {
 		t.Errorf("a stranger is answered: %v", a)
+	}
+}
+
+// TestEgressChanges has what is declared change a thousand times under open connections:
+// those that stay declared go on, the others end at once.
+func TestEgressChanges(t *testing.T) {
+	s := lan.New(lan.Config{})
+	g, _ := newGateway(t, s)
+	web := plug(t, s, "web", 2)
+	named := []Egress{{Names: []string{"deb.example.org"}, Proto: packet.TCP, First: 443, Last: 443}}
+	both := append(named, Egress{Networks: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}})
+	g.SetEgress(map[string][]Egress{"web": both})
+	web.ask("deb.example.org.", dnsmessage.TypeA)
+	var conns []net.Conn
+	for _, to := range []string{"198.51.100.7:443", "203.0.113.1:80"} {
+		c, err := web.dial(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	word := make([]byte, 4)
+	echoes := func(c net.Conn) error {
+		if _, err := io.WriteString(c, "word"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, word)
+		return err
+	}
+	if err := errors.Join(echoes(conns[0]), echoes(conns[1])); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 1000 {
+		by := map[string][]Egress{"web": named, fmt.Sprint(n): both}
+		g.SetEgress(by)
+		if err := echoes(conns[0]); err != nil {
+			t.Fatalf("after %d changes: %v", n, err)
+		}
+	}
+	if err := echoes(conns[1]); err == nil {
+		t.Error("a connection that is not declared any more is open")
+	}
+	if c, err := web.dial("203.0.113.1:80"); err == nil {
+		c.Close()
+		t.Error("one that is not declared any more opens")
 	}
 }
 

@@ -109,6 +109,9 @@ func (l *link) inject(b []byte) {
 	if l.g.answerDHCP(b) {
 		return
 	}
+	if l.g.read(b) {
+		l = l.g.reading
+	}
 	l.mu.RLock()
 	to := l.to
 	l.mu.RUnlock()
@@ -126,6 +129,17 @@ func (l *link) inject(b []byte) {
 		pkt.PktType = tcpip.PacketMulticast
 	}
 	to.DeliverNetworkPacket(eth.Type(), pkt)
+}
+
+// read reports whether a frame is for a service, by way of the gateway.
+func (g *Gateway) read(b []byte) bool {
+	var h packet.Headers
+	h.Decode(b, len(b), true)
+	if h.Protocol != packet.TCP && h.Protocol != packet.UDP {
+		return false
+	}
+	q := g.asker(h.Dst.IP())
+	return q != nil && q != g.port
 }
 
 // WritePackets implements stack.LinkWriter.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,10 +35,33 @@ const (
 	relayed = 128 << 10
 )
 
-// openConns counts the connections of services.
+// openConns are the connections of services.
 type openConns struct {
-	mu sync.Mutex
-	of map[string]int
+	mu  sync.Mutex
+	of  map[string]int         // how many
+	out map[*outgoing]struct{} // those to the outside
+}
+
+// keep has a connection ended when it is not declared any more.
+func (g *Gateway) keep(o *outgoing, end func()) (done func()) {
+	o.end = end
+	g.open.mu.Lock()
+	g.open.out[o] = struct{}{}
+	g.open.mu.Unlock()
+	if !g.allowed(o) { // since it was admitted
+		end()
+	}
+	return func() {
+		g.open.mu.Lock()
+		defer g.open.mu.Unlock()
+		delete(g.open.out, o)
+	}
+}
+
+func (o *openConns) all() []*outgoing {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.out))
 }
 
 func (o *openConns) enter(name string) bool {
@@ -57,12 +82,12 @@ func (o *openConns) leave(name string) {
 	}
 }
 
-// forward has the stack hand over what is not for the gateway itself.
-func (g *Gateway) forward() {
-	t := tcp.NewForwarder(g.stack, 0, maxOpening, g.acceptTCP)
-	g.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, t.HandlePacket)
-	u := udp.NewForwarder(g.stack, g.acceptUDP)
-	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, u.HandlePacket)
+// forward has a stack hand over what is not for the gateway itself.
+func forward(st *stack.Stack, acceptTCP func(*tcp.ForwarderRequest), acceptUDP func(*udp.ForwarderRequest) bool) {
+	t := tcp.NewForwarder(st, 0, maxOpening, acceptTCP)
+	st.SetTransportProtocolHandler(tcp.ProtocolNumber, t.HandlePacket)
+	u := udp.NewForwarder(st, acceptUDP)
+	st.SetTransportProtocolHandler(udp.ProtocolNumber, u.HandlePacket)
 }
 
 // ends are the service that opens something, and where to.
@@ -88,6 +113,7 @@ func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer g.open.leave(p.Name())
+	o := g.outgoing(p, packet.TCP, to)
 	ctx, cancel := context.WithTimeout(g.ctx, dialTime)
 	defer cancel()
 	out, err := g.cfg.Dial(ctx, "tcp", to.String())
@@ -105,7 +131,9 @@ func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 	}
 	r.Complete(false)
 	g.counts.opened.Add(1)
-	g.relay(gonet.NewTCPConn(&queue, ep), out)
+	in := gonet.NewTCPConn(&queue, ep)
+	defer g.keep(o, func() { ep.Abort(); out.Close() })()
+	g.relay(in, out)
 }
 
 // halfCloser is a connection whose directions end one by one.
@@ -146,6 +174,7 @@ func (g *Gateway) acceptUDP(r *udp.ForwarderRequest) bool {
 		return false
 	}
 	in := gonet.NewUDPConn(&queue, ep)
+	o := g.outgoing(p, packet.UDP, to)
 	g.workers.Go(func() {
 		defer g.open.leave(p.Name())
 		defer in.Close()
@@ -156,6 +185,7 @@ func (g *Gateway) acceptUDP(r *udp.ForwarderRequest) bool {
 		}
 		defer out.Close()
 		g.counts.opened.Add(1)
+		defer g.keep(o, func() { in.Close(); out.Close() })()
 		g.relayUDP(in, out)
 	})
 	return true
