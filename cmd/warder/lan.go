@@ -31,8 +31,9 @@ func lanCommand() *cobra.Command {
 		lanTopCommand(),
 		lanCaptureCommand(),
 		lanAllowCommand(),
-		lanPortCommand("isolate SERVICE", "Cut a service off from the LAN", "Cut a service off: no frame of its reaches anybody from now on, and none reaches it.\nWhat warder itself says to the VM goes by vsock and stays.", true),
-		lanPortCommand("restore SERVICE", "Put an isolated service back", "", false),
+		lanIsolateCommand(),
+		lanRestoreCommand(),
+		lanDivertCommand(),
 		lanRateCommand(),
 		lanCutCommand(),
 	)
@@ -76,7 +77,7 @@ func printLAN(w *tabwriter.Writer, s network.Status) {
 	fmt.Fprintf(w, "LAN of process %d\n\nVLAN\tID\tNETWORKS\tLEASES\tNAMES\tOUT\tREFUSED\n", s.PID)
 	for _, v := range s.VLANs {
 		g := v.Gateway
-		fmt.Fprintf(w, "%s\t%d\t%v\t%d\t%d\t%d\t%d\n", v.Name, v.ID, joined(v.Networks), g.Leases, g.Resolved, g.Opened, g.Refused+g.NameRefused)
+		fmt.Fprintf(w, "%s\t%d\t%v\t%d\t%d\t%d\t%d\n", v.Name, v.ID, joined(v.Networks), g.Leases, g.Resolved, g.Opened, g.Refused+g.NameRefused+g.RequestsRefused)
 	}
 	fmt.Fprintln(w, "\nPORT\tVLAN\tADDRESSES\tSENT\tRECEIVED\tFLOWS\tPUBLISHED\tLOST")
 	for _, p := range s.Ports {
@@ -84,11 +85,18 @@ func printLAN(w *tabwriter.Writer, s network.Status) {
 		if p.Isolated {
 			name += " (isolated)"
 		}
+		if p.Diverted != "" {
+			name += " (diverted to " + p.Diverted + ")"
+		}
+		vlan := strings.Join(append([]string{p.VLAN}, p.Trunk...), "+")
+		if len(p.Mirror) > 0 {
+			vlan = "mirror of " + strings.Join(p.Mirror, " ")
+		}
 		var lost []string
 		for _, why := range slices.Sorted(maps.Keys(p.Lost)) {
 			lost = append(lost, fmt.Sprintf("%s %d", why, p.Lost[why]))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", name, p.VLAN, joined(p.Addresses), humanize.IBytes(p.SentBytes),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", name, vlan, joined(p.Addresses), humanize.IBytes(p.SentBytes),
 			humanize.IBytes(p.RecvBytes), p.Flows, strings.Join(p.Published, " "), strings.Join(lost, ", "))
 	}
 	fmt.Fprintln(w, "\nALLOWED")
@@ -108,10 +116,11 @@ func joined[T fmt.Stringer](list []T) string {
 func lanAllowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "allow FILE",
-		Short: "Replace what services may say to each other",
+		Short: "Replace what services may say to each other, and outside",
 		Long: `Replace what is allowed on the LAN by the list lan.allow of a configuration file of
-warder host, whose other parts are not looked at. Conversations that are under way
-and still allowed go on undisturbed; the next frame of any other is lost.`,
+warder host, and what services may reach outside by the egress of each; the file's
+other parts are not looked at. Conversations that are under way and still allowed go
+on undisturbed; the next frame of any other is lost, and connections to the outside end.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			src, err := os.ReadFile(args[0])
@@ -125,7 +134,18 @@ and still allowed go on undisturbed; the next frame of any other is lost.`,
 			if cfg.LAN == nil {
 				return fmt.Errorf("%s: it has no section lan", args[0])
 			}
-			return onLAN(cmd.Context(), "", func(l *api.LAN) error { return l.SetAllow(cmd.Context(), cfg.LAN.Allow) })
+			egress := make(map[string][]network.Egress)
+			for _, v := range slices.Concat(cfg.VMs, cfg.Services) {
+				if v.LAN != nil {
+					egress[v.Name] = v.LAN.Egress
+				}
+			}
+			return onLAN(cmd.Context(), "", func(l *api.LAN) error {
+				if err := l.SetAllow(cmd.Context(), cfg.LAN.Allow); err != nil {
+					return err
+				}
+				return l.SetEgress(cmd.Context(), egress)
+			})
 		},
 	}
 }
@@ -140,16 +160,57 @@ func onLAN(ctx context.Context, service string, do func(*api.LAN) error) error {
 	return do(l)
 }
 
-func lanPortCommand(use, short, long string, isolated bool) *cobra.Command {
+func lanIsolateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Long: long,
+		Use:   "isolate SERVICE",
+		Short: "Cut a service off from the LAN",
+		Long: `Cut a service off: no frame of its reaches anybody from now on, and none reaches it.
+What warder itself says to the VM goes by vsock and stays.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return onLAN(cmd.Context(), args[0], func(l *api.LAN) error {
+				isolated := true
 				return l.ChangePort(cmd.Context(), args[0], api.PortChange{Isolated: &isolated})
 			})
 		},
 	}
+}
+
+func lanDivertCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "divert SERVICE|FLOW MIRROR",
+		Short: "Have a mirror port get what a service or a conversation says, in place of its peers",
+		Long: `Have a mirror port get all frames that a service sends and is sent, or those of one
+conversation by the number that events name, in place of those that they are for. Frames
+that are not allowed are lost as before. warder lan restore puts it back.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error { return divert(cmd.Context(), args[0], args[1], nil) },
+	}
+}
+
+func lanRestoreCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "restore SERVICE|FLOW",
+		Short: "Put back what was isolated or diverted",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return divert(cmd.Context(), args[0], "", new(bool)) },
+	}
+}
+
+// divert diverts a service or a flow to a mirror port; "" puts it back.
+func divert(ctx context.Context, what, mirror string, isolated *bool) error {
+	flow, err := strconv.ParseUint(what, 10, 64)
+	if err != nil {
+		return onLAN(ctx, what, func(l *api.LAN) error {
+			return l.ChangePort(ctx, what, api.PortChange{Isolated: isolated, Diverted: &mirror})
+		})
+	}
+	return onLAN(ctx, "", func(l *api.LAN) error {
+		if l.Has(what) { // a service whose name is a number
+			return l.ChangePort(ctx, what, api.PortChange{Isolated: isolated, Diverted: &mirror})
+		}
+		return l.ChangeFlow(ctx, flow, api.FlowChange{Diverted: mirror})
+	})
 }
 
 func lanRateCommand() *cobra.Command {

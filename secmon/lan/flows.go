@@ -1,6 +1,8 @@
 package lan
 
 import (
+	"fmt"
+
 	"warder/devices/virtio/net"
 	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
@@ -23,6 +25,7 @@ type Conversation struct {
 	port       uint16 // of to, where it began
 	generation uint32 // of the rules that allow it
 	cut        bool
+	diverted   *Port // the mirror port that gets it, nil if none does
 }
 
 // Why a flow ends, beside what package flow says.
@@ -87,7 +90,7 @@ func (x *transit) pass(t *table, key *flow.Key, forward bool) Reason {
 			part.Again(f, h, forward, from.owner(), s.Time)
 			x.begins(f, p, forward, via)
 		}
-		if from == f.Data.from {
+		if x.diverted = f.Data.diverted; from == f.Data.from {
 			x.via = f.Data.via
 		}
 		x.counts(f)
@@ -190,10 +193,25 @@ func (s *Seen) cut() {
 // Cut ends a flow: its frames are lost from now on, both ways. It reports whether
 // there is such a flow.
 func (s *Switch) Cut(id uint64) (found bool) {
+	return s.change(id, func(f *Flow) {
+		f.Data.cut = true
+		f.Keep(s.now())
+	})
+}
+
+// Divert has the frames of a flow go to a mirror port in place of those that they are
+// for, or again to those if it is nil. It reports whether there is such a flow.
+func (s *Switch) Divert(id uint64, to *Port) (found bool, err error) {
+	if to != nil && !to.isMirror() {
+		return false, fmt.Errorf("%s is no mirror port: frames can be diverted to one of those alone", to.cfg.Name)
+	}
+	return s.change(id, func(f *Flow) { f.Data.diverted = to }), nil
+}
+
+func (s *Switch) change(id uint64, how func(*Flow)) (found bool) {
 	s.flows.Each(func(f *Flow) bool {
-		if f.ID == id {
-			f.Data.cut, found = true, true
-			f.Keep(s.now())
+		if found = f.ID == id; found {
+			how(f)
 		}
 		return !found
 	})

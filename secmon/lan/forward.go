@@ -19,6 +19,7 @@ type transit struct {
 	// speaksFor is whom the gateway speaks for, nil if it is itself; via the gateway that gets
 	// the frame in place of the one that it is for.
 	speaksFor, via *Port
+	diverted       *Port // the mirror port that gets what its flow is, nil if none does
 
 	refs   atomic.Int32
 	tagged net.Frame // frame with the tag of its VLAN
@@ -38,7 +39,7 @@ func (p *Port) transit(f *net.Frame) *transit {
 		x = &transit{from: p}
 	}
 	x.frame, x.group, x.uplinks, x.hasTag, x.next = f, false, false, false, nil
-	x.speaksFor, x.via = nil, nil
+	x.speaksFor, x.via, x.diverted = nil, nil, nil
 	x.refs.Store(1)
 	return x
 }
@@ -103,9 +104,14 @@ func (p *Port) Send(f *net.Frame) {
 		p.lost(Cut)
 		return
 	}
+	if to := x.diversion(); to != nil {
+		x.copy(to)
+		p.lost(Diverted)
+		return
+	}
 	x.mirror(t)
 	if s.Verdict == Divert {
-		p.lost(Inspected)
+		p.lost(Diverted)
 		return
 	}
 	x.deliver(t)
@@ -117,7 +123,7 @@ func (x *transit) admit() Reason {
 	if p.isolated.Load() {
 		return Isolated
 	}
-	if p.cfg.Mirror {
+	if p.isMirror() {
 		return Policy
 	}
 	vlan := p.cfg.VLAN
@@ -302,10 +308,31 @@ func (x *transit) to(q *Port) {
 // mirror gives the mirror ports a copy, if they have room now.
 func (x *transit) mirror(t *table) {
 	for _, q := range t.mirrors {
-		r := q.receiver.Load()
-		if r == nil || q == x.from || !x.needTag() {
-			continue
+		if q.mirrors(x.from, x.seen[0].To) {
+			x.copy(q)
 		}
-		q.lines[(*r).Queue(&x.tagged)].offer(&x.tagged)
 	}
+}
+
+// copy gives one mirror port a copy, if it has room now.
+func (x *transit) copy(q *Port) {
+	r := q.receiver.Load()
+	if r == nil || q == x.from || !x.needTag() {
+		return
+	}
+	q.lines[(*r).Queue(&x.tagged)].offer(&x.tagged)
+}
+
+// diversion is the mirror port that gets the frame in place of whom it is for, nil if none
+// does.
+func (x *transit) diversion() *Port {
+	if to := x.from.diverted.Load(); to != nil {
+		return to
+	}
+	if to := x.seen[0].To; to != nil {
+		if to := to.diverted.Load(); to != nil {
+			return to
+		}
+	}
+	return x.diverted
 }

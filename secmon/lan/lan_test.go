@@ -358,7 +358,7 @@ func (i inspect) Inspect(frames []Seen) {
 func TestVerdicts(t *testing.T) {
 	s := New(Config{})
 	a, b := plug(t, s, 1), plug(t, s, 2)
-	m := plug(t, s, 3, func(c *PortConfig) { *c = PortConfig{Name: "mirror", Mirror: true} })
+	m := plug(t, s, 3, func(c *PortConfig) { *c = PortConfig{Name: "mirror", Mirror: []string{Everybody}} })
 	all := []*guest{a, b, m}
 	allow(t, s, everything)
 	verdict := Forward
@@ -387,5 +387,70 @@ func TestVerdicts(t *testing.T) {
 	}
 	if h := seen[0].Headers; seen[0].To != b.port || h.Dst.IP() != v4(2) || h.DstPort != 80 || h.Flags != packet.SYN || h.Payload != len(f) {
 		t.Errorf("%+v", seen[0])
+	}
+}
+
+// TestDivert has a flow, and then a VM, diverted to a mirror port and put back.
+func TestDivert(t *testing.T) {
+	s := New(Config{})
+	a, b, c := plug(t, s, 1), plug(t, s, 2), plug(t, s, 3)
+	of := func(names ...string) func(*PortConfig) {
+		return func(cfg *PortConfig) { *cfg = PortConfig{Name: "mirror of " + names[0], Mirror: names} }
+	}
+	m, whole := plug(t, s, 4, of("vm3")), plug(t, s, 5, of(Everybody))
+	allow(t, s, everything)
+	var id uint64
+	s.inspector = inspect(func(f *Seen) { id = f.Flow })
+	one, two := between(1, 2, packet.UDP, udp(1000, 80)), between(1, 2, packet.UDP, udp(1001, 80))
+	answer, third := between(2, 1, packet.UDP, udp(80, 1000)), between(1, 3, packet.UDP, udp(1, 2))
+	send := func(what string, from *guest, f []byte, to, copied *guest) {
+		t.Helper()
+		from.send(f)
+		for _, g := range []*guest{a, b, c} {
+			if got := g.take(); (len(got) == 1) != (g == to) || g == to && !bytes.Equal(got[0], f) {
+				t.Errorf("%s: %s got %x", what, g.port.Name(), got)
+			}
+		}
+		for _, g := range []*guest{m, whole} {
+			if got := g.take(); (len(got) == 1) != (g == copied) || g == copied && !bytes.Equal(got[0], withTag(f, packet.TypeVLAN, 1)) {
+				t.Errorf("%s: %s got %x", what, g.port.Name(), got)
+			}
+		}
+	}
+	send("before", a, one, b, whole)
+	if found, err := s.Divert(id, m.port); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	send("a flow that is diverted", a, one, nil, m)
+	send("its answer", b, answer, nil, m)
+	send("another flow", a, two, b, whole)
+	if n := a.lost(Diverted); n != 1 {
+		t.Errorf("%d frames are counted as diverted", n)
+	}
+	if found, err := s.Divert(id+100, m.port); found || err != nil {
+		t.Error("a flow that there is not is diverted")
+	}
+	if _, err := s.Divert(id, b.port); err == nil || a.port.Divert(c.port) == nil {
+		t.Error("diverted to a port that is no mirror")
+	}
+	if _, err := s.Divert(1, nil); err != nil {
+		t.Fatal(err)
+	}
+	send("put back", a, one, b, whole)
+	if err := b.port.Divert(m.port); err != nil {
+		t.Fatal(err)
+	}
+	send("to a VM that is diverted", a, two, nil, m)
+	send("of it", b, answer, nil, m)
+	if err := b.port.Divert(nil); err != nil || b.port.Diverted() != nil {
+		t.Fatal(err)
+	}
+	send("the VM is put back", a, two, b, whole)
+	a.send(third)
+	if got := c.take(); len(got) != 1 {
+		t.Errorf("%x", got)
+	}
+	if len(m.take()) != 1 || len(whole.take()) != 1 {
+		t.Error("a mirror of one VM does not get what that is sent, or a mirror of all")
 	}
 }

@@ -190,7 +190,7 @@ func TestAtOnce(t *testing.T) {
 	for n := range byte(4) {
 		guests = append(guests, plug(t, s, n+1))
 	}
-	mirror := plug(t, s, 9, func(c *PortConfig) { *c = PortConfig{Name: "mirror", Mirror: true} })
+	mirror := plug(t, s, 9, func(c *PortConfig) { *c = PortConfig{Name: "mirror", Mirror: []string{Everybody}} })
 	allow(t, s, everything)
 	const each = 300
 	var all sync.WaitGroup

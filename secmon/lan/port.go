@@ -32,9 +32,10 @@ type PortConfig struct {
 	Trusted bool
 	// Isolated ports have nothing to do with each other, whatever the rules say.
 	Isolated bool
-	// Mirror is a port that gets a copy of all frames, with the tag of their VLAN,
-	// and sends nothing. What it has no room for is lost to it.
-	Mirror bool
+	// Mirror has the port get a copy, with the tag of their VLAN, of the frames that
+	// ports of these names send or are sent, or all ports do (Everybody). It sends
+	// nothing; what it has no room for is lost to it.
+	Mirror []string
 	// Rate is how many bytes it may send a second, 0 for any number.
 	Rate uint64
 	// Priority is from 0 to MaxPriority: what is sent by a port of a higher one goes
@@ -49,7 +50,7 @@ func (c *PortConfig) validate() error {
 	switch {
 	case c.Name == "" || c.Name == Everybody:
 		return errors.New("give it a name")
-	case c.Mirror:
+	case len(c.Mirror) > 0:
 		return nil
 	case c.VLAN == 0 && len(c.Trunk) == 0:
 		return errors.New("it is in no VLAN: give it one")
@@ -82,6 +83,7 @@ type Port struct {
 	trunk map[uint16]bool
 
 	isolated atomic.Bool
+	diverted atomic.Pointer[Port] // to a mirror port, nil if not
 	rate     bucket
 	rejected bucket // how often it is told that it may not
 	counters counters
@@ -97,9 +99,9 @@ type Port struct {
 var _ net.Port = (*Port)(nil)
 
 func newPort(s *Switch, id int, cfg PortConfig) *Port {
-	cfg.Trunk, cfg.Addresses = slices.Clone(cfg.Trunk), slices.Clone(cfg.Addresses)
+	cfg.Trunk, cfg.Addresses, cfg.Mirror = slices.Clone(cfg.Trunk), slices.Clone(cfg.Addresses), slices.Clone(cfg.Mirror)
 	p := &Port{sw: s, id: id, cfg: cfg, trunk: make(map[uint16]bool)}
-	if !cfg.Uplink && !cfg.Mirror {
+	if !cfg.Uplink && !p.isMirror() {
 		p.addrs = append(p.addrs, linkLocal(cfg.MAC))
 	}
 	for _, a := range cfg.Addresses {
@@ -133,6 +135,16 @@ func (p *Port) VLANs() []uint16 {
 	return append([]uint16{p.cfg.VLAN}, p.cfg.Trunk...)
 }
 
+func (p *Port) isMirror() bool { return len(p.cfg.Mirror) > 0 }
+
+// mirrors reports whether the port gets copies of what one port sends another, which is
+// nil for several.
+func (p *Port) mirrors(from, to *Port) bool {
+	return slices.ContainsFunc(p.cfg.Mirror, func(name string) bool {
+		return name == Everybody || name == from.cfg.Name || to != nil && name == to.cfg.Name
+	})
+}
+
 // owner is the port in the table of flows.
 func (p *Port) owner() int32 { return int32(p.id % flow.MaxPorts) }
 
@@ -156,6 +168,19 @@ func (p *Port) Isolate(cut bool) {
 
 // IsIsolated reports whether the port is cut off.
 func (p *Port) IsIsolated() bool { return p.isolated.Load() }
+
+// Divert has what the port's VM sends, and is sent, go to a mirror port in place of those
+// that it is for, or again to those if it is nil. What is not allowed is lost as before.
+func (p *Port) Divert(to *Port) error {
+	if to != nil && !to.isMirror() {
+		return fmt.Errorf("%s is no mirror port: frames can be diverted to one of those alone", to.cfg.Name)
+	}
+	p.diverted.Store(to)
+	return nil
+}
+
+// Diverted is the mirror port that gets what the port's VM sends, nil if none does.
+func (p *Port) Diverted() *Port { return p.diverted.Load() }
 
 // withdraw takes back what waits anywhere of what p sent. It returns when no frame of
 // p's is on its way that was sent before.

@@ -23,6 +23,7 @@ const (
 	TooManyFlows        // more flows than the port may have
 	Cut                 // its flow is cut
 	Inspected           // by the inspector's verdict
+	Diverted            // a mirror port got it
 	Nobody              // nobody has the address it is for
 	Full                // the receiver took no more
 	Down                // the receiver has no driver, or no link
@@ -31,7 +32,7 @@ const (
 
 var reasonNames = [reasons]string{
 	"", "isolated", "tagged", "double-tag", "rate", "malformed", "protocol", "source-mac", "source-ip", "neighbour",
-	"server", "address", "policy", "flows", "cut", "inspected", "nobody", "full", "down",
+	"server", "address", "policy", "flows", "cut", "inspected", "diverted", "nobody", "full", "down",
 }
 
 func (r Reason) String() string {

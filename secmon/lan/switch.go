@@ -88,7 +88,7 @@ func newTable(ports []*Port, p *policy) *table {
 		stations: make(map[station]*Port), addresses: make(map[address]*Port), members: make(map[uint16][]*Port),
 	}
 	for _, port := range ports {
-		if port.cfg.Mirror {
+		if port.isMirror() {
 			t.mirrors = append(t.mirrors, port)
 			continue
 		}
@@ -135,7 +135,7 @@ func (t *table) conflict(p *Port) error {
 			return errTaken
 		}
 	}
-	if p.cfg.Uplink || p.cfg.Mirror {
+	if p.cfg.Uplink || p.isMirror() {
 		return nil
 	}
 	for _, vlan := range p.VLANs() {
@@ -195,7 +195,7 @@ func (s *Switch) VLANs() []uint16 { return slices.Sorted(maps.Keys(s.table.Load(
 func (s *Switch) Reachable(from *Port) (to []*Port) {
 	t := s.table.Load()
 	for _, p := range t.ports {
-		if p != from && !p.cfg.Mirror && slices.ContainsFunc(p.VLANs(), from.in) && t.policy.begins(from, p) {
+		if p != from && !p.isMirror() && slices.ContainsFunc(p.VLANs(), from.in) && t.policy.begins(from, p) {
 			to = append(to, p)
 		}
 	}

@@ -29,7 +29,13 @@ const maxRules = 1 << 20
 // PortChange is what is to become of a port; what is nil stays.
 type PortChange struct {
 	Isolated *bool   `json:"isolated,omitempty"`
-	Rate     *uint64 `json:"rate,omitempty"` // bytes a second, 0 for any number
+	Rate     *uint64 `json:"rate,omitempty"`     // bytes a second, 0 for any number
+	Diverted *string `json:"diverted,omitempty"` // the mirror port that gets its frames, "" for none
+}
+
+// FlowChange is what is to become of a flow.
+type FlowChange struct {
+	Diverted string `json:"diverted"` // the mirror port that gets its frames, "" for none
 }
 
 func showLAN(n *network.Network, _ *http.Request) (any, error) {
@@ -47,6 +53,46 @@ func allowOnLAN(n *network.Network, r *http.Request) (any, error) {
 	}
 	if err != nil {
 		return nil, &Error{Code: BadRequest, Message: err.Error()}
+	}
+	return struct{}{}, nil
+}
+
+// setEgress replaces what services may reach outside.
+func setEgress(n *network.Network, r *http.Request) (any, error) {
+	var by map[string][]network.Egress
+	err := json.NewDecoder(r.Body).Decode(&by)
+	if err == nil {
+		err = n.SetEgress(by)
+	}
+	if err != nil {
+		return nil, &Error{Code: BadRequest, Message: err.Error()}
+	}
+	return struct{}{}, nil
+}
+
+// divertFlow diverts a flow by the number that events name, or puts it back.
+func (s *Server) divertFlow(n *network.Network, r *http.Request) (any, error) {
+	s.mu.Lock()
+	m := s.monitor
+	s.mu.Unlock()
+	id, err := strconv.ParseUint(r.PathValue("flow"), 10, 64)
+	var c FlowChange
+	if err == nil {
+		err = json.NewDecoder(r.Body).Decode(&c)
+	}
+	found := false
+	if err == nil && m != nil {
+		for _, at := range m.AtSwitch(id) {
+			var one bool
+			one, err = n.DivertFlow(at, c.Diverted)
+			found = found || one
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, &Error{Code: BadRequest, Message: err.Error()}
+	case !found:
+		return nil, &Error{Code: NotFound, Message: fmt.Sprintf("there is no flow %d on the LAN: warder lan flows lists those that are", id)}
 	}
 	return struct{}{}, nil
 }
@@ -102,6 +148,11 @@ func (s *Server) changePort(n *network.Network, r *http.Request) (any, error) {
 	var c PortChange
 	if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
 		return nil, &Error{Code: BadRequest, Message: err.Error()}
+	}
+	if c.Diverted != nil {
+		if err := n.Divert(name, *c.Diverted); err != nil {
+			return nil, &Error{Code: BadRequest, Message: err.Error()}
+		}
 	}
 	if c.Rate != nil {
 		p.SetRate(*c.Rate)
@@ -160,8 +211,8 @@ func isNotFound(err error) bool {
 	return ok && e.Code == NotFound
 }
 
-// has reports whether a service is on the LAN.
-func (l *LAN) has(service string) bool {
+// Has reports whether a service is on the LAN.
+func (l *LAN) Has(service string) bool {
 	for _, p := range l.Ports {
 		if p.Name == service {
 			return true
@@ -175,7 +226,7 @@ func FindLAN(ctx context.Context, dir, service string) (*LAN, error) {
 	all, err := LANs(ctx, dir)
 	var match []*LAN
 	for _, l := range all {
-		if service == "" || l.has(service) {
+		if service == "" || l.Has(service) {
 			match = append(match, l)
 		} else {
 			l.Close()
@@ -203,9 +254,20 @@ func (l *LAN) SetAllow(ctx context.Context, allow []network.Allow) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/allow", allow)
 }
 
+// SetEgress replaces what services may reach outside; those that are not named reach
+// nothing.
+func (l *LAN) SetEgress(ctx context.Context, by map[string][]network.Egress) error {
+	return l.change(ctx, http.MethodPut, "/v1/lan/egress", by)
+}
+
 // ChangePort changes a service's port.
 func (l *LAN) ChangePort(ctx context.Context, service string, c PortChange) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/ports/"+url.PathEscape(service), c)
+}
+
+// ChangeFlow changes what becomes of a flow, by its number.
+func (l *LAN) ChangeFlow(ctx context.Context, flow uint64, c FlowChange) error {
+	return l.change(ctx, http.MethodPut, "/v1/lan/flows/"+strconv.FormatUint(flow, 10), c)
 }
 
 func (l *LAN) change(ctx context.Context, method, path string, body any) error {

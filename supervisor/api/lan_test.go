@@ -33,7 +33,7 @@ func TestLAN(t *testing.T) {
 	n, err := network.New(network.Config{
 		VLANs: []network.VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24")}},
 		Allow: []network.Allow{{From: network.List{"a"}, To: network.List{"b"}, Ports: network.List{"tcp/80"}}},
-	}, []network.Service{{Name: "a", Member: network.Member{VLAN: "front"}}, {Name: "b", Member: network.Member{VLAN: "front"}}}, network.Options{})
+	}, []network.Service{{Name: "a", Member: network.Member{VLAN: "front"}}, {Name: "b", Member: network.Member{VLAN: "front"}}, {Name: "m", Member: network.Member{Mirror: network.List{"*"}}}}, network.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestLAN(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if l.PID == 0 || len(l.Ports) != 3 {
+	if l.PID == 0 || len(l.Ports) != 4 {
 		t.Errorf("%+v", l.Status)
 	}
 	want := n.Status()
@@ -68,6 +68,23 @@ func TestLAN(t *testing.T) {
 	}
 	if err := l.ChangePort(ctx, "gateway.front", PortChange{Isolated: &off}); !isNotFound(err) {
 		t.Errorf("the gateway's port: %v", err)
+	}
+	for _, c := range []struct{ to, says string }{{"m", ""}, {"b", "no mirror port"}, {"x", "no service x"}} {
+		if err := l.ChangePort(ctx, "a", PortChange{Diverted: &c.to}); (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("diverted to %s: %v", c.to, err)
+		}
+	}
+	if to := n.Port("a").Diverted(); to == nil || to.Name() != "m" {
+		t.Errorf("a is diverted to %v", to)
+	}
+	if err := l.ChangeFlow(ctx, 12345, FlowChange{Diverted: "m"}); !isNotFound(err) {
+		t.Errorf("a flow that there is not: %v", err)
+	}
+	if err := l.SetEgress(ctx, map[string][]network.Egress{"a": {{To: network.List{"example.org"}}}}); err != nil {
+		t.Error(err)
+	}
+	if err := l.SetEgress(ctx, map[string][]network.Egress{"a": {{To: network.List{"*"}}}}); err == nil || !strings.Contains(err.Error(), "name") {
+		t.Errorf("a mistake: %v", err)
 	}
 	if err := l.SetAllow(ctx, []network.Allow{{From: network.List{"b"}, To: network.List{"*"}, Ports: network.List{"icmp"}}}); err != nil {
 		t.Error(err)

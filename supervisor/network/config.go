@@ -40,6 +40,12 @@ type VLAN struct {
 // A Member is what a service has on the LAN.
 type Member struct {
 	VLAN string `yaml:"vlan"`
+	// Trunk are further VLANs, in which it sends and gets frames with their tag (802.1Q)
+	// and has an address. Without VLAN it is in no other.
+	Trunk List `yaml:"trunk"`
+	// Mirror has it get copies, with tags, of what services of these names send and are
+	// sent, * for all. It is in no VLAN then, and sends nothing.
+	Mirror List `yaml:"mirror"`
 	// Address and Address6 are its own. Default: the next that are free.
 	Address  netip.Addr `yaml:"address"`
 	Address6 netip.Addr `yaml:"address6"`
@@ -60,8 +66,8 @@ type Member struct {
 
 // Egress lets a service reach networks, addresses and names outside.
 type Egress struct {
-	To    List `yaml:"to"`    // as 203.0.113.0/24, 203.0.113.7, deb.debian.org, *.debian.org
-	Ports List `yaml:"ports"` // as tcp/443. Default: all of TCP and UDP
+	To    List `yaml:"to" json:"to"`                 // as 203.0.113.0/24, 203.0.113.7, deb.debian.org, *.debian.org
+	Ports List `yaml:"ports" json:"ports,omitempty"` // as tcp/443. Default: all of TCP and UDP
 }
 
 // A List is one string or several.
@@ -78,8 +84,8 @@ func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 }
 
 // egress is what a service may reach, rule by rule.
-func (m Member) egress() (list []gateway.Egress, err error) {
-	for i, e := range m.Egress {
+func egress(given []Egress) (list []gateway.Egress, err error) {
+	for i, e := range given {
 		rule := gateway.Egress{}
 		for _, to := range e.To {
 			if p, err := netip.ParsePrefix(to); err == nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"warder/secmon/lan/gateway"
 	"warder/secmon/lan/uplink"
 	"warder/supervisor"
-	"warder/vmm"
 )
 
 // A Service is a service with its part of the LAN.
@@ -51,14 +49,6 @@ type vlan struct {
 	taken   map[netip.Addr]bool
 }
 
-type service struct {
-	Service
-	vlan      *vlan
-	port      *lan.Port
-	net       supervisor.Net
-	published []string
-}
-
 // New brings a LAN up, with a port for each service.
 func New(cfg Config, services []Service, opt Options) (*Network, error) {
 	cfg.VLANs = slices.Clone(cfg.VLANs)
@@ -79,7 +69,7 @@ func (n *Network) start(cfg Config, services []Service, opt Options) error {
 		inside = append(inside, v.networks()...)
 	}
 	for _, v := range cfg.VLANs {
-		up, err := n.join(&v)
+		up, err := n.uplink(&v)
 		if err != nil {
 			return err
 		}
@@ -101,25 +91,28 @@ func (n *Network) start(cfg Config, services []Service, opt Options) error {
 			v.taken[s.Address], v.taken[s.Address6] = true, true
 		}
 	}
-	egress := make(map[string][]gateway.Egress)
+	egress := make(map[string][]Egress)
 	for _, s := range services {
-		e, err := s.egress()
-		if err == nil {
-			egress[s.Name] = e
-			err = n.add(s)
-		}
-		if err != nil {
+		if err := n.add(s); err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
+		egress[s.Name] = s.Egress
 	}
-	for _, v := range n.vlans {
-		v.gateway.SetEgress(egress)
+	for _, s := range services {
+		for _, name := range s.Mirror {
+			if name != lan.Everybody && n.Port(name) == nil {
+				return fmt.Errorf("%s: mirror: no service %s is on the LAN", s.Name, name)
+			}
+		}
+	}
+	if err := n.SetEgress(egress); err != nil {
+		return err
 	}
 	return n.SetAllow(cfg.Allow)
 }
 
-// join joins a VLAN with its uplink, and gives the port, nil if it has none.
-func (n *Network) join(v *VLAN) (*lan.Port, error) {
+// uplink joins a VLAN with its uplink, and gives the port, nil if it has none.
+func (n *Network) uplink(v *VLAN) (*lan.Port, error) {
 	if v.Uplink == "" {
 		return nil, nil
 	}
@@ -158,81 +151,6 @@ func (n *Network) vlan(name string) *vlan {
 	return nil
 }
 
-// add gives a service its port.
-func (n *Network) add(s Service) error {
-	v := n.vlan(s.VLAN)
-	if v == nil {
-		return fmt.Errorf("there is no VLAN %q", s.VLAN)
-	}
-	rate, err := s.rate()
-	if err != nil {
-		return err
-	}
-	for _, a := range []struct {
-		addr    *netip.Addr
-		network netip.Prefix
-	}{{&s.Address, v.Network}, {&s.Address6, v.Network6}} {
-		if !a.network.IsValid() && !a.addr.IsValid() {
-			continue
-		}
-		if *a.addr, err = v.address(*a.addr, a.network); err != nil {
-			return err
-		}
-	}
-	out := &service{Service: s, vlan: v}
-	out.net = supervisor.Net{Net: vmm.Net{MAC: vmm.DefaultMAC("lan of "+s.Name, 0), MTU: v.MTU}, DHCP: s.DHCP}
-	cfg := lan.PortConfig{Name: s.Name, VLAN: v.ID, MAC: out.net.MAC, Isolated: s.Isolated, Rate: rate, Priority: s.Priority}
-	for i, network := range v.networks() {
-		a, own := s.Address, v.gateway.Addresses()[i]
-		if network.Addr().Is6() {
-			a = s.Address6
-		}
-		cfg.Addresses = append(cfg.Addresses, a)
-		if a.Is4() && s.DHCP {
-			continue
-		}
-		out.net.Addresses = append(out.net.Addresses, netip.PrefixFrom(a, network.Bits()))
-		out.net.Gateways = append(out.net.Gateways, own)
-		out.net.Resolvers = append(out.net.Resolvers, own)
-	}
-	if out.port, err = n.lan.AddPort(cfg); err != nil {
-		return err
-	}
-	out.net.Port = out.port
-	n.services[s.Name] = out
-	for _, p := range s.Publish {
-		listen, port, err := published(p)
-		if err != nil {
-			return err
-		}
-		var at net.Addr
-		if at, err = v.gateway.Publish(listen, netip.AddrPortFrom(s.Address, port)); err != nil {
-			return err
-		}
-		out.published = append(out.published, fmt.Sprintf("%v:%d", at, port))
-	}
-	return nil
-}
-
-// address is a, or the next that is free in a network.
-func (v *vlan) address(a netip.Addr, network netip.Prefix) (netip.Addr, error) {
-	if a.IsValid() {
-		last := a.Is4() && !network.Contains(a.Next()) // the broadcast address
-		if !network.Contains(a) || a == network.Addr() || last || slices.Contains(v.gateway.Addresses(), a) {
-			return a, fmt.Errorf("address %v is not one for a service in the networks of VLAN %s", a, v.Name)
-		}
-		return a, nil
-	}
-	for a = network.Addr().Next(); network.Contains(a); a = a.Next() {
-		last := a.Is4() && !network.Contains(a.Next())
-		if !v.taken[a] && !last {
-			v.taken[a] = true
-			return a, nil
-		}
-	}
-	return a, fmt.Errorf("no address of %v is free", network)
-}
-
 // SetAllow replaces what is allowed, at once. What is open and still allowed stays
 // open.
 func (n *Network) SetAllow(allow []Allow) error {
@@ -247,6 +165,53 @@ func (n *Network) SetAllow(allow []Allow) error {
 	}
 	n.allow = allow
 	return nil
+}
+
+// SetEgress replaces what services may reach outside, at once. Connections that are open
+// and still declared stay open, others end.
+func (n *Network) SetEgress(by map[string][]Egress) error {
+	out := make(map[string][]gateway.Egress)
+	for name, list := range by {
+		if n.services[name] == nil {
+			return fmt.Errorf("egress: no service %s is on the LAN", name)
+		}
+		var err error
+		if out[name], err = egress(list); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for _, v := range n.vlans {
+		v.gateway.SetEgress(out)
+	}
+	return nil
+}
+
+// Divert has what a service says, and is said to, go to a mirror port in place of those
+// that it is for; "" for the mirror puts it back.
+func (n *Network) Divert(name, mirror string) error {
+	to, err := n.mirror(mirror)
+	if err != nil {
+		return err
+	}
+	return n.services[name].port.Divert(to)
+}
+
+// DivertFlow is Divert for a flow by its number at the switch. It reports whether there is
+// such a flow.
+func (n *Network) DivertFlow(id uint64, mirror string) (bool, error) {
+	to, err := n.mirror(mirror)
+	if err != nil {
+		return false, err
+	}
+	return n.lan.Divert(id, to)
+}
+
+func (n *Network) mirror(name string) (*lan.Port, error) {
+	p := n.Port(name)
+	if p == nil && name != "" {
+		return nil, fmt.Errorf("no service %s is on the LAN", name)
+	}
+	return p, nil
 }
 
 // has reports whether a name in Allow stands for something.

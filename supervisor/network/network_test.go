@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ services:
   - {name: db, vlan: front, address: 10.1.0.2, rate: 10MB, priority: 1, isolated: true}
   - {name: cache, vlan: front, dhcp: true}
   - {name: log, vlan: back}
+  - {name: router, vlan: back, trunk: [front]}
+  - {name: ids, mirror: [web, log]}
 `
 
 type file struct {
@@ -66,7 +69,7 @@ func TestNetwork(t *testing.T) {
 		dhcp                bool
 	}
 	got := map[string]given{}
-	for _, name := range []string{"web", "db", "cache", "log"} {
+	for _, name := range []string{"web", "db", "cache", "log", "router", "ids"} {
 		i, ok := n.Interface(name)
 		if !ok || i.Port == nil || i.MAC.Unset() {
 			t.Fatalf("%s: %+v", name, i)
@@ -76,6 +79,7 @@ func TestNetwork(t *testing.T) {
 	want := map[string]given{
 		"web": {"10.1.0.3/29 fd01::2/64", "10.1.0.1 fd01::1", false}, "db": {"10.1.0.2/29 fd01::3/64", "10.1.0.1 fd01::1", false},
 		"cache": {"fd01::4/64", "fd01::1", true}, "log": {"10.2.0.2/24", "10.2.0.1", false},
+		"router": {"10.2.0.3/24", "10.2.0.1", false}, "ids": {},
 	}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(given{})); d != "" {
 		t.Errorf("interfaces (-want +got):\n%s", d)
@@ -84,10 +88,13 @@ func TestNetwork(t *testing.T) {
 		t.Error("a service that is not on the LAN has an interface")
 	}
 	st := n.Status()
-	if len(st.Ports) != 6 || len(st.VLANs) != 2 || st.VLANs[1].ID != 20 {
+	if len(st.Ports) != 8 || len(st.VLANs) != 2 || st.VLANs[1].ID != 20 {
 		t.Errorf("%+v", st)
 	}
 	for _, p := range st.Ports {
+		if p.Name == "router" && (words(p.Addresses) != "10.2.0.3 10.1.0.5 fd01::5" || p.VLAN != "back" || fmt.Sprint(p.Trunk) != "[front]") || p.Name == "ids" && (fmt.Sprint(p.Mirror) != "[web log]" || len(p.Addresses) > 0) {
+			t.Errorf("%+v", p)
+		}
 		if p.Name == "web" && (len(p.Published) != 1 || !strings.HasPrefix(p.Published[0], "127.0.0.1:") || !strings.HasSuffix(p.Published[0], ":80")) {
 			t.Errorf("%+v", p)
 		}
@@ -115,6 +122,15 @@ func TestNetwork(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"gateway.front", "web"}, reach("db")); d != "" {
 		t.Errorf("what was in force before a mistake: %s", d)
+	}
+	if err := n.Divert("web", "ids"); err != nil || n.Port("web").Diverted() != n.Port("ids") {
+		t.Errorf("diverted: %v", err)
+	}
+	if n.Divert("web", "db") == nil || n.Divert("web", "nobody") == nil || n.Port("web").Diverted() != n.Port("ids") {
+		t.Error("diverted to what is no mirror port")
+	}
+	if err := n.SetEgress(map[string][]Egress{"nobody": nil}); err == nil {
+		t.Error("a service that is not there may go outside")
 	}
 	if owner := n.Switch().Owner(20, netip.MustParseAddr("10.2.0.2")); owner != n.Port("log") {
 		t.Errorf("10.2.0.2 is of %v", owner)
@@ -160,6 +176,11 @@ func TestMistakes(t *testing.T) {
 		{"deb.example.org", "'*'", "name"},
 		{"udp/123", "icmp", "only TCP and UDP go outside"},
 		{"isolated: true", "isolate: true", "isolate"},
+		{"trunk: [front]", "trunk: [rear]", `router: trunk: there is no VLAN "rear"`},
+		{"trunk: [front]", "trunk: [back]", "each once"},
+		{"vlan: back, trunk", "dhcp: true, trunk", "give one as vlan"},
+		{"mirror: [web, log]", "mirror: wep", "ids: mirror: no service wep"},
+		{"mirror: [web, log]", "mirror: web, vlan: front", "give no other part of lan"},
 	} {
 		if _, err := open(t, c.old, c.new); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s in place of %s: error %v, want one that says %q", c.new, c.old, err, c.says)

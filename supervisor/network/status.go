@@ -29,6 +29,9 @@ type VLANStatus struct {
 type PortStatus struct {
 	Name      string            `json:"name"`
 	VLAN      string            `json:"vlan"`
+	Trunk     []string          `json:"trunk,omitempty"`    // VLANs with a tag
+	Mirror    []string          `json:"mirror,omitempty"`   // of whose frames it gets copies
+	Diverted  string            `json:"diverted,omitempty"` // the mirror port that gets its frames
 	MAC       string            `json:"mac"`
 	Addresses []netip.Addr      `json:"addresses"`
 	Isolated  bool              `json:"isolated,omitempty"` // cut off
@@ -52,9 +55,15 @@ func (n *Network) Status() (s Status) {
 	for _, p := range n.lan.Ports() {
 		cfg, st := p.Config(), p.Stats()
 		port := PortStatus{
-			Name: p.Name(), VLAN: names[cfg.VLAN], MAC: cfg.MAC.String(), Addresses: cfg.Addresses, Isolated: p.IsIsolated(),
+			Name: p.Name(), VLAN: names[cfg.VLAN], Mirror: cfg.Mirror, MAC: cfg.MAC.String(), Addresses: cfg.Addresses, Isolated: p.IsIsolated(),
 			Sent: st.Sent, SentBytes: st.SentBytes, Received: st.Received, RecvBytes: st.ReceivedBytes,
 			Waiting: st.Waiting, Flows: st.Flows, Lost: make(map[string]uint64),
+		}
+		for _, id := range cfg.Trunk {
+			port.Trunk = append(port.Trunk, names[id])
+		}
+		if to := p.Diverted(); to != nil {
+			port.Diverted = to.Name()
 		}
 		for why, count := range st.Lost {
 			port.Lost[why.String()] = count
