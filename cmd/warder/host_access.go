@@ -1,6 +1,7 @@
 package main
 
 import (
+	"warder/supervisor/api"
 	"warder/supervisor/declaration"
 	"warder/supervisor/verify"
 )
@@ -9,33 +10,64 @@ import (
 type accessConfig struct {
 	// Socket is the path of a socket that all users may connect to.
 	Socket string `yaml:"socket"`
+	// TLS is a port of the network's.
+	TLS *tlsConfig `yaml:"tls"`
 	// Policies is a file that says who of them may do what.
 	Policies string `yaml:"policies"`
 }
 
-// check makes paths absolute and says what is wrong.
-func (a *accessConfig) check(base string) (err error) {
-	if (a.Socket == "") != (a.Policies == "") {
-		return &declaration.Problem{Path: "access", Text: "give both, a socket and the policies of who may ask there"}
-	}
-	if a.Socket == "" {
-		return nil
-	}
-	if a.Socket, err = absolute(base, a.Socket); err != nil {
-		return err
-	}
-	a.Policies, err = absolute(base, a.Policies)
-	return err
+// tlsConfig is api.TLS.
+type tlsConfig struct {
+	Listen   string `yaml:"listen"`
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
 }
 
-// share opens the socket for other users, if there is to be one.
+// check makes paths absolute and says what is wrong.
+func (a *accessConfig) check(base string) error {
+	paths := []*string{&a.Socket, &a.Policies}
+	if t := a.TLS; t != nil {
+		if t.Listen == "" || t.Cert == "" || t.Key == "" || t.ClientCA == "" {
+			return &declaration.Problem{Path: "access.tls", Text: "give listen, as in 0.0.0.0:8443, cert and key, the host's own, and client_ca, who vouches for clients"}
+		}
+		paths = append(paths, &t.Cert, &t.Key, &t.ClientCA)
+	}
+	if (a.Socket == "" && a.TLS == nil) != (a.Policies == "") {
+		return &declaration.Problem{Path: "access", Text: "give both, a socket or tls, and the policies of who may ask there"}
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		var err error
+		if *p, err = absolute(base, *p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// share opens the ways for others, if there are to be any.
 func (h *host) share(a accessConfig) error {
-	if a.Socket == "" {
+	if a.Policies == "" {
 		return nil
 	}
 	policy, err := verify.ReadPolicy(a.Policies)
 	if err != nil {
 		return err
 	}
-	return h.socket.server.Share(a.Socket, policy)
+	if a.Socket != "" {
+		if err := h.socket.server.Share(a.Socket, policy); err != nil {
+			return err
+		}
+	}
+	if t := a.TLS; t != nil {
+		at, err := h.socket.server.ShareTLS(api.TLS(*t), policy)
+		if err != nil {
+			return err
+		}
+		h.log.Info("clients of the network may ask for services", "address", at.String())
+	}
+	return nil
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"text/tabwriter"
 	"time"
 
@@ -19,6 +22,8 @@ type serviceFlags struct {
 	host   int
 	socket string
 	output string
+
+	url, cert, key, ca string // of a host that is reached over the network
 }
 
 func serviceCommand() *cobra.Command {
@@ -45,6 +50,10 @@ func (f *serviceFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.IntVar(&f.host, "host", 0, "pid of the warder host that is meant (default the only one)")
 	flags.StringVar(&f.socket, "socket", "", "socket that a host shares with other users (default the host of this user)")
+	flags.StringVar(&f.url, "url", "", "host to reach over the network, https://HOST:PORT (default $WARDER_URL)")
+	flags.StringVar(&f.cert, "cert", "", "certificate to show it (default $WARDER_CERT)")
+	flags.StringVar(&f.key, "key", "", "key of the certificate (default $WARDER_KEY)")
+	flags.StringVar(&f.ca, "ca", "", "certificates of who vouches for the host (default $WARDER_CA, or the system's)")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json")
 }
 
@@ -64,8 +73,14 @@ func (f *serviceFlags) on(run func(ctx context.Context, h *api.Host, cmd *cobra.
 }
 
 func (f *serviceFlags) find(ctx context.Context) (*api.Host, error) {
-	if f.socket != "" {
+	switch here := f.socket != "" || f.host != 0; {
+	case here && f.url != "":
+		return nil, errors.New("give one of --host, --socket and --url")
+	case f.socket != "":
 		return api.HostAt(f.socket), nil
+	case !here && cmp.Or(f.url, os.Getenv("WARDER_URL")) != "":
+		return api.HostByURL(cmp.Or(f.url, os.Getenv("WARDER_URL")),
+			cmp.Or(f.cert, os.Getenv("WARDER_CERT")), cmp.Or(f.key, os.Getenv("WARDER_KEY")), cmp.Or(f.ca, os.Getenv("WARDER_CA")))
 	}
 	return api.FindHost(ctx, api.Dir(), f.host)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"warder/internal/testcert"
 	"warder/supervisor/api"
 	"warder/supervisor/services"
 	"warder/vmm/cgroup"
@@ -143,6 +144,26 @@ func (h *hostProcess) attach(t *testing.T, name string) {
 	}
 }
 
+// overNetworkToo asks the host as a client of the network, by flags and by the environment.
+func overNetworkToo(t *testing.T, ca *testcert.Authority) {
+	t.Helper()
+	cert, key := ca.Issue("alice", nil)
+	flags := []string{"service", "--url", "https://127.0.0.1:18443", "--cert", cert, "--key", key, "--ca", ca.File}
+	if r := warder(t, nil, append(flags, "ls")...); r.status != 0 || !strings.Contains(r.stdout, "huge") {
+		t.Errorf("over the network: %+v", r)
+	}
+	warder(t, nil, append(flags, "start", "web")...).check(t, 1, "", "client alice may not do this with web: start")
+	cmd := warderCommand(t, "service", "ls", "-o", "json")
+	cmd.Env = append(cmd.Environ(), "WARDER_URL=https://127.0.0.1:18443", "WARDER_CERT="+cert, "WARDER_KEY="+key, "WARDER_CA="+ca.File)
+	if out, err := cmd.Output(); err != nil || !strings.Contains(string(out), `"name": "huge"`) {
+		t.Errorf("by the environment: %v: %s", err, out)
+	}
+	cmd = warderCommand(t, append(flags[:len(flags)-1:len(flags)-1], cert, "ls")...)
+	if out, err := cmd.CombinedOutput(); finish(t, cmd, err) != 1 || !strings.Contains(string(out), "this is not the host") {
+		t.Errorf("with another authority: %v: %s", err, out)
+	}
+}
+
 // used asks what a service uses, and how the host fares.
 func (h *hostProcess) used(t *testing.T, name string) {
 	t.Helper()
@@ -201,6 +222,9 @@ func TestServices(t *testing.T) {
 	if err := os.WriteFile(config, []byte(`
 state: state
 limits: {vcpus: 2}
+access:
+  tls: {listen: '127.0.0.1:18443', cert: host.cert.pem, key: host.key.pem, client_ca: ca.pem}
+  policies: access.cedar
 services:
   - name: web
     memory: 128M
@@ -216,8 +240,14 @@ services:
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	ca := testcert.New(t, dir, "ca")
+	ca.Issue("host", nil)
+	if err := os.WriteFile(filepath.Join(dir, "access.cedar"), []byte(`permit (principal == Client::"alice", action == Action::"list", resource);`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h := startHostProcess(t, config)
 	h.reached(t)
+	overNetworkToo(t, ca)
 	h.service(t, "", "start", "wide").check(t, 1, "", "not enough vcpus: it needs 3, 2 are free")
 	h.service(t, "", "start", "huge").check(t, 1, "", "not enough memory: it may need 8.0 TiB")
 	h.service(t, "", "start", "web").check(t, 0, "web running\n")

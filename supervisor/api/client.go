@@ -21,16 +21,23 @@ import (
 
 // A Client speaks to one process that hosts VMs.
 type Client struct {
-	path string
+	path string // of a socket, "" for none
+	dial func(context.Context) (net.Conn, error)
 	http http.Client
 }
 
+// newClient asks at a socket.
 func newClient(path string) *Client {
-	c := &Client{path: path}
+	c := clientBy(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
+	c.path = path
+	return c
+}
+
+// clientBy asks over the connections that dial makes.
+func clientBy(dial func(context.Context) (net.Conn, error)) *Client {
+	c := &Client{dial: dial}
 	c.http.Transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}
 	return c
 }
@@ -217,7 +224,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, v any) 
 
 // do makes a request. An answer that is an error comes back as one.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
-	u := "http://warder" + path // the host's name says nothing on a Unix socket
+	u := "http://warder" + path // the name says nothing: dial knows whom it means
 	if len(query) > 0 {
 		u += "?" + query.Encode()
 	}
@@ -230,7 +237,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // the URL says nothing to a person
 		}
-		return nil, err
+		return nil, explainTLS(err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil

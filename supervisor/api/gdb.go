@@ -59,9 +59,9 @@ func (r *Remote) GDB(ctx context.Context) (net.Conn, error) {
 
 // upgrade makes a request that makes its connection one of another protocol.
 func (c *Client) upgrade(ctx context.Context, method, path, protocol string, body []byte) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
+	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, explainTLS(err)
 	}
 	// Until there is an answer; then the connection is the caller's.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -82,7 +82,7 @@ func (c *Client) upgrade(ctx context.Context, method, path, protocol string, bod
 	b := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(b, req)
 	if err != nil {
-		return fail(err)
+		return fail(explainTLS(err))
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return fail(answerError(resp))

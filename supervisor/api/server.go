@@ -71,8 +71,7 @@ type Server struct {
 	served chan error
 
 	services atomic.Pointer[services.Set] // nil for none
-	shared   *http.Server                 // nil for none
-	sharing  chan error
+	doors    []*door
 
 	mu      sync.Mutex
 	vms     map[string]*Hosted
@@ -235,11 +234,8 @@ func (s *Server) Close() error {
 	if e := <-s.served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
-	if s.shared != nil {
-		err = errors.Join(err, s.shared.Close())
-		if e := <-s.sharing; !errors.Is(e, http.ErrServerClosed) {
-			err = errors.Join(err, e)
-		}
+	for _, d := range s.doors {
+		err = errors.Join(err, d.close())
 	}
 	return err
 }

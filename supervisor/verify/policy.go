@@ -11,13 +11,6 @@ import (
 	"warder/supervisor/declaration"
 )
 
-// A Principal is who asks.
-type Principal struct {
-	Name   string // of the user, or its number where it has none
-	UID    uint32
-	Groups []string // by name
-}
-
 // A Request is what somebody wants to do with a service.
 type Request struct {
 	Principal Principal
@@ -28,19 +21,10 @@ type Request struct {
 
 func (r *Request) String() string {
 	if r.Service == nil {
-		return fmt.Sprintf("%s may not do this: %s", r.Principal.Name, r.Action)
+		return fmt.Sprintf("%s may not do this: %s", r.Principal, r.Action)
 	}
-	return fmt.Sprintf("%s may not do this with %s: %s", r.Principal.Name, r.Service.Name, r.Action)
+	return fmt.Sprintf("%s may not do this with %s: %s", r.Principal, r.Service.Name, r.Action)
 }
-
-// The types of entities in policies.
-const (
-	userType    = "User"    // with uid; in Group
-	groupType   = "Group"   // by name
-	actionType  = "Action"  // by name
-	serviceType = "Service" // with cpus, memory (bytes at the most)
-	hostType    = "Host"    // what is not about a service is about Host::"local"
-)
 
 // A Policy says who may do what, as policies in Cedar do: what none permits is
 // refused, and so is what one forbids.
@@ -97,21 +81,13 @@ func (d *Denial) Error() string {
 
 // Permit gives a *Denial unless the policies permit the request.
 func (p *Policy) Permit(r Request) error {
-	principal := cedar.NewEntityUID(userType, cedar.String(r.Principal.Name))
-	var groups []cedar.EntityUID
-	for _, g := range r.Principal.Groups {
-		groups = append(groups, cedar.NewEntityUID(groupType, cedar.String(g)))
+	who, resource := r.Principal.entity(), cedar.Entity{UID: cedar.NewEntityUID(hostType, "local")}
+	if r.Service != nil {
+		resource = serviceEntity(r.Service)
 	}
-	resource, attributes := cedar.NewEntityUID(hostType, "local"), cedar.RecordMap{}
-	if s := r.Service; s != nil {
-		resource = cedar.NewEntityUID(serviceType, cedar.String(s.Name))
-		attributes["cpus"] = cedar.Long(max(s.CPUs, 1))
-		attributes["memory"] = cedar.Long(max(s.Memory.Start, s.Memory.Most))
-	}
-	decision, why := cedar.Authorize(p.set, cedar.EntityMap{
-		principal: {UID: principal, Parents: cedar.NewEntityUIDSet(groups...), Attributes: cedar.NewRecord(cedar.RecordMap{"uid": cedar.Long(r.Principal.UID)})},
-		resource:  {UID: resource, Attributes: cedar.NewRecord(attributes)},
-	}, cedar.Request{Principal: principal, Action: cedar.NewEntityUID(actionType, cedar.String(r.Action)), Resource: resource, Context: cedar.NewRecord(nil)})
+	decision, why := cedar.Authorize(p.set, cedar.EntityMap{who.UID: who, resource.UID: resource}, cedar.Request{
+		Principal: who.UID, Action: cedar.NewEntityUID(actionType, cedar.String(r.Action)), Resource: resource.UID, Context: cedar.NewRecord(nil),
+	})
 	if decision == cedar.Allow && len(why.Errors) == 0 {
 		return nil
 	}

@@ -16,9 +16,40 @@ import (
 	"warder/supervisor/verify"
 )
 
-// Share opens a further socket, at a path that every user of the machine may
-// connect to. What it answers for is services alone, as far as a policy permits
-// it to who asks. It is called once, after HostServices.
+// A door is a further way to the server, for others than who runs the host. What it
+// answers for is services alone, as far as a policy permits it to who asks.
+type door struct {
+	http   *http.Server
+	served chan error
+}
+
+// open has the server answer those whom a listener brings, each a *conn with its peer.
+func (s *Server) open(l net.Listener, policy *verify.Policy) *door {
+	mux := http.NewServeMux()
+	for _, r := range s.table() {
+		if r.action != "" {
+			mux.HandleFunc(r.pattern, s.permitted(policy, r))
+		}
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
+	})
+	d := &door{s.httpServer(mux), make(chan error, 1)}
+	go func() { d.served <- d.http.Serve(l) }()
+	return d
+}
+
+// close ends all its connections.
+func (d *door) close() error {
+	err := d.http.Close()
+	if e := <-d.served; !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// Share opens a socket at a path that every user of the machine may connect to. It is
+// called after HostServices.
 func (s *Server) Share(path string, policy *verify.Policy) error {
 	var l *net.UnixListener
 	listen := func() (err error) {
@@ -35,17 +66,7 @@ func (s *Server) Share(path string, policy *verify.Policy) error {
 	if err != nil {
 		return fmt.Errorf("socket for services: %w", err)
 	}
-	mux := http.NewServeMux()
-	for _, r := range s.table() {
-		if r.action != "" {
-			mux.HandleFunc(r.pattern, s.permitted(policy, r))
-		}
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
-	})
-	s.shared, s.sharing = s.httpServer(mux), make(chan error, 1)
-	go func() { s.sharing <- s.shared.Serve(newListener(l, maxPerUser, maxPerUser)) }()
+	s.doors = append(s.doors, s.open(newListener(l, maxPerUser, maxPerUser), policy))
 	return nil
 }
 
