@@ -25,7 +25,15 @@ func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Networ
 		}
 	}
 	n, err := network.New(*c.LAN, services, network.Options{Inspector: m, Log: log})
-	return n, m, err
+	if err != nil {
+		return nil, nil, err
+	}
+	w.Cut = func(flow uint64) {
+		for _, at := range m.AtSwitch(flow) {
+			n.Switch().Cut(at)
+		}
+	}
+	return n, m, nil
 }
 
 // watchShares sees what VMs say to each other through files, and reports to w.

@@ -60,6 +60,12 @@ const (
 	Removed = "deletion"
 	Renamed = "rename"
 	Opened  = "access"
+	// Of flows, what a process has done with one, when its call has returned: Process, and Net
+	// with the flow's number.
+	Connected = "connect"
+	Accepted  = "accept"
+	Sent      = "send"
+	Received  = "receive"
 	// Of files on a share, as its server sees them: Call.Offset and Size say which bytes, and
 	// Payload what is written, or what a file that is read begins with.
 	ShareRead     = "share-read"

@@ -216,6 +216,7 @@ var kinds = map[Kind]ecsEvent{
 // types gives event.type of actions, for kinds that do not fix it.
 var types = map[string]string{
 	Began: "start", Ran: "start", Ended: "end",
+	Connected: "connection", Accepted: "connection", Sent: "info", Received: "info",
 	ShareRead: "access", ShareWrite: "change", ShareTruncate: "change", ShareCreate: "creation",
 	Created: "creation", Changed: "change", Removed: "deletion", Renamed: "change", Opened: "access",
 }
@@ -360,7 +361,7 @@ func (l *line) addNet(n *Net) {
 		l.Source.Address, l.Source.Port = id(n.Vsock[0].CID), n.Vsock[0].Port
 		l.Destination.Address, l.Destination.Port = id(n.Vsock[1].CID), n.Vsock[1].Port
 	}
-	l.Network = &ecsNet{Transport: n.Transport, Protocol: n.Application}
+	l.Network = &ecsNet{Transport: n.Transport, Protocol: n.Application, Community: CommunityID(n.Transport, n.Source, n.Destination)}
 	if n.VLAN != 0 {
 		l.Network.VLAN = &ecsVLAN{strconv.Itoa(int(n.VLAN))}
 	}

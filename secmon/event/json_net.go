@@ -14,6 +14,7 @@ type (
 	ecsNet struct {
 		Transport string   `json:"transport,omitempty"`
 		Protocol  string   `json:"protocol,omitempty"`
+		Community string   `json:"community_id,omitempty"`
 		VLAN      *ecsVLAN `json:"vlan,omitempty"`
 	}
 	ecsVLAN struct {

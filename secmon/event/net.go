@@ -121,7 +121,7 @@ func VsockFlowID(a, b VsockEnd) uint64 {
 // not known. It has 53 bits, so that readers of JSON to whom numbers are floating
 // point have it right.
 func FlowID(transport string, a, b netip.AddrPort) uint64 {
-	if !a.IsValid() || !b.IsValid() || a.Port() == 0 && b.Port() != 0 || b.Port() == 0 && a.Port() != 0 {
+	if !a.IsValid() || !b.IsValid() || a.Addr().IsUnspecified() || b.Addr().IsUnspecified() || a.Port() == 0 && b.Port() != 0 || b.Port() == 0 && a.Port() != 0 {
 		return 0
 	}
 	if b.Addr().Unmap().Compare(a.Addr().Unmap()) < 0 || a.Addr().Unmap() == b.Addr().Unmap() && b.Port() < a.Port() {

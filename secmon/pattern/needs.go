@@ -3,8 +3,10 @@ package pattern
 import (
 	"slices"
 
+	"warder/secmon/event"
 	"warder/secmon/pattern/detect"
 	"warder/secmon/pattern/record"
+	"warder/secmon/pattern/sigma"
 	"warder/secmon/pattern/splice"
 )
 
@@ -14,6 +16,9 @@ type Needs struct {
 	// need one.
 	Syscalls []string
 	By       map[string][]*Rule
+	// Flows are those calls among them of which it is wanted which flow they have to do with:
+	// actions of flows, as connect and accept.
+	Flows []string
 	// Payload is how many bytes of what a call writes to a share are looked at.
 	Payload int
 	// Message is how many bytes are looked at of what a message of a flow between
@@ -39,6 +44,10 @@ var (
 		"rename", "renameat", "renameat2", "rmdir", "symlink", "symlinkat", "truncate", "unlink", "unlinkat", "utimensat",
 	}
 	connectCalls = []string{"connect"}
+	flowCalls    = map[string][]string{
+		event.Connected: {"connect"}, event.Accepted: {"accept", "accept4"},
+		event.Sent: {"send", "sendmsg", "sendto"}, event.Received: {"recv", "recvfrom", "recvmsg"},
+	}
 	addressCalls = []string{"accept", "accept4", "bind", "connect", "sendto"}
 )
 
@@ -80,6 +89,9 @@ func (l *Library) Needs() Needs {
 				if k == record.Native && aboutMessages(r) && detect.LooksAt(r.Detection.Expr, "warder.payload") {
 					n.Message = maxMessage
 				}
+				if k == record.Native && r.Source.Service == "flow" {
+					n.flows(l.Rules[d.rule], r.Detection.Expr)
+				}
 				if k == record.Native && aboutShares(r) {
 					n.Share = max(n.Share, maxMessage)
 				}
@@ -100,7 +112,26 @@ func (l *Library) Needs() Needs {
 	}
 	slices.Sort(n.Syscalls)
 	n.Syscalls = slices.Compact(n.Syscalls)
+	slices.Sort(n.Flows)
+	n.Flows = slices.Compact(n.Flows)
 	return n
+}
+
+// flows notes which actions of processes a rule on flows looks at.
+func (n *Needs) flows(r *Rule, e sigma.Expr) {
+	actions, ok := detect.Values(e, "event.action")
+	if !ok {
+		return // what the network tells is what there is
+	}
+	for _, a := range actions {
+		calls := flowCalls[a]
+		n.Flows = append(n.Flows, calls...)
+		n.Syscalls = append(n.Syscalls, calls...)
+		for _, call := range calls {
+			n.Process = true
+			n.add(r, call)
+		}
+	}
 }
 
 // add notes that a rule needs a call.

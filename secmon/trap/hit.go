@@ -21,7 +21,7 @@ func (h *hooks) hit(a *armed, s *site, cpu CPU, through vmm.TrapAction) vmm.Trap
 		}
 		e := d.event
 		e.VM, e.Seq = t.cfg.VM, t.seq.Add(1)
-		if t.cfg.Result != nil {
+		if t.cfg.Result != nil || d.wantsFlow(&t.cfg) {
 			d.results = append(d.results, wanted{t, e.Seq})
 		}
 		if e.Call.Missing != 0 && !s.check {

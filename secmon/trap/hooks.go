@@ -50,6 +50,7 @@ type armed struct {
 // wants is what clients want to know of a call.
 type wants struct {
 	process, arguments, result bool
+	flows                      bool
 	payload, data              int
 }
 
@@ -57,6 +58,7 @@ func (w *wants) add(c *Config) {
 	w.process = w.process || c.Process
 	w.arguments = w.arguments || c.Arguments
 	w.result = w.result || c.Result != nil
+	w.flows = w.flows || c.Flow != nil && len(c.Flows) > 0
 	w.payload, w.data = max(w.payload, c.Payload), max(w.data, c.Data)
 }
 

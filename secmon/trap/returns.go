@@ -110,7 +110,7 @@ func (h *hooks) follow(d *decoder) {
 	}
 	// Whatever the task called before has ended without coming back.
 	h.returns.forget(d.task.Addr())
-	if !d.armed.wants.result || d.site.check || neverReturn[d.call.Name] {
+	if !d.armed.wants.result && !d.armed.wants.flows || d.site.check || neverReturn[d.call.Name] {
 		return
 	}
 	if len(d.results) == 0 {
@@ -142,8 +142,10 @@ func (h *hooks) refused(d *decoder, errno unix.Errno) {
 	e.Call.Denied = uint16(errno)
 	e.Call.Returned, e.Call.Result = true, -int64(errno)
 	for _, w := range d.results {
-		e.VM, e.Seq = w.client.cfg.VM, w.seq
-		w.client.cfg.Result(e)
+		if w.client.cfg.Result != nil {
+			e.VM, e.Seq = w.client.cfg.VM, w.seq
+			w.client.cfg.Result(e)
+		}
 	}
 }
 
@@ -177,15 +179,30 @@ func (h *hooks) returned(a *armed, cpu CPU) (back uint64, ok bool) {
 	if a.wants.arguments {
 		d.written()
 	}
+	h.tellFlow(a, d, u)
 	for _, w := range u.to {
-		if !slices.Contains(a.clients, w.client) {
-			continue // it has left meanwhile
+		if !slices.Contains(a.clients, w.client) || w.client.cfg.Result == nil {
+			continue // it has left meanwhile, or wants to know the flow alone
 		}
 		e := d.event
 		e.VM, e.Seq, e.VCPU = w.client.cfg.VM, w.seq, int32(cpu.ID())
 		w.client.cfg.Result(e)
 	}
 	return u.back, true
+}
+
+// tellFlow reports what a call that has returned did with a flow.
+func (h *hooks) tellFlow(a *armed, d *decoder, u *underway) {
+	if !a.wants.flows || flowActs[d.call.Name] == "" {
+		return
+	}
+	e, ok := d.settled()
+	for _, w := range u.to {
+		if ok && slices.Contains(a.clients, w.client) && d.wantsFlow(&w.client.cfg) {
+			e.VM = w.client.cfg.VM
+			w.client.cfg.Flow(e)
+		}
+	}
 }
 
 // written reads what the call has written to its caller's memory.

@@ -45,6 +45,12 @@ type Config struct {
 	// its result and, if Arguments is set, what it has written to its caller's memory. It is
 	// called as the sink is. Calls that never return have none.
 	Result func(event.Event)
+	// Flow, unless it is nil, takes what calls on sockets of IP have done with which flow, when
+	// they have returned: of those in Flows, which are among Calls. It is called as the
+	// sink is. A kernel that cannot be made to tell of returns has none of that, and Notice
+	// is told.
+	Flow  func(event.Event)
+	Flows []string
 }
 
 // Stats count what the traps did.

@@ -126,5 +126,6 @@ var special = map[string]func(*decoder){
 	"write": (*decoder).write, "pwrite64": (*decoder).pwrite, "writev": (*decoder).writev,
 	"pwritev": (*decoder).pwritev, "pwritev2": (*decoder).pwritev,
 	"connect": (*decoder).connect, "bind": (*decoder).bind, "sendto": (*decoder).send, "sendmsg": (*decoder).send, "send": (*decoder).send,
+	"recvfrom": (*decoder).receive, "recvmsg": (*decoder).receive, "recv": (*decoder).receive,
 	"accept": (*decoder).accept, "accept4": (*decoder).accept, "listen": (*decoder).accept,
 }

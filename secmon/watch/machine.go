@@ -62,15 +62,21 @@ func (m *machine) first(ctx context.Context, w *Watch) error {
 // arm arms traps. What they see counts from when they are those of the machine.
 func (m *machine) arm(ctx context.Context, w *Watch, for_ wants) (*armed, error) {
 	a := &armed{wants: for_}
+	replaced := func() bool { now := m.traps.Load(); return now != nil && now != a } // those see it
 	var err error
 	a.Traps, err = trap.Arm(ctx, trap.Of(m.target.Machine), trap.Config{
 		VM: m.target.Name, Kernel: m.kernel, Calls: for_.calls, Payload: for_.payload, Process: for_.process, Shares: m.shares,
 		Sink: func(e event.Event) unix.Errno {
-			if now := m.traps.Load(); now != nil && now != a {
-				return 0 // those see it
+			if replaced() {
+				return 0
 			}
 			return w.observe(m, e)
 		},
+		Flows: for_.flows, Flow: func(e event.Event) {
+			if !replaced() {
+				w.flowed(m, e)
+			}
+		}, Notice: func(message string) { w.notice(m, message) },
 	})
 	return a, err
 }

@@ -22,14 +22,18 @@ type wants struct {
 	calls   []string // sorted; only such as can be trapped
 	payload int
 	process bool
-	message int // bytes of messages that rules look at; no matter of traps
-	share   int // bytes of what is written to a share and read there; neither
+	flows   []string // sorted; calls of which the flow is wanted
+	message int      // bytes of messages that rules look at; no matter of traps
+	share   int      // bytes of what is written to a share and read there; neither
 }
 
 // needed is what a library needs of traps.
 func needed(l *pattern.Library) wants {
 	n := l.Needs()
-	return wants{slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), n.Payload, n.Process, n.Message, n.Share}
+	return wants{
+		calls: slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), flows: n.Flows,
+		payload: n.Payload, process: n.Process, message: n.Message, share: n.Share,
+	}
 }
 
 // Unseen are the calls that a library needs and that cannot be trapped.
@@ -38,7 +42,7 @@ func Unseen(l *pattern.Library) []string {
 }
 
 func (a wants) equal(b wants) bool {
-	return a.payload == b.payload && a.process == b.process && slices.Equal(a.calls, b.calls)
+	return a.payload == b.payload && a.process == b.process && slices.Equal(a.calls, b.calls) && slices.Equal(a.flows, b.flows)
 }
 
 // Reload has the watch evaluate another library from the next event on, and trap

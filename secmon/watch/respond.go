@@ -99,7 +99,12 @@ func (w *Watch) responded(a event.Event, respond func(vm string, r pattern.Respo
 
 // blocked says what became of an act.
 func blocked(act *event.Event) string {
-	if act.Kind != event.Syscall {
+	switch {
+	case act.Kind == event.FileAct:
+		return fmt.Sprintf("the %s failed with %s", act.Action, unix.ErrnoName(unix.EPERM))
+	case act.Kind == event.Flow && act.Process != (event.Process{}):
+		return "its flow is cut"
+	case act.Kind != event.Syscall:
 		return "the message was not delivered, its flow is cut"
 	}
 	return fmt.Sprintf("%s failed with %s", act.Call.Name, unix.ErrnoName(unix.EPERM))

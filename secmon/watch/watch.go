@@ -42,6 +42,9 @@ type Watch struct {
 	// Responder carries out what alerts ask for. Default: the watch itself, on the
 	// machines that it sees. It is set before anything is attached.
 	Responder Responder
+	// Cut, unless it is nil, cuts the flow of that number on the network. It is set before
+	// anything is attached.
+	Cut func(flow uint64)
 	// Snapshots is the directory that snapshots are written to, "" for none.
 	Snapshots string
 

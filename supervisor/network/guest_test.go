@@ -105,6 +105,38 @@ func inGuest(what string, args []string) (string, error) {
 	case "resolve":
 		addrs, err := net.LookupHost(args[0])
 		return fmt.Sprint(addrs), err
+	case "echo": // datagrams
+		c, err := net.ListenPacket("udp", args[0])
+		if err != nil {
+			return "", err
+		}
+		go func() {
+			p := make([]byte, 100)
+			for {
+				n, from, err := c.ReadFrom(p)
+				if err != nil {
+					return
+				}
+				_, _ = c.WriteTo(p[:n], from)
+			}
+		}()
+		return "echoing", nil
+	case "datagram": // and what comes back
+		c, err := net.ListenPacket("udp", ":0")
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			return "", err
+		}
+		to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(args[0]))
+		if _, err := c.WriteTo([]byte(args[1]), to); err != nil {
+			return "", err
+		}
+		p := make([]byte, 100)
+		n, _, err := c.ReadFrom(p)
+		return string(p[:n]), err
 	case "put": // a file, with the text
 		return "put", os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")), 0o644)
 	case "map": // writes behind a place in a file through a mapping

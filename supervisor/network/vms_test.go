@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,11 +20,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/boot/kernelpkg"
 	"warder/devices/virtio/fs"
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/internal/testkvm"
 	"warder/secmon/lan"
+	"warder/secmon/watch"
 	"warder/supervisor"
 )
 
@@ -135,10 +138,14 @@ func TestVMs(t *testing.T) {
 	common := t.TempDir()
 	card := fmt.Sprintf("wlan%d", os.Getpid()%100000)
 	ear := newEar(t)
+	pkg, err := kernelpkg.Default(runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: []Allow{
-			{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), "icmp"}},
+{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
 			{From: List{"web"}, To: List{"db"}, Ports: List{"tcp/8000"}, HTTP: &HTTP{Method: List{"GET"}, Path: List{"/v1/*"}}},
 			{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
 		},
@@ -180,6 +187,9 @@ func TestVMs(t *testing.T) {
 				}
 				t.Errorf("%s: %v", name, err)
 				return
+			}
+			if err := ear.watch.Attach(t.Context(), watch.Target{Name: name, Machine: vm.Machine(), Kernel: pkg.KernelPath, Port: n.Port(name)}); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 			m := &machine{t: t, name: name, vm: vm}
 			if err := m.begin(); err != nil {
@@ -232,6 +242,12 @@ func TestVMs(t *testing.T) {
 		if got := c.from.ask(c.ask, c.what); fails(got) != (c.want == "") || c.want != "" && got != c.want {
 			t.Errorf("%s: "+c.ask+": %q, want %q", c.from.name, c.what, got, c.want)
 		}
+	}
+	if got := db.ask("echo :%d", database); got != "echoing" {
+		t.Errorf("db: %s", got)
+	}
+	if got := web.ask("datagram 10.1.0.3:%d hello", database); got != "hello" {
+		t.Errorf("web: %s", got)
 	}
 	if lost("web", lan.Policy) == 0 {
 		t.Errorf("nothing of web's was refused by policy: %v", n.Port("web").Stats())

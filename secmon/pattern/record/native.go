@@ -47,10 +47,13 @@ var native = map[string]*Field{
 	"warder.range.offset":       {read: func(e *event.Event) Value { return number(uint64(max(e.Call.Offset, 0))) }},
 	"warder.range.size":         {read: func(e *event.Event) Value { return number(e.Call.Size) }},
 	"warder.range.payload":      {read: func(e *event.Event) Value { return payload(e.Call.Payload) }},
-	"warder.flow":               net(func(n *event.Net) Value { return number(n.Flow) }),
+	"warder.flow":               net(flow),
 	"warder.payload":            net(func(n *event.Net) Value { return payload(n.Payload) }),
 	"source.address":            net(func(n *event.Net) Value { return cid(n, 0) }),
 	"destination.address":       net(func(n *event.Net) Value { return cid(n, 1) }),
+	"network.community_id": net(func(n *event.Net) Value {
+		return text(event.CommunityID(n.Transport, n.Source, n.Destination))
+	}),
 	"network.transport":         transport,
 	"network.protocol":          net(func(n *event.Net) Value { return text(n.Application) }),
 	"source.ip":                 sourceIP,
@@ -96,6 +99,14 @@ func Object(e *event.Event) string {
 		return strings.TrimSuffix(f.Share, "/") + f.Inner
 	}
 	return ""
+}
+
+// flow is the flow's number; one that is not known is none to group by.
+func flow(n *event.Net) Value {
+	if n.Flow == 0 {
+		return Value{State: Empty, Form: Number}
+	}
+	return number(n.Flow)
 }
 
 func payload(p []byte) Value {
