@@ -63,6 +63,9 @@ func (filler) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// recording is the recorder that "record" has begun.
+var recording *recorder
+
 func inGuest(what string, args []string) (string, error) {
 	switch what {
 	case "serve":
@@ -137,6 +140,20 @@ func inGuest(what string, args []string) (string, error) {
 		p := make([]byte, 100)
 		n, _, err := c.ReadFrom(p)
 		return string(p[:n]), err
+	case "record":
+		var err error
+		recording, err = record()
+		return "recording", err
+	case "recorded":
+		return "saved", recording.save(args[0])
+	case "mark": // with one datagram
+		c, err := net.Dial("udp", args[0])
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		_, err = io.WriteString(c, strings.Join(args[1:], " "))
+		return "marked", err
 	case "put": // a file, with the text
 		return "put", os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")), 0o644)
 	case "map": // writes behind a place in a file through a mapping

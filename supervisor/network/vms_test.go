@@ -110,6 +110,36 @@ func answerRPC(t *testing.T, vm *supervisor.ServiceVM) {
 	t.Cleanup(func() { s.Close() })
 }
 
+// compareCaptures has two guests record what they send while they speak with each other, and
+// holds it against what the monitor captures.
+func compareCaptures(t *testing.T, e *ear, common string, web, db *machine, port int) {
+	t.Helper()
+	c := captureAll(t, e.mon)
+	address := map[*machine]string{web: "10.1.0.3", db: "10.1.0.2"} // of the other
+	for _, ask := range []string{"record", "mark " + firstMark, "", "mark " + lastMark, "recorded"} {
+		for _, m := range []*machine{web, db} {
+			switch ask {
+			case "":
+				if m == web {
+					m.ask("dial %s:%d 60s", address[m], port)
+					m.ask("resolve db")
+					m.ask("datagram %s:%d once more", address[m], port)
+				}
+			case "record":
+				m.ask("record")
+			case "recorded":
+				if got := m.ask("recorded /mnt/%s/%s.frames", m.name, m.name); got != "saved" {
+					t.Errorf("%s: %s", m.name, got)
+				}
+			default:
+				mark, text, _ := strings.Cut(ask, " ")
+				m.ask("%s %s:%d %s", mark, address[m], port, text)
+			}
+		}
+	}
+	c.recorded(t, common, web.name, db.name)
+}
+
 // TestVMs has three guests on two VLANs, one of which is joined with a TAP: what is declared works, with a name, an
 // address by DHCP and segments of 64 KiB; what is not, does not; who speaks for others
 // is not heard.
@@ -145,7 +175,7 @@ func TestVMs(t *testing.T) {
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: []Allow{
-{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
+			{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
 			{From: List{"web"}, To: List{"db"}, Ports: List{"tcp/8000"}, HTTP: &HTTP{Method: List{"GET"}, Path: List{"/v1/*"}}},
 			{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
 		},
@@ -272,6 +302,7 @@ func TestVMs(t *testing.T) {
 		}
 	}
 
+	compareCaptures(t, ear, common, web, db, database)
 	// Two VMs put together, on a share, what a third one is not let read.
 	const first, second = "echo 0 >/pro", "c/sys/kernel/randomize_va_space"
 	for _, c := range []struct {

@@ -241,7 +241,7 @@ func FuzzQueue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, program []byte) {
 		limitFileSize(t)
 		share, secret := fuzzTree(t)
-		virtqtest.Play(t, newDevice(t, Config{Dir: share, MaxNodes: 16, MaxPinned: 3, MaxHandles: 8}), program)
+		virtqtest.Play(t, newDevice(t, Config{Dir: share, MaxNodes: 16, MaxPinned: 3, MaxHandles: 8, Watcher: curious{}}), program)
 		if get(t, secret) != secretToken {
 			t.Fatal("the file outside changed")
 		}
