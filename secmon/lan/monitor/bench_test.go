@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"slices"
@@ -41,8 +42,8 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // inFlow is the way from VM a to VM b through a switch, with the monitor or without, and a
-// frame of size bytes in the middle of a flow.
-func inFlow(b *testing.B, size int, on bool) (from *lan.Port, f *net.Frame) {
+// frame of size bytes in the middle of a flow, or of a body of HTTP.
+func inFlow(b *testing.B, size int, on, http bool) (from *lan.Port, f *net.Frame) {
 	w := newWorld(b)
 	if !on {
 		cfgs := []lan.PortConfig{w.vms["a"].cfg, w.vms["b"].cfg}
@@ -59,11 +60,19 @@ func inFlow(b *testing.B, size int, on bool) (from *lan.Port, f *net.Frame) {
 	if err := to.Start(new(memory)); err != nil {
 		b.Fatal(err)
 	}
-	c := w.dial("a", 1000, "b", 443)
-	c.say(0, hello(b, &tls.Config{ServerName: "x"}))
+	port := uint16(443)
+	if http {
+		port = 80
+	}
+	c := w.dial("a", 1000, "b", port)
+	if http {
+		c.say(0, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
+	} else {
+		c.say(0, hello(b, &tls.Config{ServerName: "x"}))
+	}
 	f = new(net.Frame)
 	// What is to be cut may be longer than its IP header can say.
-	p := w.packet("a", "b", &layers.TCP{SrcPort: 1000, DstPort: 443, ACK: true, Seq: c.seq[0]}, make([]byte, min(size, 65000)-54))
+	p := w.packet("a", "b", &layers.TCP{SrcPort: 1000, DstPort: layers.TCPPort(port), ACK: true, Seq: c.seq[0]}, make([]byte, min(size, 65000)-54))
 	f.Fill(append(p, make([]byte, size-len(p))...))
 	if size > 1500 {
 		f.GSO, f.GSOSize, f.NeedsCsum = net.TCPv4, 1448, true
@@ -78,23 +87,33 @@ func inFlow(b *testing.B, size int, on bool) (from *lan.Port, f *net.Frame) {
 // counts is the thread's CPU time in the middle one of all turns: other work on the
 // machine falls on both alike.
 func BenchmarkSwitch(b *testing.B) {
-	for _, size := range []int{64, 1500, 65536} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
+	for _, c := range []struct {
+		size int
+		http bool
+	}{{64, false}, {1500, false}, {65536, false}, {1500, true}} {
+		size := c.size
+		b.Run(fmt.Sprintf("%d/http=%v", size, c.http), func(b *testing.B) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			var took [2][]float64
 			var ports [2]*lan.Port
 			var frames [2]*net.Frame
 			for i, on := range []bool{false, true} {
-				ports[i], frames[i] = inFlow(b, size, on)
+				ports[i], frames[i] = inFlow(b, size, on, c.http)
 			}
 			turn := min(4000, 32<<20/size)
+			const headers, seqAt = 54, 38
+			seq := [2]uint32{binary.BigEndian.Uint32(frames[0].Head[seqAt:]), binary.BigEndian.Uint32(frames[1].Head[seqAt:])}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for n := 0; n < b.N; n += 2 * turn {
 				for i := range took {
 					began := cpuTime(b)
 					for range turn {
+						if c.http { // what comes twice is not looked at
+							seq[i] += uint32(size - headers)
+							binary.BigEndian.PutUint32(frames[i].Head[seqAt:], seq[i])
+						}
 						ports[i].Send(frames[i])
 					}
 					took[i] = append(took[i], float64(cpuTime(b)-began)/float64(turn))
