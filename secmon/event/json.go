@@ -357,9 +357,10 @@ func (l *line) addNet(n *Net) {
 	l.Source = end(n.Source, n.SourceVM, n.Bytes[0], n.Packets[0])
 	l.Destination = end(n.Destination, n.DestinationVM, n.Bytes[1], n.Packets[1])
 	l.Destination.Domain = n.Host
-	if n.Transport == Vsock {
-		l.Source.Address, l.Source.Port = id(n.Vsock[0].CID), n.Vsock[0].Port
-		l.Destination.Address, l.Destination.Port = id(n.Vsock[1].CID), n.Vsock[1].Port
+	for i, e := range [...]*ecsEnd{l.Source, l.Destination} {
+		if v := n.Vsock[i]; v != (VsockEnd{}) {
+			e.Address, e.Port = id(v.CID), v.Port
+		}
 	}
 	l.Network = &ecsNet{Transport: n.Transport, Protocol: n.Application, Community: CommunityID(n.Transport, n.Source, n.Destination)}
 	if n.VLAN != 0 {

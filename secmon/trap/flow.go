@@ -20,7 +20,8 @@ var flowActs = map[string]string{
 
 // wantsFlow reports whether a client wants to know which flow the call is of.
 func (d *decoder) wantsFlow(c *Config) bool {
-	return c.Flow != nil && d.event.Net != nil && slices.Contains(c.Flows, d.event.Call.Name)
+	n := d.event.Net
+	return c.Flow != nil && n != nil && n.Transport != event.Vsock && slices.Contains(c.Flows, d.event.Call.Name)
 }
 
 // settled is the event of what a call that has returned did with a flow. Only now is it known

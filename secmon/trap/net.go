@@ -69,11 +69,28 @@ func (d *decoder) address() (netip.AddrPort, bool) {
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 func (d *decoder) connect() {
-	if s, ok := d.socket(); ok {
+	s, ok := d.socket()
+	switch {
+	case ok:
 		d.event.Net.Initiated = true
 		d.source(s)
 		d.event.Net.Destination, _ = d.address()
 		d.flow()
+	case s.Family == unix.AF_VSOCK:
+		d.connectVsock()
+	}
+}
+
+// connectVsock starts the flow of a connect by vsock. Its own port is in a structure of a
+// module, of which nothing is known.
+func (d *decoder) connectVsock() {
+	for i, p := range d.call.Params {
+		if p.Kind != syscalls.SockAddr || d.event.Call.Read&(1<<i) == 0 {
+			continue
+		}
+		if a, ok := syscalls.ParseAddress(d.event.Call.Data[i]); ok && a.Family == unix.AF_VSOCK {
+			d.event.Net = &event.Net{Transport: event.Vsock, Initiated: true, Vsock: [2]event.VsockEnd{1: {CID: a.CID, Port: a.Port}}}
+		}
 	}
 }
 

@@ -20,6 +20,11 @@ type openers struct {
 type destination struct {
 	transport string
 	to        netip.AddrPort
+	vsock     event.VsockEnd // of vsock, instead
+}
+
+func destinationOf(n *event.Net) destination {
+	return destination{n.Transport, n.Destination, n.Vsock[1]}
 }
 
 type opener struct {
@@ -38,7 +43,7 @@ const (
 // note remembers who makes a call that may open a flow.
 func (o *openers) note(e *event.Event) {
 	n := e.Net
-	if e.Kind != event.Syscall || n == nil || !n.Initiated || !n.Destination.IsValid() {
+	if e.Kind != event.Syscall || n == nil || !n.Initiated || !n.Destination.IsValid() && n.Transport != event.Vsock {
 		return
 	}
 	o.mu.Lock()
@@ -46,7 +51,7 @@ func (o *openers) note(e *event.Event) {
 	if o.last == nil {
 		o.last = make(map[destination]opener)
 	}
-	d := destination{n.Transport, n.Destination}
+	d := destinationOf(n)
 	if _, known := o.last[d]; !known && len(o.last) >= maxOpeners {
 		oldest, at := destination{}, int64(1<<63-1)
 		for d, x := range o.last {
@@ -67,7 +72,7 @@ func (o *openers) name(e *event.Event) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if x, ok := o.last[destination{n.Transport, n.Destination}]; ok && e.Time-x.at < openTime {
+	if x, ok := o.last[destinationOf(n)]; ok && e.Time-x.at < openTime {
 		e.Process = x.process
 	}
 }

@@ -32,6 +32,15 @@ func TestOpeners(t *testing.T) {
 			t.Errorf("%s to port %d at %d: process %d, want %d", c.transport, c.port, c.at, got, c.want)
 		}
 	}
+	for port := range uint32(2) {
+		e := event.Event{Time: 4, Kind: event.Syscall, VM: "a", Process: event.Process{PID: 20 + port}, Net: &event.Net{Transport: event.Vsock, Initiated: true}}
+		e.Net.Vsock[1] = event.VsockEnd{CID: 2, Port: port}
+		o.note(&e)
+	}
+	e := event.Event{Time: 5, Kind: event.Flow, Action: event.Began, VM: "a", Net: &event.Net{Transport: event.Vsock, SourceVM: "a", Vsock: [2]event.VsockEnd{{CID: 3, Port: 9}, {CID: 2, Port: 1}}}}
+	if o.name(&e); e.Process.PID != 21 {
+		t.Errorf("by vsock: process %d", e.Process.PID)
+	}
 	for i := range uint16(2 * maxOpeners) {
 		call(int64(10+i), 5, 1000+i)
 	}

@@ -140,6 +140,9 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 		}
 		if x := ev.Net; x != nil && x.Transport == event.Vsock {
 			s += fmt.Sprintf(" by vsock to %v", x.Vsock[1])
+			if ev.Action == event.Began {
+				s += " by " + ev.Process.Name
+			}
 		}
 		if x := ev.Net; x != nil && x.Transport == event.Share {
 			s += fmt.Sprintf(": %s %d+%d", ev.Call.File.Inner, ev.Call.Offset, ev.Call.Size)
@@ -157,7 +160,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 	}
 	for _, want := range []string{
 		fmt.Sprintf("flow start web > db:%d", database), fmt.Sprintf("flow start web:%d", outside), "packet dns-query web A db", "packet dns-query web AAAA db",
-		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
+		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("flow start web by vsock to 2:%d by program", rpcPort), fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
 		"packet file web > db: /script 0+12", "packet file other > web: /script ", "packet file web > other: /script ", "alert Script that changes a kernel parameter, put together on a share [db other web]", "alert Followed from one VM to another [db web]",
 		"anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
 	} {

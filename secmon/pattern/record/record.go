@@ -62,7 +62,9 @@ func Of(e *event.Event, buf []Record) []Record {
 			add(Process)
 		case "connect":
 			add(AuditSockaddr)
-			add(Connect)
+			if isIP(e.Net) {
+				add(Connect)
+			}
 		case "bind", "sendto", "accept", "accept4":
 			add(AuditSockaddr)
 		}
@@ -81,8 +83,7 @@ func Of(e *event.Event, buf []Record) []Record {
 			add(File)
 		}
 	case event.Flow:
-		// What Sigma's rules say of addresses is about IP.
-		if e.Action == event.Began && (e.Net == nil || e.Net.Transport != event.Vsock) {
+		if e.Action == event.Began && isIP(e.Net) {
 			add(Connect)
 		}
 	case event.Packet:
@@ -100,6 +101,9 @@ func Of(e *event.Event, buf []Record) []Record {
 	}
 	return append(buf, Record{e, Native})
 }
+
+// isIP is false of vsock: what Sigma's rules say of addresses is about IP.
+func isIP(n *event.Net) bool { return n == nil || n.Transport != event.Vsock }
 
 // isAudit says whether a line has the form of the audit subsystem's.
 func isAudit(l *event.Log) bool {
