@@ -38,6 +38,12 @@ func samples() []Event {
 			User: "www-data", LoggedIn: true, ParentExe: "/usr/sbin/x", ParentArgs: "x\x00\x00",
 		}},
 		{Time: 6, Kind: FileAct, Action: Removed, VM: "a", Call: Call{File: File{Path: "/x", Size: -1}}},
+		{Time: 6, Kind: FileAct, Action: ShareWrite, VM: "a", Process: Process{PID: 3, UID: 4, EUID: 4}, Call: Call{
+			File: File{Path: "/srv/x", FS: "virtiofs", Share: "/srv", Inner: "/x", Device: 5, Inode: 6, Size: 9}, Offset: 3, Size: 5, Append: true, Payload: []byte("ab"),
+		}},
+		{Time: 7, Kind: Flow, Action: Began, VM: "a", Net: &Net{
+			Flow: 9, Transport: Vsock, Vsock: [2]VsockEnd{{CID: 3, Port: 1 << 31}, {CID: 2, Port: 80}}, SourceVM: "a", Initiated: true, Bytes: [2]uint64{1, 2}, Packets: [2]uint64{3, 4},
+		}},
 		{Time: 7, Kind: Flow, Action: Began, VM: "a", Net: &Net{
 			Flow: 1 << 63, Transport: "tcp", Source: netip.MustParseAddrPort("10.0.0.1:40000"), Destination: netip.MustParseAddrPort("[fe80::1]:443"),
 			SourceVM: "a", Host: "example.org", VLAN: 4094, Initiated: true, Bytes: [2]uint64{1, 2}, Packets: [2]uint64{3, 4},
