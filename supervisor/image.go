@@ -27,8 +27,11 @@ func (s Spec) modules() []string {
 	if len(s.Nets) > 0 {
 		names = append(names, "virtio_net")
 	}
-	if len(s.Pmems) > 0 {
+	if len(s.Pmems) > 0 || s.Root.Path != "" {
 		names = append(names, "virtio_pmem", "nd_pmem", "erofs")
+	}
+	if s.Root.Path != "" {
+		names = append(names, "overlay")
 	}
 	if s.MemoryMax > s.Memory {
 		names = append(names, "virtio_mem")

@@ -7,15 +7,18 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path"
+	"slices"
 	"time"
 
 	"warder/devices/virtio/fs"
 	"warder/devices/virtio/vsock"
+	"warder/guestinit/proto"
 	"warder/vmm"
 )
 
@@ -47,6 +50,9 @@ type Spec struct {
 	Initrd string
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
+
+	// Root is what commands see in place of that; see [Root].
+	Root Root
 
 	Disks  []vmm.Disk // /dev/vda and on
 	Shares []Share
@@ -85,6 +91,30 @@ const (
 	defaultWatchdogTimeout = 30 * time.Second
 )
 
+// A Root is a file system that the commands of a VM see as all there is, but for
+// shares and what the kernel keeps in /dev, /proc and /sys. What they write to it is
+// in the guest's memory, and gone with it. The zero value is none.
+type Root struct {
+	// Path is a file with an EROFS file system, which VMs share in the host's page cache.
+	Path string
+	// Args, Env, Dir and User hold for commands that give none. A command's
+	// environment is added to Env.
+	Args []string
+	Env  []string
+	Dir  string
+	User string
+}
+
+// fill gives a command what it leaves open.
+func (r Root) fill(c proto.Command) proto.Command {
+	if len(c.Args) == 0 {
+		c.Args = r.Args
+	}
+	c.Env = append(slices.Clone(r.Env), c.Env...)
+	c.Dir, c.User = cmp.Or(c.Dir, r.Dir), cmp.Or(c.User, r.User)
+	return c
+}
+
 // A Share is a directory of the host that the guest has mounted.
 type Share struct {
 	Host     string
@@ -94,6 +124,9 @@ type Share struct {
 
 func (s Spec) validate() error {
 	var errs []error
+	if s.Root.Path != "" && s.Initrd != "" {
+		errs = append(errs, errors.New("an image and an initramfs with another user land: give one of them"))
+	}
 	seen := make(map[string]bool)
 	for _, sh := range s.Shares {
 		switch {

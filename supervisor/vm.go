@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,8 @@ import (
 // concurrent use.
 type ServiceVM struct {
 	name    string
-	kernel  string            // path
+	kernel  string // path
+	root    Root
 	shares  map[string]string // directories by tag
 	machine *vmm.Machine
 	guest   *control.Guest
@@ -56,7 +58,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm := &ServiceVM{name: spec.Name, kernel: img.kernel, shares: make(map[string]string), serial: &tail{next: spec.Console}}
+	vm := &ServiceVM{name: spec.Name, kernel: img.kernel, root: spec.Root, shares: make(map[string]string), serial: &tail{next: spec.Console}}
 	cfg := vmm.Config{
 		Name:      spec.Name,
 		CPUs:      spec.CPUs,
@@ -82,7 +84,11 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if spec.Watchdog != "" {
 		setup.Watchdog = cmp.Or(spec.WatchdogTimeout, defaultWatchdogTimeout)
 	}
-	for i, p := range spec.Pmems {
+	if spec.Root.Path != "" { // behind the others, which have their names
+		setup.Root = &proto.Root{Device: fmt.Sprintf("pmem%d", len(cfg.Pmems))}
+		cfg.Pmems = append(slices.Clone(cfg.Pmems), vmm.Pmem{Path: spec.Root.Path})
+	}
+	for i, p := range cfg.Pmems {
 		if !p.Writable {
 			setup.ReadOnly = append(setup.ReadOnly, fmt.Sprintf("pmem%d", i))
 		}
@@ -246,8 +252,13 @@ type Process struct {
 	vm *ServiceVM
 }
 
-// Start starts a command, see control.Guest.Start.
+// Start starts a command, see control.Guest.Start. What it leaves open is as the
+// VM's image has it.
 func (vm *ServiceVM) Start(ctx context.Context, cmd proto.Command, stdio control.Stdio) (*Process, error) {
+	cmd = vm.root.fill(cmd)
+	if len(cmd.Args) == 0 && vm.root.Path != "" {
+		return nil, errors.New("the image says no command: give one")
+	}
 	p, err := vm.guest.Start(ctx, cmd, stdio)
 	if err != nil {
 		return nil, vm.explain(err)

@@ -158,7 +158,7 @@ func (h *host) commands(ctx context.Context, cfg hostConfig, out *printer) int {
 // whether that went well; being told to stop is no failure.
 func (h *host) command(ctx context.Context, v hostVM, out *printer) bool {
 	vm := h.vms[v.Name]
-	if len(v.Command) == 0 {
+	if len(v.Command) == 0 && v.Image == "" {
 		select {
 		case <-ctx.Done():
 			return true

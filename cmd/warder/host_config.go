@@ -171,6 +171,7 @@ func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) 
 		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: fmt.Sprintf("there are two of the name %s", v.Name)})
 	}
 	seen[v.Name] = true
+	v.Image = declaration.ResolveImage(base, v.Image)
 	if err := attachTo(&v.spec, v.Attachments, base); err != nil {
 		errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
 	}
@@ -207,8 +208,11 @@ func (f hostFlags) inLab(cfg hostConfig) (args, files []string, err error) {
 	add("rules", cfg.Rules)
 	files = append(files, cfg.Patterns.files()...)
 	for _, v := range append(slices.Clone(cfg.VMs), cfg.Services...) {
-		if len(v.spec.Ports) > 0 {
+		switch {
+		case len(v.spec.Ports) > 0:
 			return nil, nil, fmt.Errorf("vm %s: %w", v.Name, errPortInLab)
+		case v.Image != "":
+			return nil, nil, fmt.Errorf("vm %s: an image with --lab: warder run --lab takes one along, warder host does not", v.Name)
 		}
 		_, attached := attachedInLab(v.spec)
 		for _, file := range attached {

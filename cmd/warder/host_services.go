@@ -157,6 +157,9 @@ func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
 	}
 	v, err := declared(d)
+	if err == nil {
+		err = checkImage(d.Image)
+	}
 	if err != nil {
 		return verify.Claim{}, err
 	}

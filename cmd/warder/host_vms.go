@@ -19,8 +19,10 @@ import (
 	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/supervisor/api"
+	"warder/supervisor/declaration"
 	"warder/supervisor/journal"
 	"warder/supervisor/network"
+	"warder/supervisor/rootfs"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -39,6 +41,8 @@ type host struct {
 	journal  *journal.Journal // nil for none
 	mu       sync.Mutex
 	running  map[string]*supervisor.ServiceVM // all
+
+	images func() (*rootfs.Store, error)
 
 	network  *network.Network // nil for none
 	monitor  *monitor.Monitor
@@ -100,6 +104,9 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, shares: watchShares(w), socket: openControlSocket(),
 		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
 	}
+	h.images = sync.OnceValues(func() (*rootfs.Store, error) {
+		return rootfs.Open(rootfs.Options{Limit: int64(cfg.Limits.images)})
+	})
 	h.books = cfg.ledger(h)
 	if err := h.openServices(cfg.State); err != nil {
 		h.socket.close()
@@ -150,8 +157,13 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	if n, ok := h.network.Interface(v.Name); ok {
 		spec.Nets = append(slices.Clone(spec.Nets), n)
 	}
-	vm, err := supervisor.StartVM(ctx, spec)
+	lease, err := h.image(ctx, v)
 	if err != nil {
+		return nil, err
+	}
+	spec.Root = rootOf(lease)
+	vm, err := supervisor.StartVM(ctx, spec)
+	if lease.Close(); err != nil { // the machine has it open
 		return nil, err
 	}
 	h.mu.Lock()
@@ -164,6 +176,27 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	return vm, h.watch.Attach(ctx, watch.Target{
 		Name: v.Name, Machine: vm.Machine(), Kernel: h.kernel, Shares: vm.Shares(), Port: h.network.Port(v.Name),
 	})
+}
+
+// image makes the root file system of a VM, nil for one without an image.
+func (h *host) image(ctx context.Context, v hostVM) (*rootfs.Lease, error) {
+	if v.Image == "" {
+		return nil, nil
+	}
+	image, err := declaration.ParseImage(v.Image)
+	if err != nil {
+		return nil, err
+	}
+	store, err := h.images()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	lease, err := store.Get(ctx, image)
+	if err == nil && lease.Made.After(began) {
+		h.log.Info("an image was made", "vm", v.Name, "image", v.Image, "digest", lease.Digest[:12], "MiB", lease.Size>>20, "took", time.Since(began).Round(time.Millisecond))
+	}
+	return lease, err
 }
 
 // end stops a VM in good order and forgets it.

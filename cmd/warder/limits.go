@@ -57,8 +57,10 @@ type limitsConfig struct {
 	Memory string `yaml:"memory"`
 	// Headroom is how much memory of the machine stays free.
 	Headroom string `yaml:"headroom"`
+	// Images is how much of the disk the images may take that services are of.
+	Images string `yaml:"images"`
 
-	memory, headroom declaration.Size
+	memory, headroom, images declaration.Size
 }
 
 // usualHeadroom is for the host's other programs, and for what warder itself needs
@@ -73,7 +75,7 @@ func (l *limitsConfig) check() error {
 	for what, size := range map[string]struct {
 		text string
 		to   *declaration.Size
-	}{"memory": {l.Memory, &l.memory}, "headroom": {l.Headroom, &l.headroom}} {
+	}{"memory": {l.Memory, &l.memory}, "headroom": {l.Headroom, &l.headroom}, "images": {l.Images, &l.images}} {
 		if size.text == "" {
 			continue
 		}

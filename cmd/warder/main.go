@@ -48,6 +48,7 @@ func root() *cobra.Command {
 		eventsCommand(),
 		kernelCommand(),
 		imageCommand(),
+		ociCommand(),
 		doctorCommand(),
 		labCommand(),
 	)

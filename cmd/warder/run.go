@@ -44,14 +44,16 @@ command's, 128 + n after a death by signal n. 127 means that there is no such
 command in the guest, 126 that it cannot be executed, 125 that warder failed,
 124 that the command was killed after its --timeout.
 
-The guest has warder's small user land; its directories are lost with it, but
-for those shared by --share. A disk is /dev/vda and on. With --lab the same
+The guest has warder's small user land, or with --image that of an image of
+container tools, whose own command runs if none is given; its directories are
+lost with it, but for those shared by --share. A disk is /dev/vda and on. With --lab the same
 command line runs on an emulated machine, with copies of the files it names.`,
 		Example: `  warder run -- sh -c 'uname -a; head /proc/cpuinfo'
   echo hi | warder run -i -- cat
-  warder run -it --share .:/src:ro -w /src -- sh`,
+  warder run -it --share .:/src:ro -w /src -- sh
+  warder run -it --image alpine -- sh`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if len(args) == 0 && f.image == "" {
 				return failed(errors.New("which command should run in the VM? give it after --"))
 			}
 			return nil
@@ -86,6 +88,7 @@ func (f *runFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.watchdog, "watchdog", "", "when the guest's PID 1 stands still: log, pause, reset or kill (default nothing)")
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp)
 	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
+	flags.StringVar(&f.image, "image", "", "image whose files the command sees: of a registry, oci:DIR[:TAG], tar:FILE[:TAG] or dir:DIR (default warder's user land)")
 	flags.StringArrayVar(&f.attached.Disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.attached.Shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")
 	flags.StringArrayVar(&f.attached.Nets, "net", nil, "network interface, "+netSyntax+"; may be repeated")

@@ -22,6 +22,7 @@ type runFlags struct {
 	watchdog string
 	kernel   string
 	initrd   string
+	image    string
 	attached declaration.Attachments
 	env      []string
 	dir      string
@@ -120,6 +121,14 @@ func (f runFlags) inLab() (args, files []string, err error) {
 	if spec.Initrd != "" {
 		add("initrd", spec.Initrd)
 		files = append(files, spec.Initrd)
+	}
+	if f.image != "" {
+		dir, err := imageForLab(f.image, f.lab)
+		if err != nil {
+			return nil, nil, err
+		}
+		add("image", string(declaration.ImageMade)+":"+dir)
+		files = append(files, dir)
 	}
 	attached, more := attachedInLab(spec)
 	args, files = append(args, attached...), append(files, more...)

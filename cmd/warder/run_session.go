@@ -103,8 +103,13 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 		return status, err
 	}
 	defer gdb.close()
-	vm, err := supervisor.StartVM(s.ctx, spec)
+	lease, err := imageFor(s.ctx, f.image)
 	if err != nil {
+		return status, err
+	}
+	spec.Root = rootOf(lease)
+	vm, err := supervisor.StartVM(s.ctx, spec)
+	if lease.Close(); err != nil { // who has the file open keeps it
 		return status, err
 	}
 	defer func() {

@@ -164,6 +164,7 @@ func (f *serviceFlags) show() *cobra.Command {
 		if s.Exit != nil {
 			row("last exit", s.Exit.ExitCode())
 		}
+		row("image", d.Image)
 		row("command", fmt.Sprintf("%q", d.Command))
 		row("cpus", d.CPUs)
 		row("memory", d.Memory.String())

@@ -27,6 +27,7 @@ type guest struct {
 	table *process.Table
 	agent atomic.Pointer[agent.Agent]
 
+	root      *system.Root // nil without one; set before the first command
 	resolvers system.Resolvers
 
 	stop   sync.Once
@@ -50,20 +51,49 @@ func (g *guest) Setup(s proto.Setup) error {
 	if s.Hostname != "" {
 		errs = append(errs, system.SetHostname(s.Hostname))
 	}
+	for _, d := range s.ReadOnly {
+		errs = append(errs, system.SetReadOnly(d))
+	}
+	if s.Root != nil {
+		if err := g.openRoot(*s.Root); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+	}
 	errs = append(errs, g.resolvers.Set("", s.Resolvers))
 	for _, i := range s.Interfaces {
 		errs = append(errs, g.setInterface(i, s.Hostname))
 	}
-	for _, d := range s.ReadOnly {
-		errs = append(errs, system.SetReadOnly(d))
-	}
 	for _, m := range s.Mounts {
-		errs = append(errs, system.Mount(m))
+		g.within(func() { errs = append(errs, system.Mount(m)) })
 	}
 	if s.Watchdog > 0 {
 		errs = append(errs, system.PetWatchdog(context.Background(), s.Watchdog))
 	}
 	return errors.Join(errs...)
+}
+
+// openRoot has commands see another root file system from now on.
+func (g *guest) openRoot(r proto.Root) error {
+	if g.root != nil {
+		return errors.New("there is a root file system already")
+	}
+	root, err := system.OpenRoot(r)
+	if err != nil {
+		return err
+	}
+	g.root = root
+	g.table.Within(root.Do)
+	g.resolvers.AlsoWithin(root.Do)
+	return nil
+}
+
+// within runs f where commands are.
+func (g *guest) within(f func()) {
+	if g.root == nil {
+		f()
+		return
+	}
+	g.root.Do(f)
 }
 
 // setInterface brings an interface up, and has it keep the address that a server
@@ -118,7 +148,10 @@ func (g *guest) wait() {
 	ctx, cancel := context.WithTimeout(context.Background(), g.grace)
 	g.table.StopAll(ctx)
 	cancel()
-	system.UnmountAll() // what failed to unmount is synced here
+	g.within(func() { system.UnmountAll() }) // what failed to unmount is synced here
+	if g.root != nil {
+		system.UnmountAll()
+	}
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	select {} // PID 1 must not end

@@ -26,6 +26,7 @@ type Table struct {
 	cgroups *cgroups // nil without cgroup v2
 
 	mu      sync.Mutex
+	within  func(func())
 	running map[uint64]*command
 }
 
@@ -39,12 +40,21 @@ type command struct {
 // commands are made in the directory cgroupRoot, a mounted cgroup v2
 // hierarchy; "" for none.
 func NewTable(ctx context.Context, cgroupRoot string) *Table {
-	t := &Table{reaper: newReaper(), running: make(map[uint64]*command)}
+	t := &Table{reaper: newReaper(), running: make(map[uint64]*command), within: func(f func()) { f() }}
 	if cgroupRoot != "" {
 		t.cgroups = newCgroups(cgroupRoot)
 	}
 	go t.reaper.run(ctx)
 	return t
+}
+
+// Within has commands that are started from now on be looked for, and started, by
+// functions that do runs, on a thread that sees other files than the rest of the
+// program.
+func (t *Table) Within(do func(func())) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.within = do
 }
 
 // A Dialer opens the connection for one stream of a command.
@@ -90,8 +100,11 @@ func (t *Table) Start(ctx context.Context, start proto.Start, dial Dialer, exite
 }
 
 func (t *Table) start(ctx context.Context, start proto.Start, dial Dialer) (c *command, wait func() proto.Status, err error) {
-	spec, err := prepare(start.Command)
-	if err != nil {
+	t.mu.Lock()
+	within := t.within
+	t.mu.Unlock()
+	var spec *spec
+	if within(func() { spec, err = prepare(start.Command) }); err != nil {
 		return nil, nil, err
 	}
 	conns, err := dialAll(ctx, start.Streams, dial)
@@ -128,10 +141,13 @@ func (t *Table) start(ctx context.Context, start proto.Start, dial Dialer) (c *c
 		attr.UseCgroupFD, attr.CgroupFD = true, c.group.fd()
 	}
 	kills := oomKills()
-	pid, died, err := t.reaper.start(func() (int, error) {
-		return syscall.ForkExec(spec.path, start.Command.Args, &syscall.ProcAttr{
-			Dir: spec.dir, Env: spec.env, Files: stdio.child[:], Sys: attr,
+	pid, died, err := t.reaper.start(func() (pid int, err error) {
+		within(func() {
+			pid, err = syscall.ForkExec(spec.path, start.Command.Args, &syscall.ProcAttr{
+				Dir: spec.dir, Env: spec.env, Files: stdio.child[:], Sys: attr,
+			})
 		})
+		return pid, err
 	})
 	if err != nil {
 		c.group.remove()

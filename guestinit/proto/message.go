@@ -49,7 +49,10 @@ type Setup struct {
 	// ReadOnly are block devices, as in "pmem0", of which the driver cannot tell that
 	// the host lets nobody write to them.
 	ReadOnly []string `json:"read_only,omitempty"`
-	Mounts   []Mount  `json:"mounts,omitempty"`
+	// Root is what commands see in place of the guest's own file system, nil for that.
+	Root *Root `json:"root,omitempty"`
+	// Mounts are there where commands are.
+	Mounts []Mount `json:"mounts,omitempty"`
 	// Interfaces are the network interfaces to bring up.
 	Interfaces []Interface `json:"interfaces,omitempty"`
 	// Resolvers are the addresses of name servers. None: the guest's own, if any.
@@ -57,6 +60,12 @@ type Setup struct {
 	// Watchdog has the guest start its machine's watchdog with that timeout, in
 	// whole seconds, and set it back from then on. 0: it is left alone.
 	Watchdog time.Duration `json:"watchdog_ns,omitempty"`
+}
+
+// A Root is a file system that commands see as all there is. What they write to it
+// is in the guest's memory.
+type Root struct {
+	Device string `json:"device"` // as in "pmem0", with an EROFS file system
 }
 
 // An Interface is a network interface that the guest brings up.

@@ -92,13 +92,13 @@ func Mount(m proto.Mount) error {
 // stored anywhere.
 var keep = map[string]bool{
 	"rootfs": true, "proc": true, "sysfs": true, "devtmpfs": true, "devpts": true,
-	"tmpfs": true, "ramfs": true, "cgroup2": true, "securityfs": true, "debugfs": true, "tracefs": true, "bpf": true,
+	"erofs": true, "overlay": true, "tmpfs": true, "ramfs": true, "cgroup2": true, "securityfs": true, "debugfs": true, "tracefs": true, "bpf": true,
 }
 
-// UnmountAll unmounts what keeps data, the last mounted first. What cannot be
-// unmounted is made read-only, which writes it out as well.
+// UnmountAll unmounts what keeps data and the calling thread sees, the last mounted
+// first. What cannot be unmounted is made read-only, which writes it out as well.
 func UnmountAll() error {
-	b, err := os.ReadFile("/proc/self/mounts")
+	b, err := os.ReadFile("/proc/thread-self/mounts")
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type Resolvers struct {
 	path string // resolvConf when empty
 
 	mu       sync.Mutex
+	within   func(func()) // nil for one place
 	bySource map[string][]string
 }
 
@@ -34,6 +35,29 @@ func (r *Resolvers) Set(source string, servers []string) error {
 		r.bySource = make(map[string][]string)
 	}
 	r.bySource[source] = servers
+	var b strings.Builder
+	for _, source := range slices.Sorted(maps.Keys(r.bySource)) {
+		for _, s := range r.bySource[source] {
+			fmt.Fprintf(&b, "nameserver %s\n", s)
+		}
+	}
+	err := r.write(b.String())
+	if r.within != nil {
+		r.within(func() { err = errors.Join(err, r.write(b.String())) })
+	}
+	return err
+}
+
+// AlsoWithin has what is known from now on written in another root file system too,
+// by a function that do runs there.
+func (r *Resolvers) AlsoWithin(do func(func())) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.within = do
+}
+
+// write writes the file, in one step: a program may read it at any time.
+func (r *Resolvers) write(text string) error {
 	path := r.path
 	if path == "" {
 		path = resolvConf
@@ -41,14 +65,7 @@ func (r *Resolvers) Set(source string, servers []string) error {
 			return err
 		}
 	}
-	var b strings.Builder
-	for _, source := range slices.Sorted(maps.Keys(r.bySource)) {
-		for _, s := range r.bySource[source] {
-			fmt.Fprintf(&b, "nameserver %s\n", s)
-		}
-	}
-	// In one step: a program may read it at any time.
-	if err := os.WriteFile(path+".new", []byte(b.String()), 0o644); err != nil {
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

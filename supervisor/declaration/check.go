@@ -55,6 +55,7 @@ func (s *Service) Check() error {
 	if err := CheckName(s.Name); err != nil {
 		c.add("name", "%s", strings.TrimPrefix(err.Error(), "name "))
 	}
+	c.image("image", s.Image)
 	c.command("command", s.Command)
 	c.env(s.Env)
 	c.text("workdir", s.Workdir)
@@ -155,6 +156,19 @@ func (c *checker) command(path string, words []string) {
 	}
 	for i, w := range words {
 		c.word(fmt.Sprintf("%s[%d]", path, i), w)
+	}
+}
+
+func (c *checker) image(path, s string) {
+	if s == "" {
+		return
+	}
+	before := len(c.problems)
+	if c.text(path, s); len(c.problems) > before {
+		return
+	}
+	if _, err := ParseImage(s); err != nil {
+		c.add(path, "%v", err)
 	}
 }
 

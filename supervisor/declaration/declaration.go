@@ -12,7 +12,10 @@ import (
 
 // A Service is what one service is, in the words of the file that declares it.
 type Service struct {
-	Name    string            `yaml:"name" json:"name"`
+	Name string `yaml:"name" json:"name"`
+	// Image is what its root file system is made of, see ParseImage; "" for warder's
+	// own user land.
+	Image   string            `yaml:"image" json:"image,omitempty"`
 	Command []string          `yaml:"command" json:"command,omitempty"`
 	Env     map[string]string `yaml:"env" json:"env,omitempty"`
 	Workdir string            `yaml:"workdir" json:"workdir,omitempty"` // in the guest
@@ -112,6 +115,7 @@ func (s Service) WithDefaults() Service {
 // Resolve makes the paths of the host that the service names absolute: they are
 // relative to the directory base.
 func (s *Service) Resolve(base string) {
+	s.Image = ResolveImage(base, s.Image)
 	for _, list := range [][]string{s.Disks, s.Shares, s.Pmems} {
 		for i, e := range list {
 			list[i] = absolute(base, e)

@@ -12,10 +12,11 @@ type ImageKind string
 
 // The kinds of images. What is before the colon of the others is no registry.
 const (
-	ImageRegistry ImageKind = ""    // as container tools name them: alpine, ghcr.io/a/b:tag, c@sha256:...
-	ImageLayout   ImageKind = "oci" // a directory of the OCI's image layout
-	ImageArchive  ImageKind = "tar" // an archive of such a directory, or of docker save
-	ImageDir      ImageKind = "dir" // a directory that is the file system itself
+	ImageRegistry ImageKind = ""     // as container tools name them: alpine, ghcr.io/a/b:tag, c@sha256:...
+	ImageLayout   ImageKind = "oci"  // a directory of the OCI's image layout
+	ImageArchive  ImageKind = "tar"  // an archive of such a directory, or of docker save
+	ImageDir      ImageKind = "dir"  // a directory that is the file system itself
+	ImageMade     ImageKind = "made" // a directory of what was made of one
 )
 
 // An Image names what the root file system of a service is made of.
@@ -45,7 +46,7 @@ func (i Image) String() string {
 func ParseImage(s string) (Image, error) {
 	kind, path, _ := strings.Cut(s, ":")
 	switch k := ImageKind(kind); {
-	case k == ImageDir && path != "":
+	case (k == ImageDir || k == ImageMade) && path != "":
 		return Image{Kind: k, Name: path}, nil
 	case (k == ImageLayout || k == ImageArchive) && path != "":
 		i := Image{Kind: k, Name: path}
@@ -63,9 +64,10 @@ func ParseImage(s string) (Image, error) {
 	return Image{Name: ref.Name()}, nil
 }
 
-// resolveImage makes the path of an image absolute. One that cannot be parsed
-// stays as it is, for Check to complain about.
-func resolveImage(base, s string) string {
+// ResolveImage makes the path of an image absolute, which is relative to the
+// directory base. One that cannot be parsed stays as it is, for Check to complain
+// about.
+func ResolveImage(base, s string) string {
 	i, err := ParseImage(s)
 	if err != nil || i.Kind == ImageRegistry {
 		return s

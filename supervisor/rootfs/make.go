@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/supervisor/declaration"
 	"warder/supervisor/rootfs/erofs"
 )
 
@@ -256,16 +257,20 @@ func (s *Store) sweep() error {
 }
 
 // Remove removes an image by its digest, the beginning of one that is unique, or
-// a name. It is not removed while a machine uses it.
+// a name of a registry. It is not removed while a machine uses it.
 func (s *Store) Remove(name string) (Image, error) {
 	all, err := s.List()
 	if err != nil {
 		return Image{}, err
 	}
+	whole := name
+	if i, err := declaration.ParseImage(name); err == nil {
+		whole = i.Name
+	}
 	var found []Image
 	const shortest = 6
 	for _, i := range all {
-		if slices.Contains(i.Names, name) || len(name) >= shortest && strings.HasPrefix(i.Digest, name) {
+		if slices.Contains(i.Names, whole) || len(name) >= shortest && strings.HasPrefix(i.Digest, name) {
 			found = append(found, i)
 		}
 	}

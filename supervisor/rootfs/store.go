@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -99,8 +100,14 @@ type Lease struct {
 	held *os.File
 }
 
-// Close ends the lease. Whoever has the file system open keeps it.
-func (l *Lease) Close() error { return l.held.Close() }
+// Close ends the lease. Whoever has the file system open keeps it. A nil lease is
+// of nothing.
+func (l *Lease) Close() error {
+	if l == nil {
+		return nil
+	}
+	return l.held.Close()
+}
 
 // Get gives an image, which it makes when the store does not have it. What a
 // registry has under a name it is asked for once: see Pull.
@@ -115,8 +122,15 @@ func (s *Store) Pull(ctx context.Context, i declaration.Image) (*Lease, error) {
 }
 
 func (s *Store) get(ctx context.Context, i declaration.Image, anew bool) (*Lease, error) {
-	if i.Kind == declaration.ImageDir {
+	switch i.Kind {
+	case declaration.ImageDir:
 		l, err := s.ofDirectory(ctx, i)
+		return l, wrap(i, err)
+	case declaration.ImageMade:
+		l, err := (&Store{dir: filepath.Dir(i.Name)}).lease(filepath.Base(i.Name))
+		if l == nil && err == nil {
+			err = errors.New("there is none")
+		}
 		return l, wrap(i, err)
 	}
 	if i.Kind == declaration.ImageRegistry {
@@ -160,7 +174,14 @@ func (s *Store) ofLayers(ctx context.Context, i declaration.Image) (*Lease, erro
 		name = i.Name
 	}
 	return s.make(ctx, Image{Digest: c.digest(), Config: config}, name, func(b *builder) (*tree, error) {
-		return b.tree, b.unpack(ctx, c, s.progress)
+		err := b.unpack(ctx, c, s.progress)
+		if err == nil && config.Dir != "" { // container tools make it
+			var parts []string
+			if parts, err = split(path.Clean(config.Dir)); err == nil {
+				_, err = b.tree.dir(parts, true)
+			}
+		}
+		return b.tree, err
 	})
 }
 

@@ -171,7 +171,7 @@ type ending struct {
 // serve runs the service in its VM until it ends, is unwell, or is told to stop.
 func (l *life) serve(vm VM) (proto.Status, error) {
 	ended := make(chan ending, 1)
-	if len(l.decl.Command) > 0 {
+	if len(l.decl.Command) > 0 || l.decl.Image != "" {
 		ties := newTies()
 		stdio, flush := l.service.stdio(ties)
 		p, err := vm.Start(l.ctx, Command(l.decl), stdio)
@@ -237,7 +237,8 @@ func (l *life) exited(status proto.Status, err error) {
 	l.service.status.Exit = &status
 }
 
-// Command is what a service runs in its VM.
+// Command is what a service runs in its VM. What it leaves open says its image, which
+// the VM knows.
 func Command(d declaration.Service) proto.Command {
 	c := proto.Command{Args: d.Command, Dir: d.Workdir, User: d.User}
 	if d.TTY {
