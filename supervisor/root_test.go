@@ -30,7 +30,8 @@ import (
 	"warder/vmm"
 )
 
-// userLand is warder's own as what an image has: the programs, not PID 1.
+// userLand is warder's own as what an image has: the programs. PID 1 is there as the
+// command that asks for secrets.
 func userLand(t *testing.T, each func(h *tar.Header, content io.Reader)) {
 	t.Helper()
 	b, err := initramfs.Base()
@@ -57,7 +58,13 @@ func userLand(t *testing.T, each func(h *tar.Header, content io.Reader)) {
 			}
 			h.Typeflag, h.Linkname, body = tar.TypeSymlink, string(target), nil
 		}
-		if h.Typeflag != 0 && (strings.HasPrefix(rec.Name, "bin/") || rec.Name == "etc/passwd" || rec.Name == "etc/group") {
+		switch rec.Name {
+		case "init":
+			h.Name = "bin/secret"
+		case "bin/secret":
+			continue
+		}
+		if h.Typeflag != 0 && (h.Name == "bin/secret" || strings.HasPrefix(rec.Name, "bin/") || rec.Name == "etc/passwd" || rec.Name == "etc/group") {
 			each(h, body)
 		}
 	}
@@ -137,6 +144,12 @@ func TestImage(t *testing.T) {
 	}
 	ofImage := Spec{
 		Name: "image", Root: root(declaration.ImageLayout, layoutDir), Shares: []Share{{Host: shared, Guest: "/mnt/shared"}},
+		Secrets: []string{"db"}, Secret: func(name string) ([]byte, error) {
+			if name != "db" {
+				return nil, proto.Errorf(proto.CodeRefused, "not for this one")
+			}
+			return []byte("of the host"), nil
+		},
 		Pmems: []vmm.Pmem{{Path: root(declaration.ImageDir, plain).Path}},
 	}
 	vms := make([]*ServiceVM, 2)
@@ -182,6 +195,15 @@ func TestImage(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.script, got, c.want)
 		}
 	}
+	if got := say(one, proto.Command{Args: []string{"cat", "/run/secrets/db"}}); got != "of the host" {
+		t.Errorf("a secret of the VM: %q", got)
+	}
+	if got := say(one, proto.Command{Args: []string{"secret", "db"}}); got != "of the host" {
+		t.Errorf("a secret that was asked for: %q", got)
+	}
+	if got := sh(one, "secret other 2>&1 || echo $?; echo x 2>/dev/null > /run/secrets/db || echo refused"); !strings.HasPrefix(got, "secret: not for this one\n1\n") || !strings.Contains(got, "refused") {
+		t.Errorf("a secret of another: %q", got)
+	}
 	if b, err := os.ReadFile(filepath.Join(shared, "file")); err != nil || string(b) != "x\n" {
 		t.Errorf("the share holds %q (%v)", b, err)
 	}
@@ -195,8 +217,11 @@ func TestImage(t *testing.T) {
 	if got := sh(one, "mkdir /mnt/plain && mount -t erofs -o ro /dev/pmem0 /mnt/plain && cat /mnt/plain/link"); got+"\n" != long {
 		t.Errorf("of a directory: %d bytes, want %d", len(got)+1, len(long))
 	}
-	if got := sh(one, "cd /mnt/plain && ls -l sub/file && echo x > twice || echo refused"); !strings.HasPrefix(got, "-rw-r----- 1 root root 15000") || !strings.HasSuffix(got, "refused") {
+	if got := sh(one, "ls -l /mnt/plain/sub/file"); !strings.HasPrefix(got, "-rw-r----- root root 15000") {
 		t.Errorf("of a directory: %q", got)
+	}
+	if got := sh(one, "echo x 2>/dev/null > /mnt/plain/twice || echo refused"); !strings.HasPrefix(got, "refused") {
+		t.Errorf("a write to an image: %q", got)
 	}
 	if err := one.Stop(t.Context(), 0); err != nil {
 		t.Errorf("stop: %v", err)

@@ -60,6 +60,12 @@ type Spec struct {
 	Pmems  []vmm.Pmem // /dev/pmem0 and on
 	Ports  []vmm.Port // their names are in the guest's /sys/class/virtio-ports
 
+	// Secrets are the names of those that commands find in /run/secrets. Secret
+	// answers what the guest asks for, these and others, see secret.Answer; nil
+	// refuses all.
+	Secrets []string
+	Secret  func(name string) ([]byte, error)
+
 	// VsockDir is a directory for the Unix sockets that stand for the guest's
 	// vsock ports; "" for none.
 	VsockDir string

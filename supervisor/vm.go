@@ -78,7 +78,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		Serial: vmm.Stream{Out: vm.serial},
 		Log:    spec.Log,
 	}
-	setup := proto.Setup{Hostname: spec.Name, Entropy: make([]byte, seedSize)}
+	setup := proto.Setup{Hostname: spec.Name, Secrets: spec.Secrets, Entropy: make([]byte, seedSize)}
 	rand.Read(setup.Entropy)
 	spec.setupNets(&setup, cfg.Nets)
 	if spec.Watchdog != "" {
@@ -149,6 +149,9 @@ func (vm *ServiceVM) boot(ctx context.Context, spec Spec, setup proto.Setup) err
 			spec.Log.Debug("guest's PID 1", "vm", vm.name, "warning", w)
 		}
 		vm.guest = guest
+		if spec.Secret != nil {
+			guest.AnswerSecrets(spec.Secret)
+		}
 		setup.Time = time.Now()
 		err = guest.Setup(booting, setup)
 	}

@@ -28,6 +28,8 @@ type hostConfig struct {
 	State string `yaml:"state"`
 	// Services are started when somebody asks.
 	Services []hostVM `yaml:"services"`
+	// Secrets are those that services may ask for.
+	Secrets secretsConfig `yaml:"secrets"`
 	// Limits are what all VMs may hold together.
 	Limits limitsConfig `yaml:"limits"`
 	// LAN is the network between the VMs.
@@ -138,12 +140,17 @@ func (c *hostConfig) check(base string) error {
 	if err := c.Patterns.check(base); err != nil {
 		return err
 	}
-	errs := []error{c.Limits.check(), c.Access.check(base)}
+	errs := []error{c.Limits.check(), c.Access.check(base), c.Secrets.check(base)}
 	seen := make(map[string]bool)
 	for list, vms := range map[string][]hostVM{"vms": c.VMs, "services": c.Services} {
 		for i := range vms {
 			place := fmt.Sprintf("%s[%d]", list, i)
 			errs = append(errs, vms[i].check(place, base, seen)...)
+			for j, name := range vms[i].Secrets {
+				if _, ok := c.Secrets[name]; !ok {
+					errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("%s.secrets[%d]", place, j), Text: fmt.Sprintf("there is no secret %q: say under secrets where it is from", name)})
+				}
+			}
 			if vms[i].LAN != nil && c.LAN == nil {
 				errs = append(errs, &declaration.Problem{Path: place + ".lan", Text: "there is no LAN: say what VLANs there are under lan"})
 			}

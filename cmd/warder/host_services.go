@@ -158,7 +158,7 @@ func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 	}
 	v, err := declared(d)
 	if err == nil {
-		err = checkImage(d.Image)
+		err = errors.Join(checkImage(d.Image), h.vault.missing(d.Secrets))
 	}
 	if err != nil {
 		return verify.Claim{}, err

@@ -22,7 +22,7 @@ func TestClaim(t *testing.T) {
 	if err := os.Symlink("data", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	h := &host{named: map[string]bool{"taken": true}}
+	h := &host{named: map[string]bool{"taken": true}, vault: secretsConfig{}.open()}
 	d := declaration.Service{
 		Name: "a", CPUs: 2, Memory: declaration.Memory{Start: 64 << 20, Most: 256 << 20},
 		Attachments: declaration.Attachments{
@@ -50,6 +50,9 @@ func TestClaim(t *testing.T) {
 		{declaration.Service{Name: "a", Attachments: declaration.Attachments{Disks: []string{"/no/such"}}}, "no such file"},
 		{declaration.Service{Name: "a", Attachments: declaration.Attachments{Pmems: []string{"/no/such:rw"}}}, "no such file"},
 		{declaration.Service{Name: "a", Attachments: declaration.Attachments{Nets: []string{"bridge:b"}}}, "tap:NAME"},
+		{declaration.Service{Name: "a", Image: "oci:/no/such"}, "no such file"},
+		{declaration.Service{Name: "a", Image: "UPPER"}, "registry's reference"},
+		{declaration.Service{Name: "a", Secrets: []string{"none"}}, "under secrets"},
 	} {
 		if _, err := h.Claim(bad.d); err == nil || !strings.Contains(err.Error(), bad.says) {
 			t.Errorf("%+v: %v", bad.d, err)

@@ -43,6 +43,7 @@ type host struct {
 	running  map[string]*supervisor.ServiceVM // all
 
 	images func() (*rootfs.Store, error)
+	vault  *vault
 
 	network  *network.Network // nil for none
 	monitor  *monitor.Monitor
@@ -107,6 +108,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	h.images = sync.OnceValues(func() (*rootfs.Store, error) {
 		return rootfs.Open(rootfs.Options{Limit: int64(cfg.Limits.images)})
 	})
+	h.vault = cfg.Secrets.open()
 	h.books = cfg.ledger(h)
 	if err := h.openServices(cfg.State); err != nil {
 		h.socket.close()
@@ -162,6 +164,7 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 		return nil, err
 	}
 	spec.Root = rootOf(lease)
+	spec.Secrets, spec.Secret = v.Secrets, h.secretFor(v)
 	vm, err := supervisor.StartVM(ctx, spec)
 	if lease.Close(); err != nil { // the machine has it open
 		return nil, err

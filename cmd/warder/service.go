@@ -171,6 +171,7 @@ func (f *serviceFlags) show() *cobra.Command {
 		for name, list := range map[string][]string{"disks": d.Disks, "shares": d.Shares, "nets": d.Nets, "pmems": d.Pmems, "ports": d.Ports} {
 			row(name, list)
 		}
+		row("secrets", d.Secrets)
 		if d.Health != nil {
 			row("health check", fmt.Sprintf("%q every %v, at most %v, %d failures", d.Health.Command, d.Health.Interval, d.Health.Timeout, d.Health.Retries))
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"warder/guestinit/proto"
+	"warder/guestinit/secret"
 )
 
 const (
@@ -57,6 +58,7 @@ type Guest struct {
 	ended  sync.WaitGroup
 
 	claimed atomic.Bool // there is, or was, a control connection
+	secrets atomic.Pointer[func(name string) ([]byte, error)]
 
 	mu       sync.Mutex
 	next     uint64
@@ -171,6 +173,10 @@ func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn,
 		}
 		return
 	}
+	if p.Role == proto.Secret {
+		g.answer(own, conn)
+		return
+	}
 	conn.SetReadDeadline(time.Time{})
 	if p.Role == proto.Control {
 		if !g.claimed.CompareAndSwap(false, true) {
@@ -192,6 +198,25 @@ func (g *Guest) admit(own context.Context, conn net.Conn, first chan<- net.Conn,
 	if ch == nil {
 		g.log.Debug("guest's connection refused", "err", "no command awaits this stream", "role", p.Role)
 		conn.Close()
+	}
+}
+
+// AnswerSecrets has the guest's questions for secrets answered by get, which may be
+// called by several at once: see secret.Answer. Until then each is refused.
+func (g *Guest) AnswerSecrets(get func(name string) ([]byte, error)) { g.secrets.Store(&get) }
+
+// answer answers one question. It has the time that a preamble has.
+func (g *Guest) answer(own context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer context.AfterFunc(own, func() { conn.Close() })()
+	conn.SetDeadline(time.Now().Add(preambleTimeout))
+	get := g.secrets.Load()
+	if get == nil {
+		none := func(string) ([]byte, error) { return nil, proto.Errorf(proto.CodeRefused, "this VM has no secrets") }
+		get = &none
+	}
+	if err := secret.Answer(conn, *get); err != nil {
+		g.log.Debug("guest's question for a secret", "err", err)
 	}
 }
 

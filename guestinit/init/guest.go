@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,9 @@ func (g *guest) Setup(s proto.Setup) error {
 	for _, i := range s.Interfaces {
 		errs = append(errs, g.setInterface(i, s.Hostname))
 	}
+	if len(s.Secrets) > 0 {
+		errs = append(errs, g.fetchSecrets(s.Secrets))
+	}
 	for _, m := range s.Mounts {
 		g.within(func() { errs = append(errs, system.Mount(m)) })
 	}
@@ -85,6 +89,21 @@ func (g *guest) openRoot(r proto.Root) error {
 	g.table.Within(root.Do)
 	g.resolvers.AlsoWithin(root.Do)
 	return nil
+}
+
+// fetchSecrets asks the host for secrets and puts them where commands find them.
+func (g *guest) fetchSecrets(names []string) (err error) {
+	values := make(map[string][]byte)
+	for _, name := range names {
+		value, err := askFor(name)
+		if err != nil {
+			return fmt.Errorf("secret %s: %w", name, err)
+		}
+		defer clear(value)
+		values[name] = value
+	}
+	g.within(func() { err = system.WriteSecrets(values) })
+	return err
 }
 
 // within runs f where commands are.

@@ -1,5 +1,6 @@
 // Command init is PID 1 of every guest: it brings the system up, dials the
-// host, and does what the host says until it is told to stop.
+// host, and does what the host says until it is told to stop. Under the name secret
+// it is the command that asks the host for one.
 //
 // It has no flags and no console. What goes wrong before the host can be
 // reached goes to the kernel's log, in lines that begin with "warder-init:",
@@ -15,6 +16,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -34,6 +36,9 @@ import (
 const stuckAfter = 5 * time.Second
 
 func main() {
+	if filepath.Base(os.Args[0]) == secretName {
+		os.Exit(secretCommand(os.Args[1:]))
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "init: this is a guest's PID 1, there is nothing for it to do here")
 		os.Exit(1)

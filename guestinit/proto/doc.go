@@ -8,7 +8,7 @@
 // bytes (see [Conn]), the same in both directions. Every other connection is
 // one standard stream of one command, raw bytes with a flow control of its
 // own, admitted by a token that the host chose and sent on the control
-// connection.
+// connection; or any program's question for a secret.
 //
 // Neither end trusts the other's bytes: frames, counts of calls in flight and
 // preambles are bounded by the reader, and an unknown method is an error

@@ -51,6 +51,9 @@ type Setup struct {
 	ReadOnly []string `json:"read_only,omitempty"`
 	// Root is what commands see in place of the guest's own file system, nil for that.
 	Root *Root `json:"root,omitempty"`
+	// Secrets are the names of those that the guest asks for and puts into
+	// /run/secrets.
+	Secrets []string `json:"secrets,omitempty"`
 	// Mounts are there where commands are.
 	Mounts []Mount `json:"mounts,omitempty"`
 	// Interfaces are the network interfaces to bring up.
@@ -211,6 +214,7 @@ const (
 	CodeBadRequest    Code = "bad-request"
 	CodeBusy          Code = "busy"           // too many calls or commands at once
 	CodeUnknownMethod Code = "unknown-method" // of a newer peer
+	CodeRefused       Code = "refused"        // it may not ask for that
 	CodeNotFound      Code = "not-found"      // no such program, or no such command
 	CodeNotExecutable Code = "not-executable" // a program that cannot be run
 )

@@ -19,6 +19,7 @@ const (
 	Stdout              // guest to host
 	Stderr              // guest to host
 	TTY                 // both directions, instead of the other three
+	Secret              // one question and its answer, see package secret
 	roles               // count
 )
 
@@ -34,6 +35,8 @@ func (r Role) String() string {
 		return "stderr"
 	case TTY:
 		return "tty"
+	case Secret:
+		return "secret"
 	}
 	return fmt.Sprintf("role(%d)", uint8(r))
 }
@@ -69,7 +72,7 @@ const magic = "WRDR"
 // A Preamble is the first thing that the guest writes on a connection.
 type Preamble struct {
 	Role  Role
-	Token Token // of the command; zero on the control connection
+	Token Token // of the command; zero on other connections
 }
 
 // ErrNotOurs is the error for a connection that does not start with a

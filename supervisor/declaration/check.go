@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"warder/guestinit/secret"
 )
 
 // Bounds on what a declaration may say.
@@ -77,6 +79,7 @@ func (s *Service) Check() error {
 	for what, list := range map[string][]string{"disks": s.Disks, "shares": s.Shares, "nets": s.Nets, "pmems": s.Pmems, "ports": s.Ports} {
 		c.list(what, list)
 	}
+	c.secrets("secrets", s.Secrets)
 	if h := s.Health; h != nil {
 		if len(h.Command) == 0 {
 			c.add("health", "give a command that ends with status 0 while the service is well")
@@ -169,6 +172,21 @@ func (c *checker) image(path, s string) {
 	}
 	if _, err := ParseImage(s); err != nil {
 		c.add(path, "%v", err)
+	}
+}
+
+func (c *checker) secrets(path string, names []string) {
+	before := len(c.problems)
+	if c.list(path, names); len(c.problems) > before {
+		return
+	}
+	for i, name := range names {
+		switch where := fmt.Sprintf("%s[%d]", path, i); {
+		case !secret.GoodName(name):
+			c.add(where, "%q: a name has letters, digits, _, and - and . inside, at most 63", clip(name))
+		case slices.Contains(names[:i], name):
+			c.add(where, "%q is there twice", name)
+		}
 	}
 }
 

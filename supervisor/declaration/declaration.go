@@ -32,6 +32,9 @@ type Service struct {
 	Watchdog  string  `yaml:"watchdog" json:"watchdog,omitempty"` // log, pause, reset, kill
 
 	Attachments `yaml:",inline"`
+	// Secrets are the names of those that it gets when it asks. What they are says the
+	// host.
+	Secrets []string `yaml:"secrets" json:"secrets,omitempty"`
 
 	Health  *Health `yaml:"health" json:"health,omitempty"`
 	Restart Restart `yaml:"restart" json:"restart,omitzero"`

@@ -12,6 +12,7 @@ import (
 
 const whole = `
 name: web
+image: oci:layout:latest
 command: [sh, -c, "exec httpd -f\n"]
 env: {MODE: fast}
 workdir: /srv
@@ -26,6 +27,7 @@ shares: ["/srv/www:/srv:ro"]
 nets: ["tap:t0,ip=10.0.0.2/24"]
 pmems: [root.erofs]
 ports: ["log=unix:log.sock"]
+secrets: [db, api.token]
 health: {command: [wget, -q, "http://localhost"], interval: 10s, timeout: 2s, retries: 2, start_period: 1m}
 restart: {policy: on-failure, delay: 2s, max_delay: 1m, limit: 5}
 stop_timeout: 20s
@@ -38,12 +40,13 @@ func TestParse(t *testing.T) {
 	}
 	sec := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
 	want := Service{
-		Name: "web", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
+		Name: "web", Image: "oci:layout:latest", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
 		CPUs: 2, CPUWeight: 200, CPUMax: 1.5, Memory: Memory{128 << 20, 512 << 20}, Watchdog: "kill",
 		Attachments: Attachments{
 			Disks: []string{"data.img"}, Shares: []string{"/srv/www:/srv:ro"}, Nets: []string{"tap:t0,ip=10.0.0.2/24"},
 			Pmems: []string{"root.erofs"}, Ports: []string{"log=unix:log.sock"},
 		},
+		Secrets:     []string{"db", "api.token"},
 		Health:      &Health{Command: []string{"wget", "-q", "http://localhost"}, Interval: sec(10), Timeout: sec(2), Retries: 2, StartPeriod: sec(60)},
 		Restart:     Restart{Policy: RestartOnFailure, Delay: sec(2), MaxDelay: sec(60), Limit: 5},
 		StopTimeout: sec(20),
@@ -99,9 +102,20 @@ var hostile = map[string]string{
 	"name: a\nrestart: {policy: always, delay: 2s, max_delay: 1s}": "less than",
 	"name: a\nstop_timeout: -1s":                                   "a time",
 	"name: a\nports: [" + strings.Repeat("x,", 65) + "]":           "at most 64",
-	"[1, 2]":     "",
-	"name: [":    "",
-	"a: &a [*a]": "",
+	"name: a\nimage: ./x.tar":                                      "say of what kind",
+	"name: a\nimage: /x":                                           "say of what kind",
+	"name: a\nimage: Upper/Case":                                   "registry's reference",
+	"name: a\nimage: 'a b'":                                        "registry's reference",
+	"name: a\nimage: \"a\\u001b[\"":                                "control characters",
+	"name: a\nimage: 'oci:'":                                       "registry's reference",
+	"name: a\nimage: a@sha256:0":                                   "registry's reference",
+	"name: a\nimage: [a]":                                          "image",
+	"name: a\nsecrets: [../x]":                                     "a name has letters",
+	"name: a\nsecrets: [a, a]":                                     "twice",
+	"name: a\nsecrets: {a: b}":                                     "secrets",
+	"[1, 2]":                                                       "",
+	"name: [":                                                      "",
+	"a: &a [*a]":                                                   "",
 }
 
 func TestRefused(t *testing.T) {
@@ -123,6 +137,8 @@ func TestErrorsShowTheirPlace(t *testing.T) {
 		"name: A\nrestart:\n  policy: sometimes\n":             {"> 1 | name: A", ">  3 |   policy: sometimes", "^", "name:", "restart.policy:"},
 		"name: a\ncommand: [sh, \"\\u0007\"]\n":                {"> 2 | command", "command[1]: "},
 		"name: a\ncolour: red\n":                               {"> 2 | colour: red", "^"},
+		"name: a\nimage: ./x\n":                                {"> 2 | image: ./x", "^"},
+		"name: a\nsecrets: [a, b/c]\n":                         {"> 2 | secrets", "^", "secrets[1]"},
 	} {
 		_, err := Parse([]byte(src))
 		if err == nil {
@@ -141,7 +157,11 @@ func TestResolve(t *testing.T) {
 	s := Service{Name: "a", Attachments: Attachments{
 		Disks: []string{"d:ro", "/e"}, Shares: []string{"./f:/x", "/g:/y:ro"}, Pmems: []string{"h"}, Ports: []string{"log=unix:i", "x=unix:/j", "odd"}, Nets: []string{"tap:t0"},
 	}}
+	s.Image = "oci:layout:v1"
 	s.Resolve("/base")
+	if s.Image != "oci:/base/layout:v1" {
+		t.Errorf("image %s", s.Image)
+	}
 	want := Attachments{
 		Disks: []string{"/base/d:ro", "/e"}, Shares: []string{"/base/./f:/x", "/g:/y:ro"}, Pmems: []string{"/base/h"},
 		Ports: []string{"log=unix:/base/i", "x=unix:/j", "odd"}, Nets: []string{"tap:t0"},

@@ -41,8 +41,8 @@ func (i Image) String() string {
 	return s
 }
 
-// ParseImage parses a registry's reference, oci:DIR[:TAG], tar:FILE[:TAG] or
-// dir:DIR. Behind the last colon of a path is a tag, unless there is a slash.
+// ParseImage parses a registry's reference, oci:DIR[:TAG], tar:FILE[:TAG], dir:DIR or
+// made:DIR. Behind the last colon of a path is a tag, unless there is a slash.
 func ParseImage(s string) (Image, error) {
 	kind, path, _ := strings.Cut(s, ":")
 	switch k := ImageKind(kind); {

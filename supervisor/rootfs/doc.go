@@ -1,5 +1,5 @@
-// Package rootfs makes the root file systems of services from images of container
-// tools and from directories.
+// Package rootfs makes the root file systems of services from images: those of
+// container tools, or directories.
 //
 // A [Store] has one directory for each image that it made, named after its digest,
 // which appears when it is whole and ends by being removed:

@@ -57,6 +57,7 @@ var files = []cpio.Record{
 	cpio.Directory("bin", 0o755),
 	cpio.Directory("lib", 0o755),
 	cpio.Directory("usr", 0o755),
+	cpio.Symlink("bin/secret", "../init"),
 	cpio.Symlink("usr/bin", "../bin"),
 	cpio.Symlink("usr/sbin", "../bin"),
 	cpio.Symlink("sbin", "bin"),
