@@ -41,9 +41,10 @@ func watchShares(w *watch.Watch) *share.Monitor {
 	return share.New(share.Config{Sink: w.Report, Message: w.Message, Content: w.Shared})
 }
 
-// monitorLAN has the monitor tell what only time tells, until the host stops.
-func (h *host) monitorLAN() {
+// monitorVMs has the monitors tell what only time tells, until the host stops.
+func (h *host) monitorVMs() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.monitoring = cancel
 	h.monitors.Go(func() { h.monitor.Run(ctx) })
+	h.monitors.Go(func() { h.shares.Run(ctx) })
 }

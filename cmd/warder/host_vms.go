@@ -55,7 +55,7 @@ type host struct {
 	reading  context.CancelFunc // ends the readers of the watch's queues
 	readers  sync.WaitGroup
 
-	monitoring context.CancelFunc // ends what the LAN's monitor does by itself
+	monitoring context.CancelFunc // ends what the monitors do by themselves
 	monitors   sync.WaitGroup
 
 	updating context.CancelFunc // ends the updates of rules
@@ -116,7 +116,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return nil, errors.Join(err, lan.Close())
 	}
 	h.socket.serveLAN(lan, mon)
-	h.monitorLAN()
+	h.monitorVMs()
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)

@@ -2,6 +2,8 @@ package share
 
 import (
 	"container/list"
+	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -47,6 +49,7 @@ type Monitor struct {
 	vms    map[string]int32 // numbers of VMs, by name
 	names  []string
 	stats  Stats
+	told   uint64 // of what had to go
 }
 
 // Stats are the counts of a monitor.
@@ -54,7 +57,7 @@ type Stats struct {
 	Reads, Writes uint64
 	Messages      uint64
 	Files         int    // with something that somebody has written
-	Evicted       uint64 // files and ranges that had to go: a message of them is not told
+	Evicted       uint64 // ranges of files that had to go: a message of them is not told
 }
 
 // key identifies a file on the host.
@@ -89,6 +92,33 @@ func (m *Monitor) Stats() Stats {
 	s := m.stats
 	s.Files = len(m.files)
 	return s
+}
+
+// Run tells what had to go, until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for {
+		m.tellLost()
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+	}
+}
+
+func (m *Monitor) tellLost() {
+	m.mu.Lock()
+	lost := m.stats.Evicted - m.told
+	m.told = m.stats.Evicted
+	m.mu.Unlock()
+	if lost > 0 {
+		m.cfg.Sink(event.Event{
+			Time: time.Now().UnixNano(), Kind: event.Loss, Action: "shares", Lost: lost,
+			Message: fmt.Sprintf("%d ranges of files on shares are forgotten, as there were too many: who reads them is not told", lost),
+		})
+	}
 }
 
 // watcher is one directory of one VM.
@@ -168,7 +198,7 @@ func (m *Monitor) write(vm int32, a *fs.Access, now int64) {
 	f := m.files[k]
 	if f == nil {
 		for len(m.files) >= m.cfg.Files {
-			m.stats.Evicted++
+			m.stats.Evicted += uint64(len(m.recent.Back().Value.(*file).ranges))
 			m.forget(m.recent.Back().Value.(*file).key)
 		}
 		f = &file{key: k}

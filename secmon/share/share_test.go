@@ -1,6 +1,7 @@
 package share_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -164,30 +165,16 @@ func TestBounds(t *testing.T) {
 	if s := w.mon.Stats(); s.Files != 8 || s.Evicted != 2+300-256 {
 		t.Errorf("%+v", s)
 	}
+	soon, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.mon.Run(soon)
+	w.mon.Run(soon)
+	if told := w.told(); len(told) != 1 || told[0].Kind != event.Loss || told[0].Lost != 46 {
+		t.Errorf("told of what had to go: %+v", told)
+	}
 	b.read("f0", 0, 1)
 	b.read("f9", 0, 1000)
 	if told := w.told(); len(told) != 256 {
 		t.Errorf("%d messages", len(told))
-	}
-}
-
-// BenchmarkRead is what the monitor costs a request, beside a read of 4 KiB through the device.
-func BenchmarkRead(b *testing.B) {
-	for _, on := range []bool{false, true} {
-		b.Run(fmt.Sprintf("watched=%v", on), func(b *testing.B) {
-			w := newWorld(b)
-			if !on {
-				w.mon = nil
-			}
-			dir := b.TempDir()
-			g := w.guest("a", dir)
-			node, handle := g.open("f", unix.O_RDWR|unix.O_CREAT)
-			g.must(g.ask(opWrite, node, cat(handle, uint64(0), uint32(4096), uint32(0), uint64(0), uint32(0), uint32(0), make([]byte, 4096)), 8))
-			args := cat(handle, uint64(0), uint32(4096), uint32(0), uint64(0), uint32(0), uint32(0))
-			b.ReportAllocs()
-			for b.Loop() {
-				g.must(g.ask(opRead, node, args, 4096))
-			}
-		})
 	}
 }

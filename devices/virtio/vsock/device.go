@@ -190,6 +190,9 @@ func (d *Device) endAll(err error) {
 		c.end(err)
 	}
 	d.ready, d.refusals = nil, nil
+	if d.watcher != nil {
+		d.watcher.Reset()
+	}
 }
 
 // receive takes one packet of the guest. The payload is good until it returns; w is room

@@ -8,6 +8,9 @@ type Watcher interface {
 	// connection is to be reset instead. It is called by the worker of the queue that the
 	// packet is in, for both queues at once, and does not wait. Resets pass whatever it says.
 	Packet(p *Packet) (cut bool)
+	// Reset says that all connections are over, without a packet: the driver has reset the
+	// device, or the device is gone. It does not wait.
+	Reset()
 }
 
 // Packet is a packet as a [Watcher] sees it.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"warder/devices/virtio/virtqtest"
 )
 
 // ear notes the packets that it sees, and cuts those that it is told to.
@@ -24,6 +26,12 @@ func (e *ear) Packet(p *Packet) bool {
 	}
 	e.seen = append(e.seen, fmt.Sprintf("%d:%d>%d:%d %d %q", p.SourceCID, p.SourcePort, p.DestinationCID, p.DestinationPort, p.Op, p.Payload))
 	return e.cut != nil && e.cut(p)
+}
+
+func (e *ear) Reset() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen = append(e.seen, "reset")
 }
 
 func (e *ear) take() []string {
@@ -54,8 +62,9 @@ func TestWatcherSeesEveryPacket(t *testing.T) {
 	d.expect(OpData)
 	d.send(p.packet(OpRequest, 1001, 10), "") // nobody listens
 	d.expect(OpReset)
+	d.Put(virtqtest.RegStatus, 0)
 	want := []string{
-		`3:1000>2:9 1 ""`, `2:9>3:1000 2 ""`, `3:1000>2:9 5 "hello"`, `2:9>3:1000 5 "world"`, `3:1001>2:10 1 ""`, `2:10>3:1001 3 ""`,
+		`3:1000>2:9 1 ""`, `2:9>3:1000 2 ""`, `3:1000>2:9 5 "hello"`, `2:9>3:1000 5 "world"`, `3:1001>2:10 1 ""`, `2:10>3:1001 3 ""`, "reset",
 	}
 	if seen := e.take(); !slices.Equal(seen, want) {
 		t.Errorf("seen\n%q, want\n%q", seen, want)

@@ -47,6 +47,11 @@ func (l *line) Packet(p *vsock.Packet) (cut bool) {
 	return len(t.events) > 0 && l.m.tell(t.events) || cut
 }
 
+// Reset implements [vsock.Watcher].
+func (l *line) Reset() {
+	l.m.vsock.Drop(func(f *lan.Flow) bool { k := of(f); return k.vms[0] == l.vm || k.vms[1] == l.vm }, "reset")
+}
+
 // oddPacket is for one that no driver of a guest sends.
 func (t *turn) oddPacket(l *line, p *vsock.Packet) {
 	t.stats.vsock.Add(1)

@@ -109,6 +109,19 @@ func TestVsockResets(t *testing.T) {
 	}
 }
 
+// TestVsockEnds with the VM, or its driver: nobody says anything any more.
+func TestVsockEnds(t *testing.T) {
+	w := newWorld(t)
+	a, b := rpc{w.mon.Vsock("a"), 1000, 80}, rpc{w.mon.Vsock("b"), 1000, 81}
+	a.dial()
+	b.dial()
+	a.see.Reset()
+	w.later(0)
+	if got, want := w.told(), []string{"flow start a a>", "flow start b b>", "flow end a a> (reset)"}; !slices.Equal(got, want) {
+		t.Errorf("told\n%q, want\n%q", got, want)
+	}
+}
+
 // TestVsockIsQuiet says nothing for an hour, as a service's control connection does.
 func TestVsockIsQuiet(t *testing.T) {
 	w := newWorld(t)
