@@ -24,15 +24,13 @@ const hostName = "host"
 type line struct {
 	m     *Monitor
 	vm    string
-	owner int32 // of flows, where a port of the switch would be
+	owner int32 // of flows; in the switch's table a port is that
 }
 
 // Vsock is what the vsock device of a VM reports to. Its connections are flows as others are,
 // between the VM and the host.
 func (m *Monitor) Vsock(vm string) vsock.Watcher {
-	n := m.lines.Add(1)
-	// Ports of the switch count from the other end.
-	return &line{m, vm, flow.MaxPorts - 1 - int32(n%flow.MaxPorts)}
+	return &line{m, vm, (m.lines.Add(1) - 1) % flow.MaxPorts}
 }
 
 // Packet implements [vsock.Watcher].
