@@ -72,7 +72,7 @@ soak: deps
 	@.ci/packages soak
 	@$(GO) test -tags soak -run 'AgreesWith|TestDay' ./secmon/pattern/...
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
-		-run '^(TestBurner|TestHaltStorm|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
+		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m \
 		-run '^(TestArmingUnderLoad|TestThousandComparisons)$$' ./secmon/trap ./supervisor/api
 	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
