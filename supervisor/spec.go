@@ -37,6 +37,10 @@ type Spec struct {
 	// MemoryMax is how many bytes of memory the VM can be given while it runs;
 	// 0 for no more than Memory. See [vmm.Machine.SetMemory].
 	MemoryMax uint64
+	// Shortages are what the guest says at once that it is short of: proto.Memory,
+	// proto.CPU. See [ServiceVM.Shortages]. For memory its commands are held up a moment,
+	// for the host to act, before they have all of it.
+	Shortages []string
 	// Watchdog is what becomes of the VM when its PID 1 has not run for
 	// WatchdogTimeout; "" for no watchdog. Default of the timeout: 30 s.
 	Watchdog        vmm.WatchdogAction

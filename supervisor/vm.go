@@ -80,6 +80,7 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	}
 	setup := proto.Setup{Hostname: spec.Name, Secrets: spec.Secrets, Entropy: make([]byte, seedSize)}
 	rand.Read(setup.Entropy)
+	setup.Shortages = spec.Shortages
 	spec.setupNets(&setup, cfg.Nets)
 	if spec.Watchdog != "" {
 		setup.Watchdog = cmp.Or(spec.WatchdogTimeout, defaultWatchdogTimeout)
@@ -289,6 +290,9 @@ func (vm *ServiceVM) SetCPUs(ctx context.Context, online int) (proto.CPUs, error
 	cpus, err := vm.guest.SetCPUs(ctx, online)
 	return cpus, vm.explain(err)
 }
+
+// Shortages has what the guest says that it is short of, see control.Guest.Shortages.
+func (vm *ServiceVM) Shortages() <-chan proto.Shortage { return vm.guest.Shortages() }
 
 // Stop stops the guest in good order: its processes get grace to end, its file
 // systems are unmounted, it switches off. When ctx ends first the machine is

@@ -68,6 +68,11 @@ func (a *Agent) Stopping(reason string) error {
 	return a.conn.Notify(proto.NoticeStopping, proto.Stopping{Reason: reason})
 }
 
+// Short tells the host that the guest is short of a resource.
+func (a *Agent) Short(resource string) error {
+	return a.conn.Notify(proto.NoticeShortage, proto.Shortage{Resource: resource})
+}
+
 func (a *Agent) handle(ctx context.Context, method string, body json.RawMessage) (any, error) {
 	switch method {
 	case proto.MethodSetup:

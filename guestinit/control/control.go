@@ -65,7 +65,13 @@ type Guest struct {
 	streams  map[streamKey]chan<- net.Conn // awaited, each buffered by one
 	commands map[uint64]chan<- proto.Status
 	stopping string
+
+	shortages chan proto.Shortage
 }
+
+// maxShortages bounds what a guest has said of what it is short of and nobody has
+// read. It says it again, and who reads any of it looks for himself.
+const maxShortages = 4
 
 type streamKey struct {
 	token proto.Token
@@ -79,10 +85,11 @@ type streamKey struct {
 func Accept(ctx context.Context, l net.Listener, log *slog.Logger) (*Guest, error) {
 	own, cancel := context.WithCancel(context.Background())
 	g := &Guest{
-		log:      log,
-		cancel:   cancel,
-		streams:  make(map[streamKey]chan<- net.Conn),
-		commands: make(map[uint64]chan<- proto.Status),
+		log:       log,
+		cancel:    cancel,
+		streams:   make(map[streamKey]chan<- net.Conn),
+		commands:  make(map[uint64]chan<- proto.Status),
+		shortages: make(chan proto.Shortage, maxShortages),
 	}
 	first, foreign := make(chan net.Conn, 1), make(chan error, 1)
 	g.ended.Go(func() { g.accept(own, l, first, foreign) })
@@ -244,9 +251,30 @@ func (g *Guest) handle(_ context.Context, method string, body json.RawMessage) (
 		g.stopping = s.Reason
 		g.mu.Unlock()
 		return nil, nil
+	case proto.NoticeShortage:
+		return nil, g.short(body)
 	}
 	return nil, proto.Errorf(proto.CodeUnknownMethod, "host has no method %q", method)
 }
+
+func (g *Guest) short(body json.RawMessage) error {
+	var s proto.Shortage
+	if err := json.Unmarshal(body, &s); err != nil {
+		return err
+	}
+	if s.Resource != proto.Memory && s.Resource != proto.CPU {
+		return proto.Errorf(proto.CodeBadRequest, "no resource %q", s.Resource)
+	}
+	select {
+	case g.shortages <- s:
+	default:
+	}
+	return nil
+}
+
+// Shortages has what the guest says that it is short of, if it was set up to say so.
+// What is not read in time is dropped. A guest can lie.
+func (g *Guest) Shortages() <-chan proto.Shortage { return g.shortages }
 
 // Hello is what the guest said of itself.
 func (g *Guest) Hello() proto.Hello { return g.hello }

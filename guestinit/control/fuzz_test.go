@@ -93,6 +93,7 @@ func FuzzGuest(f *testing.F) {
 	f.Add(append(frame(f, `{"method":"exited","body":{"id":1,"status":{"code":3}}}`), frame(f, `{"id":1,"body":{"pid":5}}`)...), []byte("WRDR"))
 	f.Add(frame(f, `{"id":1,"error":{"code":"not-found","message":"\u001b[31m"}}`), opening(f))
 	f.Add(frame(f, `{"method":"stopping","body":{"reason":"x"}}`), []byte("GET / HTTP/1.0\r\n\r\n"))
+	f.Add(frame(f, `{"method":"shortage","body":{"resource":"memory"}}`), []byte{})
 	f.Fuzz(func(t *testing.T, control, other []byte) {
 		l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 		more := make(chan []byte, 1)
@@ -214,5 +215,38 @@ func TestOtherVersion(t *testing.T) {
 	_, err := Accept(t.Context(), l, slog.New(slog.DiscardHandler))
 	if e, ok := errors.AsType[*proto.VersionError](err); !ok || e.Peer != proto.Version+1 {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestShortages has a guest say what it is short of, nonsense, and more than anybody
+// reads.
+func TestShortages(t *testing.T) {
+	l := &listener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	more := make(chan []byte)
+	go l.dial(opening(t), more)
+	g, err := Accept(t.Context(), l, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	memory := frame(t, `{"method":"shortage","body":{"resource":"memory"}}`)
+	for _, says := range []string{`{"resource":"money"}`, `{"resource":["cpu"]}`, `7`} {
+		more <- frame(t, `{"method":"shortage","body":`+says+`}`)
+	}
+	for range 100 * maxShortages {
+		more <- memory
+	}
+	close(more)
+	<-g.Done() // all of it has been read
+	g.Close()
+	for range maxShortages {
+		if p := <-g.Shortages(); p.Resource != proto.Memory {
+			t.Errorf("short of %q", p.Resource)
+		}
+	}
+	select {
+	case p := <-g.Shortages():
+		t.Errorf("one more of %+v", p)
+	default:
 	}
 }

@@ -70,6 +70,9 @@ func (g *guest) Setup(s proto.Setup) error {
 	for _, m := range s.Mounts {
 		g.within(func() { errs = append(errs, system.Mount(m)) })
 	}
+	if len(s.Shortages) > 0 {
+		g.watchShortages(s.Shortages)
+	}
 	if s.Watchdog > 0 {
 		errs = append(errs, system.PetWatchdog(context.Background(), s.Watchdog))
 	}
@@ -142,6 +145,19 @@ func (g *guest) setInterface(i proto.Interface, hostname string) error {
 	}
 	go client.Keep(ctx)
 	return nil
+}
+
+// watchShortages has the host told when the guest is short of something. Without what
+// the kernel does not watch, the host sees it a little later.
+func (g *guest) watchShortages(of []string) {
+	err := system.WatchShortages(context.Background(), of, g.table.Cgroup(), func(resource string) {
+		if a := g.agent.Load(); a != nil {
+			_ = a.Short(resource) // should it fail, the connection has, and the guest stops
+		}
+	})
+	if err != nil {
+		printLine(err.Error())
+	}
 }
 
 // Info is agent.System's.

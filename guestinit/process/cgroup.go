@@ -13,16 +13,23 @@ import (
 // cgroups makes one cgroup per command, so that all a command has started can
 // be killed and its deaths for want of memory are told from others'.
 type cgroups struct {
-	root string
+	root string // the cgroup of all commands
 
 	mu    sync.Mutex
 	stale []string // ended, but some process of theirs lived on
 }
 
+// newCgroups makes the cgroup of all commands, below which each has its own.
 func newCgroups(root string) *cgroups {
-	// Best effort: without the controller the count of kills is not there.
-	os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+memory"), 0)
-	return &cgroups{root: root}
+	all := filepath.Join(root, "commands")
+	if err := os.Mkdir(all, 0o755); err != nil && !os.IsExist(err) {
+		all = root
+	}
+	for _, dir := range []string{root, all} {
+		// Best effort: without the controller the count of kills is not there.
+		os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+memory"), 0)
+	}
+	return &cgroups{root: all}
 }
 
 func (g *cgroups) make(id uint64) (*cgroup, error) {

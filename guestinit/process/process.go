@@ -57,6 +57,14 @@ func (t *Table) Within(do func(func())) {
 	t.within = do
 }
 
+// Cgroup is the directory of the cgroup that all commands are in, "" without one.
+func (t *Table) Cgroup() string {
+	if t.cgroups == nil {
+		return ""
+	}
+	return t.cgroups.root
+}
+
 // A Dialer opens the connection for one stream of a command.
 type Dialer = func(ctx context.Context, role proto.Role) (net.Conn, error)
 

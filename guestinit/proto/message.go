@@ -24,6 +24,7 @@ const (
 const (
 	NoticeExited   = "exited"   // Exited
 	NoticeStopping = "stopping" // Stopping
+	NoticeShortage = "shortage" // Shortage
 )
 
 // Hello is the first frame in each direction of a control connection.
@@ -63,6 +64,19 @@ type Setup struct {
 	// Watchdog has the guest start its machine's watchdog with that timeout, in
 	// whole seconds, and set it back from then on. 0: it is left alone.
 	Watchdog time.Duration `json:"watchdog_ns,omitempty"`
+	// Shortages are what the guest is to tell of by notices when it is short of it.
+	Shortages []string `json:"shortages,omitempty"`
+}
+
+// What a guest can be short of.
+const (
+	Memory = "memory"
+	CPU    = "cpu"
+)
+
+// Shortage says that processes of the guest wait for something.
+type Shortage struct {
+	Resource string `json:"resource"`
 }
 
 // A Root is a file system that commands see as all there is. What they write to it
@@ -184,6 +198,7 @@ type Info struct {
 	Processes       int           `json:"processes"`
 	OOMKills        uint64        `json:"oom_kills"` // since boot
 	Pressure        *Pressure     `json:"pressure,omitempty"`
+	CPUs            CPUs          `json:"cpus"`
 }
 
 // SetCPUs says how many of the guest's CPUs are to be on line.
@@ -191,12 +206,16 @@ type SetCPUs struct {
 	Online int `json:"online"`
 }
 
-// Pressure is the part of the last ten seconds in which some task waited, in percent:
-// avg10 of the line "some" in /proc/pressure (Documentation/accounting/psi.rst).
+// Pressure is the part of the last ten seconds in which some task waited, in percent,
+// and how long some has waited since boot: avg10 and total of the line "some" in
+// /proc/pressure (Documentation/accounting/psi.rst).
 type Pressure struct {
 	CPU    float64 `json:"cpu"`
 	Memory float64 `json:"memory"`
 	IO     float64 `json:"io"`
+
+	CPUWaited    time.Duration `json:"cpu_waited_ns"`
+	MemoryWaited time.Duration `json:"memory_waited_ns"`
 }
 
 // CPUs is how many CPUs the guest has, and how many of them are on line.

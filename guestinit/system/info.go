@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,31 +38,44 @@ func Info() (proto.Info, error) {
 	}
 	info.OOMKills = field(vmstat, "oom_kill")
 	info.Pressure = pressure()
-	return info, nil
+	present, online, err := readCPUs(cpuDir)
+	info.CPUs = proto.CPUs{Present: len(present), Online: len(online)}
+	return info, err
 }
+
+// pressureDir is where the kernel tells who waits for what.
+const pressureDir = "/proc/pressure"
 
 // pressure is nil where the kernel does not tell: it was built without, or started so.
 func pressure() *proto.Pressure {
 	var p proto.Pressure
-	for name, to := range map[string]*float64{"cpu": &p.CPU, "memory": &p.Memory, "io": &p.IO} {
-		b, err := os.ReadFile("/proc/pressure/" + name)
+	for name, to := range map[string]struct {
+		part   *float64
+		waited *time.Duration
+	}{"cpu": {&p.CPU, &p.CPUWaited}, "memory": {&p.Memory, &p.MemoryWaited}, "io": {&p.IO, new(time.Duration)}} {
+		b, err := os.ReadFile(filepath.Join(pressureDir, name))
 		if err != nil {
 			return nil
 		}
-		*to = some10(b)
+		*to.part, *to.waited = some(b)
 	}
 	return &p
 }
 
-// some10 is avg10 of the first line of a file of /proc/pressure, 0 if it has none.
-func some10(b []byte) float64 {
-	for _, f := range strings.Fields(string(b)) {
+// some is avg10 and total of the first line of a file of /proc/pressure, 0 if it has
+// none.
+func some(b []byte) (avg10 float64, total time.Duration) {
+	first, _, _ := strings.Cut(string(b), "\n")
+	for _, f := range strings.Fields(first) {
 		if v, ok := strings.CutPrefix(f, "avg10="); ok {
-			n, _ := strconv.ParseFloat(v, 64)
-			return n
+			avg10, _ = strconv.ParseFloat(v, 64)
+		}
+		if v, ok := strings.CutPrefix(f, "total="); ok {
+			us, _ := strconv.ParseUint(v, 10, 53) // whose nanoseconds fit into a Duration
+			total = time.Duration(us) * time.Microsecond
 		}
 	}
-	return 0
+	return avg10, total
 }
 
 func kibibytes(table []byte, key string) uint64 { return field(table, key) << 10 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -109,12 +110,15 @@ func TestLoadModulesGoesOn(t *testing.T) {
 }
 
 func TestPressure(t *testing.T) {
-	for in, want := range map[string]float64{
-		"some avg10=1.53 avg60=0.87 avg300=0.10 total=123\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=7\n": 1.53,
-		"": 0, "some avg10=x": 0,
+	for in, want := range map[string]struct {
+		avg10 float64
+		total time.Duration
+	}{
+		"some avg10=1.53 avg60=0.87 avg300=0.10 total=123\nfull avg10=9.00 avg60=0.00 avg300=0.00 total=7\n": {1.53, 123 * time.Microsecond},
+		"": {}, "some avg10=x total=x": {}, "some total=9999999999999999999": {},
 	} {
-		if got := some10([]byte(in)); got != want {
-			t.Errorf("%q: %v, want %v", in, got, want)
+		if avg10, total := some([]byte(in)); avg10 != want.avg10 || total < 0 || want.total > 0 && total != want.total {
+			t.Errorf("%q: %v, %v", in, avg10, total)
 		}
 	}
 }
