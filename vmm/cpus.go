@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,35 @@ func (v *VCPU) cpuTime() time.Duration {
 		v.thread.spent = threadTime(v.thread.id)
 	}
 	return v.thread.spent
+}
+
+// CPUDelay is how long each vCPU's thread has waited for a CPU of the host since its
+// start, by the vCPU's number; 0 where the kernel does not tell, and when the machine
+// has ended.
+func (m *Machine) CPUDelay() []time.Duration {
+	delays := make([]time.Duration, len(m.vcpus))
+	for i, v := range m.vcpus {
+		v.thread.Lock()
+		if v.thread.id != 0 {
+			delays[i] = threadDelay(v.thread.id)
+		}
+		v.thread.Unlock()
+	}
+	return delays
+}
+
+// threadDelay reads the second number of a thread's schedstat
+// (Documentation/scheduler/sched-stats.rst).
+func threadDelay(tid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/schedstat", tid))
+	if err != nil {
+		return 0
+	}
+	var ran, waited int64
+	if _, err := fmt.Sscan(string(b), &ran, &waited); err != nil {
+		return 0
+	}
+	return time.Duration(waited)
 }
 
 // threadTime is the CPU time of a thread of this process, by the clock that the

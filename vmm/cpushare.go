@@ -34,6 +34,19 @@ func (m *Machine) createGroup() error {
 	return nil
 }
 
+// SetCPUWeight changes [Config.CPUWeight] of a machine that was made with one.
+func (m *Machine) SetCPUWeight(weight int) error {
+	m.life.Lock()
+	defer m.life.Unlock()
+	switch {
+	case m.group == nil:
+		return fmt.Errorf("vmm: %s: its CPU time is not shared out by weights", m.cfg.Name)
+	case m.hasEnded():
+		return errEnded
+	}
+	return m.group.SetWeight(weight)
+}
+
 // enterGroup moves the vCPU's thread, which calls it, into the machine's group.
 func (v *VCPU) enterGroup() error {
 	if v.m.group == nil {

@@ -105,6 +105,9 @@ func TestCPUWeight(t *testing.T) {
 	if got := share(heavy, light); got < 2 || got > 8 {
 		t.Errorf("the heavy machines did %.2f times as much, want 4", got)
 	}
+	if h, l := heavy[0].CPUDelay()[0], light[0].CPUDelay()[0]; h == 0 || l <= h {
+		t.Errorf("the heavy machine has waited %v for a CPU, the light one %v", h, l)
+	}
 }
 
 func TestCPUMax(t *testing.T) {
@@ -115,22 +118,35 @@ func TestCPUMax(t *testing.T) {
 	}
 }
 
-// TestGroupsEnd holds that a machine's group is there as long as it is.
+// TestGroupsEnd holds that a machine's group is there as long as it is, with the weight
+// that it was given last.
 func TestGroupsEnd(t *testing.T) {
 	needGroups(t)
-	groups := func() int {
+	list := func() []string {
 		found, err := filepath.Glob(filepath.Join(cgroup.Find().Dir, "warder-*-grouped-*"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(found)
+		return found
 	}
+	groups := func() int { return len(list()) }
 	c := count(t, "grouped", 50, 0)
 	if n := groups(); n != 1 {
 		t.Errorf("%d groups while it runs", n)
 	}
+	if err := c.SetCPUWeight(300); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range list() {
+		if b, err := os.ReadFile(filepath.Join(dir, "cpu.weight")); err != nil || string(b) != "300\n" {
+			t.Errorf("weight %q, %v", b, err)
+		}
+	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
+	}
+	if err := c.SetCPUWeight(100); err == nil {
+		t.Error("a machine that has ended has a weight")
 	}
 	if n := groups(); n != 0 {
 		t.Errorf("%d groups when it is closed", n)

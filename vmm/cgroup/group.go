@@ -115,6 +115,17 @@ func fileName(name string) string {
 	}, name[:min(len(name), most)])
 }
 
+// SetWeight changes the group's weight.
+func (g *Group) SetWeight(weight int) error {
+	if err := CheckWeight(weight); err != nil {
+		return err
+	}
+	if err := write(g.dir, "cpu.weight", strconv.Itoa(weight)); err != nil {
+		return fmt.Errorf("cgroup: weight: %w", err)
+	}
+	return nil
+}
+
 // Dir is the group's directory.
 func (g *Group) Dir() string { return g.dir }
 

@@ -64,6 +64,12 @@ func TestGroup(t *testing.T) {
 			t.Errorf("%s: %q, want %q", file, got, want)
 		}
 	}
+	if err := g.SetWeight(400); err != nil || read(t, g.Dir(), "cpu.weight") != "400" {
+		t.Errorf("weight %s, %v", read(t, g.Dir(), "cpu.weight"), err)
+	}
+	if err := g.SetWeight(20000); err == nil {
+		t.Error("a weight that there is not")
+	}
 	func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
