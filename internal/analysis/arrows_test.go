@@ -68,6 +68,7 @@ var engines = []engine{
 	{"supervisor/declaration", decider},
 	{"supervisor/verify", decider},
 	{"supervisor/services", decider},
+	{"supervisor/sizing", decider},
 	{"vmm/pagetable", []string{"kvm", "boot"}},
 	{"vmm/disasm", []string{"kvm", "boot", "devices"}},
 }
