@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dustin/go-humanize"
 )
@@ -21,7 +22,7 @@ import (
 // A Claim is what one holder needs of the machine as long as it runs.
 type Claim struct {
 	VCPUs  int    `json:"vcpus"`
-	Memory uint64 `json:"memory"` // bytes, at the most
+	Memory uint64 `json:"memory"` // bytes
 	// Things are what only one can hold, or many that only read it.
 	Things []Thing `json:"things,omitempty"`
 }
@@ -74,12 +75,15 @@ func NewLedger(c Capacity, meter Meter, headroom uint64) *Ledger {
 	return &Ledger{capacity: c, meter: meter, headroom: headroom, held: make(map[string]Claim), things: make(map[string]*holding)}
 }
 
+// Turn is the resource of a refusal that says that another comes first.
+const Turn = "turn"
+
 // A Refusal is a resource that there is not enough of, with the numbers.
 type Refusal struct {
-	Resource string `json:"resource"` // vcpus, memory, vms, or a thing's kind and name
+	Resource string `json:"resource"` // vcpus, memory, vms, turn, or a thing's kind and name
 	Wanted   uint64 `json:"wanted"`
 	Free     uint64 `json:"free"`
-	// Committed is what others hold of it; Holder is who, for a thing.
+	// Committed is what others hold of it; Holder is who, for a thing and a turn.
 	Committed uint64 `json:"committed"`
 	Holder    string `json:"holder,omitempty"`
 }
@@ -91,8 +95,16 @@ func (r *Refusal) Error() string {
 			humanize.IBytes(r.Wanted), humanize.IBytes(r.Free), humanize.IBytes(r.Committed))
 	case "vcpus", "vms":
 		return fmt.Sprintf("not enough %s: it needs %d, %d are free (others hold %d)", r.Resource, r.Wanted, r.Free, r.Committed)
+	case Turn:
+		return fmt.Sprintf("not enough is free: %s, with a greater priority, waits for more", r.Holder)
 	}
 	return fmt.Sprintf("%s is held by %s", r.Resource, r.Holder)
+}
+
+// Amount tells whether it is something of which others give back some with time, and
+// not a thing that is held.
+func (r *Refusal) Amount() bool {
+	return slices.Contains([]string{"memory", "vcpus", "vms", Turn}, r.Resource)
 }
 
 // Grant commits a claim to a holder, all of it or nothing. The error is a
@@ -182,6 +194,32 @@ func (l *Ledger) total() (sum Claim) {
 	return sum
 }
 
+// Resize has a holder hold so many vCPUs and bytes of memory, or as many of those
+// that are more than it holds as can be promised, and gives how much it holds then:
+// nothing for one that held nothing.
+func (l *Ledger) Resize(holder string, vcpus int, memory uint64) (int, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.held[holder]
+	if !ok {
+		return 0, 0
+	}
+	total := l.total()
+	if more := vcpus - c.VCPUs; more > 0 && l.capacity.VCPUs > 0 {
+		vcpus = c.VCPUs + min(more, max(l.capacity.VCPUs-total.VCPUs, 0))
+	}
+	if memory > c.Memory {
+		free := l.memory()
+		if limit := l.capacity.Memory; limit > 0 {
+			free = min(free, limit-min(limit, total.Memory))
+		}
+		memory = c.Memory + min(memory-c.Memory, free)
+	}
+	c.VCPUs, c.Memory = max(vcpus, 0), memory
+	l.held[holder] = c
+	return c.VCPUs, c.Memory
+}
+
 // Return takes back all that a holder has; one that has nothing is none.
 func (l *Ledger) Return(holder string) {
 	l.mu.Lock()
@@ -207,6 +245,22 @@ type Balance struct {
 	Available uint64  `json:"available"`
 	Used      uint64  `json:"used"`
 	Grants    []Grant `json:"grants"` // by holder
+	// Waiting are those who want more than there is, who gets it first at the top.
+	Waiting []Waiting `json:"waiting,omitempty"`
+}
+
+// What one waits for.
+const (
+	ToStart = "start"
+	ToGrow  = "grow"
+)
+
+// Waiting is one who waits for what others hold.
+type Waiting struct {
+	Service  string    `json:"service"`
+	Priority int       `json:"priority"`
+	For      string    `json:"for"` // start or grow
+	Since    time.Time `json:"since"`
 }
 
 // A Grant is what one holder has.

@@ -105,6 +105,34 @@ func TestHugeClaimsDoNotWrap(t *testing.T) {
 	}
 }
 
+func TestResize(t *testing.T) {
+	g := &gauge{total: 1000, used: map[string]uint64{}}
+	l := NewLedger(Capacity{Memory: 900}, g, 100)
+	for _, name := range []string{"a", "b"} {
+		if err := l.Grant(name, Claim{Memory: 300}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		n, want uint64
+	}{
+		{"a", 500, 500}, {"b", 1 << 63, 400}, {"a", 501, 500}, {"a", 100, 100}, {"b", 1<<64 - 1, 800}, {"a", 101, 100}, {"nobody", 5, 0},
+	} {
+		if _, got := l.Resize(c.name, 0, c.n); got != c.want {
+			t.Errorf("%s to %d: %d, want %d", c.name, c.n, got, c.want)
+		}
+	}
+	g.take("b", 800)
+	g.take("another", 100) // of what was to stay free
+	if _, got := l.Resize("b", 0, 801); got != 800 {
+		t.Errorf("%d while nothing is free", got)
+	}
+	if b := l.Balance(); b.Committed.Memory != 900 {
+		t.Errorf("%+v", b)
+	}
+}
+
 // random is a claim of a few of eight things.
 func random(r *rand.Rand) Claim {
 	c := Claim{VCPUs: r.IntN(4), Memory: uint64(r.IntN(300))}
@@ -150,6 +178,20 @@ func TestLedgerAgreesWithModel(t *testing.T) {
 		name := fmt.Sprint(r.IntN(10))
 		held, ok := model.held[name]
 		switch {
+		case ok && r.IntN(3) == 0:
+			n, cpus := uint64(r.IntN(400)), r.IntN(5)
+			left := capacity
+			for other, c := range model.held {
+				if other != name {
+					left.Memory, left.VCPUs = left.Memory-c.Memory, left.VCPUs-c.VCPUs
+				}
+			}
+			held.Memory, held.VCPUs = min(n, left.Memory), min(cpus, left.VCPUs)
+			if cpus, memory := l.Resize(name, cpus, n); memory != held.Memory || cpus != held.VCPUs {
+				t.Fatalf("step %d: resized to %d vCPUs, %d bytes; the model says %+v", step, cpus, memory, held)
+			}
+			model.held[name] = held
+			g.take(name, min(held.Memory, g.Used(name)))
 		case ok && r.IntN(2) == 0:
 			g.take(name, uint64(r.Int64N(int64(held.Memory)+1)))
 		case ok:
@@ -211,6 +253,12 @@ func TestNothingIsGrantedTwice(t *testing.T) {
 				for _, thing := range c.Things {
 					marks[thing.Name[0]-'0'].Add(map[bool]int64{true: -1, false: 100}[thing.Shared])
 				}
+				more := c
+				more.VCPUs, more.Memory = l.Resize(name, c.VCPUs+r.IntN(4), c.Memory+uint64(r.IntN(300)))
+				if vcpus.Add(int64(more.VCPUs-c.VCPUs)) > 6 || memory.Add(int64(more.Memory-c.Memory)) > 1000 {
+					t.Error("more was granted on top than there is")
+				}
+				c = more
 				vcpus.Add(-int64(c.VCPUs))
 				memory.Add(-int64(c.Memory))
 				holders.Add(-1)
