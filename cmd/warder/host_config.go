@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"warder/guestinit/proto"
 	"warder/supervisor"
 	"warder/supervisor/declaration"
 	"warder/supervisor/network"
@@ -50,13 +51,21 @@ type hostVM struct {
 
 	LAN *network.Member `yaml:"lan"`
 
-	spec supervisor.Spec // what is attached, parsed
+	spec  supervisor.Spec // what is attached, parsed
+	sized bool            // its size follows its need
 }
 
 // machine is the VM to start, but for what all of the host have in common.
 func (v *hostVM) machine() supervisor.Spec {
 	spec := v.spec
 	spec.Name, spec.CPUs, spec.CPUWeight, spec.CPUMax = v.Name, v.CPUs, v.CPUWeight, v.CPUMax
+	spec.BootCPUs = v.CPUsMin
+	if v.sized && v.Memory.Most > v.Memory.Start {
+		spec.Shortages = append(spec.Shortages, proto.Memory)
+	}
+	if v.sized && v.CPUsMin > 0 && v.CPUsMin < v.CPUs {
+		spec.Shortages = append(spec.Shortages, proto.CPU)
+	}
 	spec.Memory, spec.MemoryMax = uint64(v.Memory.Start), uint64(v.Memory.Most)
 	spec.Watchdog = vmm.WatchdogAction(v.Watchdog)
 	return spec
@@ -157,8 +166,8 @@ func (c *hostConfig) check(base string) error {
 		}
 	}
 	for i, v := range c.VMs {
-		if v.Health != nil || v.Restart != (declaration.Restart{}) {
-			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("vms[%d].name", i), Text: "health and restart are for what is listed under services"})
+		if v.Health != nil || v.Restart != (declaration.Restart{}) || v.CPUsMin != 0 || v.Priority != 0 {
+			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("vms[%d].name", i), Text: "health, restart, cpus_min and priority are for what is listed under services"})
 		}
 	}
 	return errors.Join(errs...)

@@ -124,6 +124,9 @@ func (c *hostConfig) serves() bool { return len(c.Services) > 0 || c.State != ""
 
 // lifecycle is what became of a service as an event of the host's.
 func lifecycle(e services.Event) event.Event {
+	if e.Sized != nil {
+		return event.Event{Time: e.Time.UnixNano(), Kind: event.Lifecycle, VM: e.Service, Action: "service-sized", Message: happened(e)}
+	}
 	text := string(e.State)
 	if e.Why != "" {
 		text += ": " + e.Why
@@ -147,7 +150,7 @@ func (h *host) Used(name string) uint64 {
 
 // declared is a service whose paths are absolute as a VM to start.
 func declared(d declaration.Service) (hostVM, error) {
-	v := hostVM{Service: d}
+	v := hostVM{Service: d, sized: d.Elastic()}
 	return v, attachTo(&v.spec, d.Attachments, "/")
 }
 
@@ -163,7 +166,11 @@ func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 	if err != nil {
 		return verify.Claim{}, err
 	}
-	return claim(v)
+	c, err := claim(v)
+	if d.Elastic() { // the rest is granted as it is needed
+		c.VCPUs, c.Memory = cmp.Or(d.CPUsMin, c.VCPUs), cmp.Or(uint64(d.Memory.Start), vmm.DefaultMemory)
+	}
+	return c, err
 }
 
 // Boot brings a service's VM up to where nothing of the service has run.

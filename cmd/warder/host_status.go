@@ -86,7 +86,18 @@ func (s *hostStatus) print(out io.Writer) error {
 	for _, st := range s.Waiting {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", st.Name, ago(st.Since), short(st.Why))
 	}
+	printWaiting(w, s.Resources.Waiting)
 	return w.Flush()
+}
+
+// printWaiting prints who wants more than there is, if anybody does.
+func printWaiting(w io.Writer, list []verify.Waiting) {
+	if len(list) > 0 {
+		fmt.Fprintln(w, "\nWANTS MORE THAN THERE IS\tPRIORITY\tTO\tFOR")
+	}
+	for _, p := range list {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", p.Service, p.Priority, p.For, ago(p.Since))
+	}
 }
 
 // printResources prints what of each resource is committed, used and free.

@@ -131,6 +131,9 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		all.Go(func() {
 			// They boot at once and share the host's CPUs.
 			vm, err := h.start(starting, v, bootTime*time.Duration(len(cfg.VMs)))
+			if err == nil {
+				err = grow(vm, v.machine())
+			}
 			if err != nil {
 				giveUp(fmt.Errorf("vm %s: %w", v.Name, err)) // the first counts
 			}
@@ -173,9 +176,6 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	h.running[v.Name] = vm
 	h.mu.Unlock()
 	h.socket.add(api.Service(vm))
-	if err := grow(vm, spec); err != nil {
-		return vm, err
-	}
 	return vm, h.watch.Attach(ctx, watch.Target{
 		Name: v.Name, Machine: vm.Machine(), Kernel: h.kernel, Shares: vm.Shares(), Port: h.network.Port(v.Name),
 	})

@@ -19,7 +19,7 @@ func joinCgroup(dir string) error {
 }
 
 // usualWeight is that of a VM for which no other is given.
-const usualWeight = 100
+const usualWeight = declaration.DefaultCPUWeight
 
 // shareOut gives each VM a part of the CPU time that does not depend on how many
 // threads the others have.

@@ -166,7 +166,12 @@ func (f *serviceFlags) show() *cobra.Command {
 		}
 		row("image", d.Image)
 		row("command", fmt.Sprintf("%q", d.Command))
-		row("cpus", d.CPUs)
+		cpus := fmt.Sprint(d.CPUs)
+		if d.CPUsMin > 0 {
+			cpus = fmt.Sprintf("%d to %d", d.CPUsMin, d.CPUs)
+		}
+		row("cpus", cpus)
+		row("priority", d.Priority)
 		row("memory", d.Memory.String())
 		for name, list := range map[string][]string{"disks": d.Disks, "shares": d.Shares, "nets": d.Nets, "pmems": d.Pmems, "ports": d.Ports} {
 			row(name, list)
@@ -219,6 +224,7 @@ func (f *serviceFlags) resources() *cobra.Command {
 				}
 				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", g.Holder, g.VCPUs, humanize.IBytes(g.Memory), humanize.IBytes(g.Used), printable(things))
 			}
+			printWaiting(w, b.Waiting)
 			return w.Flush()
 		}),
 	}

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"warder/supervisor/api"
+	"warder/supervisor/services"
 )
 
 // untilInterrupted gives a context that ends when the person has seen enough.
@@ -105,7 +107,7 @@ func (f *serviceFlags) events() *cobra.Command {
 				if e.Lost > 0 {
 					fmt.Fprintf(cmd.ErrOrStderr(), "warder: %s are not kept any more\n", count(e.Lost, "event"))
 				}
-				if _, err := fmt.Fprintf(out, "%s  %-16s %-9s %s\n", e.Time.Format("2006-01-02 15:04:05"), e.Service, e.State, printable(e.Why)); err != nil {
+				if _, err := fmt.Fprintf(out, "%s  %-16s %-9s %s\n", e.Time.Format("2006-01-02 15:04:05"), e.Service, e.State, printable(happened(e))); err != nil {
 					return err
 				}
 			}
@@ -114,6 +116,32 @@ func (f *serviceFlags) events() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until interrupted")
 	return cmd
+}
+
+// happened says what an event is beside the state.
+func happened(e services.Event) string {
+	if e.Sized == nil {
+		return e.Why
+	}
+	return sizes(*e.Sized) + ": " + e.Why
+}
+
+// sizes is a change of size, as "memory 128 MiB to 160 MiB".
+func sizes(by services.Sized) string {
+	var changes []string
+	if by.From.Memory != by.To.Memory {
+		changes = append(changes, fmt.Sprintf("memory %s to %s", humanize.IBytes(by.From.Memory), humanize.IBytes(by.To.Memory)))
+	}
+	if by.From.CPUs != by.To.CPUs {
+		changes = append(changes, fmt.Sprintf("CPUs %d to %d", by.From.CPUs, by.To.CPUs))
+	}
+	if by.From.Weight != by.To.Weight {
+		changes = append(changes, fmt.Sprintf("CPU weight %d to %d", by.From.Weight, by.To.Weight))
+	}
+	if len(changes) == 0 {
+		return "size unchanged"
+	}
+	return strings.Join(changes, ", ")
 }
 
 // over is the error of a stream, none when it was interrupted.

@@ -16,8 +16,9 @@ import (
 )
 
 func (f *serviceFlags) start() *cobra.Command {
+	var patience time.Duration
 	cmd := f.named("start", "Start a service", func(ctx context.Context, h *api.Host, cmd *cobra.Command, args []string) error {
-		s, err := h.Start(ctx, args[0])
+		s, err := h.StartWhenFree(ctx, args[0], patience)
 		if err != nil {
 			return err
 		}
@@ -31,7 +32,9 @@ func (f *serviceFlags) start() *cobra.Command {
 	})
 	cmd.Long = `Start a service and wait until it runs: its command has begun, and its health
 check has succeeded if it has one. The exit status is 1 if it has failed, or if
-the machine does not have what it needs; what that is, is said with the numbers.`
+the machine does not have what it needs; what that is, is said with the numbers.
+With --patience it waits for that, in the order of the services' priorities.`
+	cmd.Flags().DurationVar(&patience, "patience", 0, "how long to wait for what the machine does not have now")
 	return cmd
 }
 

@@ -135,6 +135,8 @@ func TestAnswersAreAsOpenAPISays(t *testing.T) {
 		{"POST", "/v1/services/{service}/start", "/v1/services/a/start", "", 409},
 		{"POST", "/v1/services/{service}/start", "/v1/services/b/start", "", 200},
 		{"POST", "/v1/services/{service}/start", "/v1/services/c/start", "", 409}, // refused
+		{"POST", "/v1/services/{service}/start", "/v1/services/c/start?patience=10ms", "", 409},
+		{"POST", "/v1/services/{service}/start", "/v1/services/c/start?patience=soon", "", 400},
 		{"GET", "/v1/services/{service}/console", "/v1/services/a/console", "", 200},
 		{"GET", "/v1/services/{service}/console", "/v1/services/c/console", "", 409},
 		{"GET", "/v1/resources", "/v1/resources", "", 200},

@@ -99,18 +99,33 @@ func removeService(set *services.Set, w http.ResponseWriter, r *http.Request) er
 	return replyTo(w)(status, err)
 }
 
+// startService waits for ?patience= at most for what the machine does not have.
 func startService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	return replyTo(w)(set.Start(r.Context(), r.PathValue("service"), by(r)))
+	patience, err := duration(r, "patience")
+	if err != nil {
+		return err
+	}
+	return replyTo(w)(set.StartWhenFree(r.Context(), r.PathValue("service"), by(r), patience))
+}
+
+// duration is a time in the query, 0 when it is not there.
+func duration(r *http.Request, name string) (time.Duration, error) {
+	t := r.URL.Query().Get(name)
+	if t == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(t)
+	if err != nil || d <= 0 {
+		return 0, &Error{Code: BadRequest, Message: fmt.Sprintf("%s %q: give a time, as in 30s", name, t)}
+	}
+	return d, nil
 }
 
 // stopService gives the service ?timeout= to end.
 func stopService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	var timeout time.Duration
-	if t := r.URL.Query().Get("timeout"); t != "" {
-		var err error
-		if timeout, err = time.ParseDuration(t); err != nil || timeout <= 0 {
-			return &Error{Code: BadRequest, Message: fmt.Sprintf("timeout %q: give a time, as in 30s", t)}
-		}
+	timeout, err := duration(r, "timeout")
+	if err != nil {
+		return err
 	}
 	return replyTo(w)(set.Stop(r.Context(), r.PathValue("service"), timeout, by(r)))
 }

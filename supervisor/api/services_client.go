@@ -102,7 +102,17 @@ func (h *Host) Remove(ctx context.Context, name string) (services.Status, error)
 // Start starts a service, and gives its state once it runs or has failed. The
 // error has a [verify.Refusal] when the machine does not have what it needs.
 func (h *Host) Start(ctx context.Context, name string) (services.Status, error) {
-	return h.ask(ctx, http.MethodPost, servicePath(name, "/start"), nil, nil)
+	return h.StartWhenFree(ctx, name, 0)
+}
+
+// StartWhenFree starts a service like Start, and waits for patience at most while the
+// machine does not have what the service needs.
+func (h *Host) StartWhenFree(ctx context.Context, name string, patience time.Duration) (services.Status, error) {
+	q := url.Values{}
+	if patience != 0 {
+		q.Set("patience", patience.String())
+	}
+	return h.ask(ctx, http.MethodPost, servicePath(name, "/start"), q, nil)
 }
 
 // Stop stops a service, which gets timeout to end, its declared one when that is

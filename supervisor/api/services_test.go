@@ -16,6 +16,7 @@ import (
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
 	"warder/supervisor/services"
+	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
 )
 
@@ -49,6 +50,14 @@ func (e *echo) Serial() []byte        { return []byte("kernel\x1b says\n") }
 func (e *echo) Use(context.Context) services.Use {
 	return services.Use{VCPUs: 1, CPUTime: time.Second, Exits: map[string]uint64{"mmio": 3}, Guest: &services.GuestUse{Pressure: &services.Pressure{CPU: 0.5}}}
 }
+
+func (e *echo) Sample(context.Context) (sizing.Sample, error) {
+	size := sizing.Size{CPUs: 1}
+	return sizing.Sample{Time: time.Now(), Asked: size, Has: size}, nil
+}
+func (e *echo) Shortages() <-chan proto.Shortage                       { return nil }
+func (e *echo) Resize(context.Context, sizing.Size, sizing.Size) error { return nil }
+
 func (e *echo) Stop(context.Context, time.Duration) error {
 	e.once.Do(func() { close(e.done) })
 	return nil

@@ -23,6 +23,7 @@ const (
 	maxArgs     = 1024 // words of a command, variables of an environment
 	maxText     = 4096 // bytes of one word
 	maxRetries  = 1000
+	maxPriority = 1000
 	maxDuration = Duration(1e9 * 60 * 60 * 24 * 30) // 30 days
 )
 
@@ -66,6 +67,8 @@ func (s *Service) Check() error {
 	}
 	c.text("user", s.User)
 	c.between("cpus", s.CPUs, 0, MaxCPUs)
+	c.between("cpus_min", s.CPUsMin, 0, max(s.CPUs, 1))
+	c.between("priority", s.Priority, -maxPriority, maxPriority)
 	c.between("cpu_weight", s.CPUWeight, 0, 10000)
 	if s.CPUMax < 0 || math.IsNaN(s.CPUMax) || s.CPUMax > MaxCPUs {
 		c.add("cpu_max", "%v: give a number of CPUs, as in 0.5", s.CPUMax)
@@ -114,7 +117,11 @@ func (c *checker) add(path, format string, args ...any) {
 }
 
 func (c *checker) between(path string, v, least, most int) {
-	if v < least || v > most {
+	switch {
+	case v >= least && v <= most:
+	case least < 0:
+		c.add(path, "%d: give %d to %d", v, least, most)
+	default:
 		c.add(path, "%d: give at most %d", v, most)
 	}
 }

@@ -25,11 +25,15 @@ type Service struct {
 	TTY   bool `yaml:"tty" json:"tty,omitempty"`
 	Stdin bool `yaml:"stdin" json:"stdin,omitempty"`
 
-	CPUs      int     `yaml:"cpus" json:"cpus,omitempty"` // 1 when 0
+	CPUs int `yaml:"cpus" json:"cpus,omitempty"` // 1 when 0
+	// CPUsMin is how many of them are on line at least; 0 for all.
+	CPUsMin   int     `yaml:"cpus_min" json:"cpus_min,omitempty"`
 	CPUWeight int     `yaml:"cpu_weight" json:"cpu_weight,omitempty"`
 	CPUMax    float64 `yaml:"cpu_max" json:"cpu_max,omitempty"` // CPUs; 0 for no bound
 	Memory    Memory  `yaml:"memory" json:"memory,omitzero"`
-	Watchdog  string  `yaml:"watchdog" json:"watchdog,omitempty"` // log, pause, reset, kill
+	// Priority says who gets first what there is not enough of: the greater.
+	Priority int    `yaml:"priority" json:"priority,omitempty"`
+	Watchdog string `yaml:"watchdog" json:"watchdog,omitempty"` // log, pause, reset, kill
 
 	Attachments `yaml:",inline"`
 	// Secrets are the names of those that it gets when it asks. What they are says the
@@ -88,6 +92,7 @@ type Restart struct {
 
 // What holds where a declaration says nothing.
 const (
+	DefaultCPUWeight      = 100
 	DefaultStopTimeout    = 30 * time.Second
 	DefaultHealthInterval = 30 * time.Second
 	DefaultHealthTimeout  = 10 * time.Second
@@ -97,6 +102,15 @@ const (
 	// SteadyTime is how long a service has to run for its end to count as the first.
 	SteadyTime = 5 * time.Minute
 )
+
+// Elastic tells whether what the service has follows its need.
+func (s *Service) Elastic() bool {
+	return s.Memory.Most > s.Memory.Start || s.CPUsMin > 0 && s.CPUsMin < s.CPUs
+}
+
+// Sized tells whether anything of its size changes while it runs: what it has, or its
+// part of the CPU time.
+func (s *Service) Sized() bool { return s.Elastic() || s.Priority > 0 }
 
 // WithDefaults is the service with all that it leaves to the defaults said.
 func (s Service) WithDefaults() Service {

@@ -78,6 +78,8 @@ var hostile = map[string]string{
 	"name: a\nname: b":                                  "name",
 	"name: a\ncpus: -1":                                 "cpus",
 	"name: a\ncpus: 100000":                             "cpus",
+	"name: a\ncpus: 2\ncpus_min: 3":                     "at most 2",
+	"name: a\npriority: -1001":                          "-1000 to 1000",
 	"name: a\ncpu_max: .nan":                            "cpu_max",
 	"name: a\ncpu_max: .inf":                            "cpu_max",
 	"name: a\nmemory: lots":                             "as in 512M",

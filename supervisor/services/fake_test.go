@@ -1,6 +1,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
 )
 
@@ -26,14 +28,21 @@ type fakeHost struct {
 	live  int
 	fail  map[string]error // of Boot, by service
 	slow  time.Duration    // of Boot
+	needs map[string]need
+}
+
+// need is what the programs in a guest would use.
+type need struct {
+	memory uint64
+	cpus   float64
 }
 
 func newFakeHost() *fakeHost {
-	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error)}
+	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error), needs: make(map[string]need)}
 }
 
 func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
-	c := verify.Claim{VCPUs: max(d.CPUs, 1), Memory: uint64(d.Memory.Start)}
+	c := verify.Claim{VCPUs: cmp.Or(d.CPUsMin, d.CPUs, 1), Memory: uint64(d.Memory.Start)}
 	for _, disk := range d.Disks {
 		if disk == "absent" {
 			return c, errors.New("absent: no such disk")
@@ -59,7 +68,12 @@ func (h *fakeHost) Boot(ctx context.Context, d declaration.Service) (VM, error) 
 	h.mu.Lock()
 	h.live++
 	h.mu.Unlock()
-	return &fakeVM{host: h, booted: time.Now(), done: make(chan struct{}), stop: make(chan struct{})}, nil
+	claim, _ := h.Claim(d)
+	least := bounds(d, claim).Min
+	return &fakeVM{
+		host: h, name: d.Name, booted: time.Now(), done: make(chan struct{}), stop: make(chan struct{}),
+		asked: least, has: least, shortages: make(chan proto.Shortage, 1),
+	}, nil
 }
 
 func (h *fakeHost) count(name string) int {
@@ -70,6 +84,7 @@ func (h *fakeHost) count(name string) int {
 
 type fakeVM struct {
 	host   *fakeHost
+	name   string
 	booted time.Time
 	once   sync.Once
 	done   chan struct{} // the machine has ended
@@ -77,6 +92,50 @@ type fakeVM struct {
 	told   sync.Once
 	deaf   bool
 	mu     sync.Mutex
+
+	asked, has sizing.Size
+	cpu        sizing.CPU
+	sampled    time.Time
+	shortages  chan proto.Shortage
+}
+
+func (v *fakeVM) Shortages() <-chan proto.Shortage { return v.shortages }
+
+// pace is how much memory a guest takes or gives from one sample to the next.
+const pace = 16 << 20
+
+// Sample has the guest come nearer to what was asked of it.
+func (v *fakeVM) Sample(context.Context) (sizing.Sample, error) {
+	v.host.mu.Lock()
+	need := v.host.needs[v.name]
+	v.host.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.has.Memory < v.asked.Memory {
+		v.has.Memory += min(pace, v.asked.Memory-v.has.Memory)
+	} else {
+		v.has.Memory -= min(pace, v.has.Memory-v.asked.Memory)
+	}
+	v.has.CPUs = v.asked.CPUs
+	now := time.Now()
+	past := now.Sub(v.sampled)
+	v.sampled = now
+	v.cpu.Used += time.Duration(min(need.cpus, float64(v.has.CPUs)) * float64(past))
+	if need.cpus > float64(v.has.CPUs) {
+		v.cpu.Waited += past
+	}
+	total := v.has.Memory * 9 / 10
+	return sizing.Sample{Time: now, Has: v.has, CPU: v.cpu, Memory: sizing.Memory{Total: total, Available: total - min(total, need.memory)}}, nil
+}
+
+func (v *fakeVM) Resize(_ context.Context, from, to sizing.Size) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if from != v.asked {
+		return fmt.Errorf("it was asked for %+v, not %+v", v.asked, from)
+	}
+	v.asked = to
+	return nil
 }
 
 func (v *fakeVM) end() {
@@ -216,7 +275,13 @@ func runs(name, command string) declaration.Service {
 // states are those that a service has been in, in order.
 func states(t *testing.T, s *Set, name string) (list []string) {
 	t.Helper()
-	if err := s.Events(t.Context(), name, false, func(e Event) error { list = append(list, string(e.State)); return nil }); err != nil {
+	err := s.Events(t.Context(), name, false, func(e Event) error {
+		if e.Sized == nil {
+			list = append(list, string(e.State))
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return list

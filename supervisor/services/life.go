@@ -11,6 +11,7 @@ import (
 
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/verify"
 )
 
 // life is a service from the request that started it to where it holds nothing.
@@ -18,6 +19,7 @@ type life struct {
 	set     *Set
 	service *service
 	decl    declaration.Service
+	claim   verify.Claim    // what it held at first
 	ctx     context.Context // ends with a *stopOrder
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it is over
@@ -65,6 +67,7 @@ func (l *life) run() {
 	defer close(l.done)
 	l.cancel(nil)
 	s.ledger.Return(l.decl.Name)
+	s.pool.freed()
 	l.service.life = nil
 	s.to(l.service, state, why)
 }
@@ -146,6 +149,8 @@ func (l *life) round() (proto.Status, error) {
 	if l.killed = vm.Stop(ctx, grace); l.killed != nil {
 		err = errors.Join(err, l.killed)
 	}
+	l.set.ledger.Resize(l.decl.Name, l.claim.VCPUs, l.claim.Memory) // what it was given on top was that VM's
+	l.set.pool.freed()
 	l.command.Wait()
 	return status, err
 }
@@ -204,8 +209,13 @@ func (l *life) serve(vm VM) (proto.Status, error) {
 	} else {
 		l.to(Running, "")
 	}
+	var following sync.WaitGroup
+	if l.decl.Sized() {
+		following.Go(func() { l.follow(checking, vm) })
+	}
 	defer func() {
 		stop()
+		following.Wait()
 		if checks != nil {
 			<-checks
 		}

@@ -17,10 +17,11 @@ import (
 
 // model is what must hold of a set between two requests, said plainly.
 type model struct {
-	t *testing.T
-	s *Set
-	h *fakeHost
-	j *fakeJournal
+	t    *testing.T
+	s    *Set
+	h    *fakeHost
+	j    *fakeJournal
+	most uint64 // bytes that were held at a time
 }
 
 // check compares the states of services, the books, the journal and the VMs that
@@ -54,6 +55,21 @@ func (m *model) check(step string) {
 	}
 	if !slices.Equal(active, held) || b.Committed.VCPUs != vcpus {
 		m.t.Fatalf("%s: active are %q, and %q hold %d vCPUs", step, active, held, b.Committed.VCPUs)
+	}
+	if m.most = max(m.most, b.Committed.Memory); m.most > 1<<30 {
+		m.t.Fatalf("%s: %d bytes are held", step, b.Committed.Memory)
+	}
+	for _, g := range b.Grants {
+		vm, _, err := m.s.vmOf(g.Holder)
+		if err != nil {
+			continue // it has none now
+		}
+		v := vm.(*fakeVM)
+		v.mu.Lock()
+		if g.Memory < v.has.Memory || g.Memory < v.asked.Memory {
+			m.t.Fatalf("%s: %s has %d bytes of %d, and holds %d", step, g.Holder, v.has.Memory, v.asked.Memory, g.Memory)
+		}
+		v.mu.Unlock()
 	}
 	m.j.mu.Lock()
 	written := slices.Sorted(maps.Keys(m.j.running))
@@ -106,20 +122,23 @@ func TestModel(t *testing.T) {
 			}
 			list = append(list, d)
 		}
-		m := &model{t, declared(t, h, j, list...), h, j}
+		for _, name := range []string{"s8", "s9"} { // which want more together than there is
+			list = append(list, elastic(name, 640))
+		}
+		m := &model{t, declared(t, h, j, list...), h, j, 0}
 		outcomes := make(map[string]int)
 		steps := 100_000
 		if testing.Short() {
 			steps = 20_000
 		}
 		for step := range steps {
-			name := fmt.Sprint("s", r.IntN(8))
+			name := fmt.Sprint("s", r.IntN(10))
 			st, err := m.s.Status(name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var did string
-			switch n := r.IntN(12); {
+			switch n := r.IntN(13); {
 			case n < 4:
 				did = "start"
 				fits, full := m.fits(name), j.full
@@ -174,6 +193,10 @@ func TestModel(t *testing.T) {
 				j.mu.Lock()
 				j.full = !j.full && r.IntN(3) == 0
 				j.mu.Unlock()
+			case n == 11:
+				did = "need"
+				h.need("s8", need{memory: uint64(r.IntN(700)) * mib})
+				h.need("s9", need{memory: uint64(r.IntN(700)) * mib})
 			default:
 				did = "add, remove"
 				if err := m.s.Add(runs("extra", "exit 0")); err != nil && !errors.Is(err, ErrState) {
@@ -187,10 +210,13 @@ func TestModel(t *testing.T) {
 			m.check(fmt.Sprintf("step %d, %s %s", step, did, name))
 		}
 		t.Log(outcomes)
-		for _, did := range []string{"start", "start again", "start refused", "start unwritten", "stop", "time"} {
+		for _, did := range []string{"start", "start again", "start refused", "start unwritten", "stop", "time", "need"} {
 			if outcomes[did] < 100 {
 				t.Errorf("%q happened %d times: this tried little", did, outcomes[did])
 			}
+		}
+		if m.most < 900*mib {
+			t.Errorf("no more than %d MiB were held at a time: nobody was short", m.most/mib)
 		}
 		m.s.Close()
 		settled(t, m.s, h)

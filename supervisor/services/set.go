@@ -19,6 +19,7 @@ import (
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
 )
 
@@ -44,6 +45,14 @@ type VM interface {
 	Serial() []byte
 	// Ended says what became of a VM that is done, nil when it switched off.
 	Ended() error
+
+	// Sample tells how the guest fares, but for what it is let have.
+	Sample(context.Context) (sizing.Sample, error)
+	// Shortages has what the guest says that it is short of, as soon as it is.
+	Shortages() <-chan proto.Shortage
+	// Resize lets the VM have another size than it was let have. It asks: a sample
+	// tells how far the guest has come.
+	Resize(ctx context.Context, from, to sizing.Size) error
 }
 
 // A Process is a command in a VM.
@@ -75,6 +84,7 @@ type Set struct {
 	ledger  *verify.Ledger
 	journal Journal // nil for none
 	events  *tape[Event]
+	pool    pool
 
 	mu       sync.Mutex
 	services map[string]*service
@@ -203,23 +213,24 @@ func (s *Set) Status(name string) (Status, error) {
 	return Status{}, unknown(name)
 }
 
-// Balance is what the services and others hold of the machine.
-func (s *Set) Balance() verify.Balance { return s.ledger.Balance() }
+// Balance is what the services and others hold of the machine, and who waits for it.
+func (s *Set) Balance() verify.Balance {
+	b := s.ledger.Balance()
+	b.Waiting = s.pool.list()
+	return b
+}
 
 // Start starts a service in the name of by, and gives its state once it runs,
 // or has failed, or ctx has ended; the service goes on starting then. The error
 // is a *verify.Refusal when the machine does not have what it needs.
 func (s *Set) Start(ctx context.Context, name, by string) (Status, error) {
-	if err := s.begin(name, by); err != nil {
-		return Status{}, err
-	}
-	return s.await(ctx, name, func(st Status) bool { return st.State != Starting })
+	return s.StartWhenFree(ctx, name, by, 0)
 }
 
 // Resume starts a service again that ran under a host before this one. Why it
 // cannot be is its state then.
 func (s *Set) Resume(name, by string) error {
-	err := s.begin(name, by)
+	err := s.begin(name, by, nil)
 	if err == nil {
 		return nil
 	}
@@ -234,8 +245,9 @@ func (s *Set) Resume(name, by string) error {
 	return err
 }
 
-// begin commits the resources of a service and begins its life.
-func (s *Set) begin(name, by string) error {
+// begin commits the resources of a service and begins its life, unless it is
+// another's turn: turn is the request's own place in the pool, nil when it has none.
+func (s *Set) begin(name, by string, turn *place) error {
 	e, err := s.find(name)
 	if err != nil {
 		return err
@@ -254,6 +266,13 @@ func (s *Set) begin(name, by string) error {
 	case e.status.State.active():
 		return fmt.Errorf("%w: %s is %s already", ErrState, name, e.status.State)
 	}
+	if turn == nil {
+		if other := s.pool.ahead(e.decl.Priority); other != "" {
+			return &verify.Refusal{Resource: verify.Turn, Holder: other}
+		}
+	} else if !s.pool.first(turn) {
+		return &verify.Refusal{Resource: verify.Turn, Holder: "others"}
+	}
 	if err := s.ledger.Grant(name, claim); err != nil {
 		return err
 	}
@@ -264,7 +283,7 @@ func (s *Set) begin(name, by string) error {
 		}
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	e.life = &life{set: s, service: e, decl: e.decl, ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	e.life = &life{set: s, service: e, decl: e.decl, claim: claim, ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	e.status.Starts, e.status.By, e.status.Exit = 0, by, nil
 	s.to(e, Starting, "")
 	s.lives.Go(e.life.run)

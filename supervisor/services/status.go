@@ -6,6 +6,7 @@ import (
 
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/sizing"
 )
 
 // A State is where a service is in its life:
@@ -51,7 +52,7 @@ type Status struct {
 	Service declaration.Service `json:"service"` // with its defaults
 }
 
-// An Event is a change of a service's state.
+// An Event is a change of a service's state, or of what it is let have.
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    time.Time `json:"time"`
@@ -59,8 +60,16 @@ type Event struct {
 	State   State     `json:"state"`
 	Why     string    `json:"why,omitempty"`
 	By      string    `json:"by,omitempty"`
+	// Sized is set when the service's size has changed, and its state has not.
+	Sized *Sized `json:"sized,omitempty"`
 	// Lost is how many events before this one are not kept any more.
 	Lost uint64 `json:"lost,omitempty"`
+}
+
+// Sized is a change of what a service is let have.
+type Sized struct {
+	From sizing.Size `json:"from"`
+	To   sizing.Size `json:"to"`
 }
 
 // eventRoom is how much of what happened is kept, in bytes.
