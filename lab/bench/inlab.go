@@ -114,7 +114,7 @@ func (l *inLab) measure(ctx context.Context, name string) (*measure.Report, erro
 	cfg := l.cfg
 	// Memory takes no time, and several guests come up sooner on a machine that does
 	// not count.
-	cfg.ICount = l.o.icount && name != "memory"
+	cfg.ICount = l.o.icount && name != "memory" && name != "idle"
 	patience := 20 * time.Second
 	if !cfg.ICount {
 		patience = 3 * time.Minute

@@ -48,3 +48,12 @@ func TestPeers(t *testing.T) {
 		t.Error("warder runs several machines in one process")
 	}
 }
+
+func TestQuantile(t *testing.T) {
+	v := []float64{5, 1, 4, 2, 3}
+	for part, want := range map[float64]float64{0: 1, 0.5: 3, 0.99: 5, 1: 5} {
+		if got := quantile(v, part); got != want {
+			t.Errorf("%v: %v, want %v", part, got, want)
+		}
+	}
+}

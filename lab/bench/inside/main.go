@@ -34,6 +34,8 @@ var benchmarks = []benchmark{
 	{"memory", benchMemory},
 	{"devices", benchDevices},
 	{"traps", benchTraps},
+	{"services", benchServices},
+	{"idle", benchIdle},
 }
 
 // bench is what a benchmark runs with.
