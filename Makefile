@@ -5,7 +5,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 ARCHES   := amd64 arm64
 # Packages that need no machine and share data between goroutines.
-RACY     := ./devices/... ./secmon/... ./guestinit/... ./supervisor/board ./supervisor/services ./supervisor/verify ./supervisor/systemd
+RACY     := ./devices/... ./secmon/... ./guestinit/... ./supervisor/board ./supervisor/services ./supervisor/verify ./supervisor/systemd ./supervisor/rootfs
 HOSTARCH := $(shell $(GO) env GOHOSTARCH)
 BINARIES := $(ARCHES:%=bin/warder-%)
 

@@ -1,116 +1,27 @@
 package supervisor
 
 import (
-	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/u-root/u-root/pkg/cpio"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"warder/guestinit/control"
 	"warder/guestinit/initramfs"
 	"warder/guestinit/proto"
+	"warder/internal/testimage"
 	"warder/internal/testkvm"
 	"warder/supervisor/declaration"
 	"warder/supervisor/rootfs"
 	"warder/vmm"
 )
-
-// userLand is warder's own as what an image has: the programs. PID 1 is there as the
-// command that asks for secrets.
-func userLand(t *testing.T, each func(h *tar.Header, content io.Reader)) {
-	t.Helper()
-	b, err := initramfs.Base()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for r := cpio.Newc.Reader(bytes.NewReader(b)); ; {
-		rec, err := r.ReadRecord()
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		content := io.NewSectionReader(rec, 0, int64(rec.FileSize))
-		h, body := &tar.Header{Name: rec.Name, Mode: int64(rec.Mode & 0o7777)}, io.Reader(content)
-		switch rec.Mode & cpio.S_IFMT {
-		case cpio.S_IFREG:
-			h.Typeflag, h.Size = tar.TypeReg, content.Size()
-		case cpio.S_IFLNK:
-			target, err := io.ReadAll(content)
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.Typeflag, h.Linkname, body = tar.TypeSymlink, string(target), nil
-		}
-		switch rec.Name {
-		case "init":
-			h.Name = "bin/secret"
-		case "bin/secret":
-			continue
-		}
-		if h.Typeflag != 0 && (h.Name == "bin/secret" || strings.HasPrefix(rec.Name, "bin/") || rec.Name == "etc/passwd" || rec.Name == "etc/group") {
-			each(h, body)
-		}
-	}
-}
-
-// writeLayout makes an image of that user land, with a file and a command of its own.
-func writeLayout(t *testing.T, dir string) {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	add := func(h *tar.Header, content io.Reader) {
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if content != nil {
-			if _, err := io.Copy(w, content); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	userLand(t, add)
-	add(&tar.Header{Name: "etc/of-the-image", Mode: 0o644, Size: 5}, strings.NewReader("below"))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), static.NewLayer(b.Bytes(), types.OCIUncompressedLayer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Config = v1.Config{
-		Entrypoint: []string{"sh", "-c"}, Cmd: []string{`echo "$GREETING from $(id -u) in $(pwd)"`},
-		Env: []string{"GREETING=hello", "PATH=/bin"}, WorkingDir: "/srv/app", User: "nobody",
-	}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := layout.Write(dir, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestImage has VMs of an image, one of which has an image of a directory as memory.
 func TestImage(t *testing.T) {
@@ -118,7 +29,11 @@ func TestImage(t *testing.T) {
 	t.Parallel()
 	tmp := t.TempDir()
 	layoutDir, plain, shared := filepath.Join(tmp, "layout"), filepath.Join(tmp, "plain"), filepath.Join(tmp, "shared")
-	writeLayout(t, layoutDir)
+	base, err := initramfs.Base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testimage.WriteLayout(t, layoutDir, base)
 	for _, dir := range []string{filepath.Join(plain, "sub"), shared} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -152,10 +67,14 @@ func TestImage(t *testing.T) {
 		},
 		Pmems: []vmm.Pmem{{Path: root(declaration.ImageDir, plain).Path}},
 	}
+	disk := filepath.Join(tmp, "disk")
+	writeExt4(t, disk)
+	onDisk := Spec{Name: "on-disk", Root: ofImage.Root}
+	onDisk.Root.Disk = disk
 	vms := make([]*ServiceVM, 2)
 	var all sync.WaitGroup
-	for i := range vms {
-		all.Go(func() { vms[i] = start(t, ofImage) })
+	for i, spec := range []Spec{ofImage, onDisk} {
+		all.Go(func() { vms[i] = start(t, spec) })
 	}
 	all.Wait()
 	if t.Failed() {
@@ -223,7 +142,42 @@ func TestImage(t *testing.T) {
 	if got := sh(one, "echo x 2>/dev/null > /mnt/plain/twice || echo refused"); !strings.HasPrefix(got, "refused") {
 		t.Errorf("a write to an image: %q", got)
 	}
-	if err := one.Stop(t.Context(), 0); err != nil {
-		t.Errorf("stop: %v", err)
+	if got := sh(other, "echo stays on the disk > /srv/app/kept && rm /etc/of-the-image && cat /srv/app/kept"); got != "stays on the disk" {
+		t.Errorf("on a disk: %q", got)
+	}
+	for _, vm := range vms {
+		if err := vm.Stop(t.Context(), 0); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	}
+	b, err := os.ReadFile(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// struct ext4_super_block: s_state, which is 1 when nothing is left to be written.
+	if state := binary.LittleEndian.Uint16(b[1024+58:]); state != 1 || !bytes.Contains(b, []byte("stays on the disk\n")) {
+		t.Errorf("the disk is left in state %d", state)
+	}
+}
+
+// writeExt4 writes a small ext4 file system without files: mke2fs -t ext4 -b 1024 -O
+// ^has_journal,^resize_inode -N 64 -m 0 of 1 MiB.
+func writeExt4(t *testing.T, path string) {
+	t.Helper()
+	packed, err := os.ReadFile("testdata/ext4.img.zst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	b, err := z.DecodeAll(packed, nil)
+	if err == nil {
+		err = os.WriteFile(path, b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

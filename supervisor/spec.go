@@ -102,11 +102,13 @@ const (
 )
 
 // A Root is a file system that the commands of a VM see as all there is, but for
-// shares and what the kernel keeps in /dev, /proc and /sys. What they write to it is
-// in the guest's memory, and gone with it. The zero value is none.
+// shares and what the kernel keeps in /dev, /proc and /sys. The zero value is none.
 type Root struct {
 	// Path is a file with an EROFS file system, which VMs share in the host's page cache.
 	Path string
+	// Disk is an image of an ext4 file system that keeps what commands write, "" for
+	// the guest's memory, with which that is gone.
+	Disk string
 	// Args, Env, Dir and User hold for commands that give none. A command's
 	// environment is added to Env.
 	Args []string

@@ -88,6 +88,10 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 	if spec.Root.Path != "" { // behind the others, which have their names
 		setup.Root = &proto.Root{Device: fmt.Sprintf("pmem%d", len(cfg.Pmems))}
 		cfg.Pmems = append(slices.Clone(cfg.Pmems), vmm.Pmem{Path: spec.Root.Path})
+		if spec.Root.Disk != "" {
+			setup.Root.Disk = fmt.Sprintf("vd%c", 'a'+len(cfg.Disks)) // a machine has fewer than there are letters
+			cfg.Disks = append(slices.Clone(cfg.Disks), vmm.Disk{Path: spec.Root.Disk})
+		}
 	}
 	for i, p := range cfg.Pmems {
 		if !p.Writable {

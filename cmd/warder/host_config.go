@@ -188,6 +188,13 @@ func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) 
 	}
 	seen[v.Name] = true
 	v.Image = declaration.ResolveImage(base, v.Image)
+	if v.Overlay != "" {
+		overlay, err := absolute(base, v.Overlay)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
+		}
+		v.Overlay = overlay
+	}
 	if err := attachTo(&v.spec, v.Attachments, base); err != nil {
 		errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
 	}

@@ -243,6 +243,11 @@ func claim(v hostVM) (verify.Claim, error) {
 			return c, fmt.Errorf("disk: %w", err)
 		}
 	}
+	if v.Overlay != "" {
+		if err := file(v.Overlay, false); err != nil {
+			return c, fmt.Errorf("overlay: %w", err)
+		}
+	}
 	for _, p := range v.spec.Pmems {
 		if err := file(p.Path, !p.Writable); err != nil {
 			return c, fmt.Errorf("pmem: %w", err)

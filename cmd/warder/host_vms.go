@@ -166,7 +166,7 @@ func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*su
 	if err != nil {
 		return nil, err
 	}
-	spec.Root = rootOf(lease)
+	spec.Root = rootOf(lease, v.Overlay)
 	spec.Secrets, spec.Secret = v.Secrets, h.secretFor(v)
 	vm, err := supervisor.StartVM(ctx, spec)
 	if lease.Close(); err != nil { // the machine has it open

@@ -205,11 +205,11 @@ func imageForLab(text, arch string) (string, error) {
 	return filepath.Dir(lease.Path), nil
 }
 
-// rootOf is what a VM has of an image, nothing of nil.
-func rootOf(l *rootfs.Lease) supervisor.Root {
+// rootOf is what a VM has of an image, nothing of nil, and of a disk over it.
+func rootOf(l *rootfs.Lease, overlay string) supervisor.Root {
 	if l == nil {
 		return supervisor.Root{}
 	}
 	c := l.Config
-	return supervisor.Root{Path: l.Path, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User}
+	return supervisor.Root{Path: l.Path, Disk: overlay, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User}
 }

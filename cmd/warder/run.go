@@ -89,6 +89,7 @@ func (f *runFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp)
 	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
 	flags.StringVar(&f.image, "image", "", "image whose files the command sees: of a registry, oci:DIR[:TAG], tar:FILE[:TAG] or dir:DIR (default warder's user land)")
+	flags.StringVar(&f.overlay, "overlay", "", "disk with an ext4 file system that keeps what is written to the image")
 	flags.StringArrayVar(&f.attached.Disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.attached.Shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")
 	flags.StringArrayVar(&f.attached.Nets, "net", nil, "network interface, "+netSyntax+"; may be repeated")
@@ -126,6 +127,9 @@ func run(ctx context.Context, f runFlags) error {
 	spec, err := f.spec()
 	if err != nil {
 		return failed(err)
+	}
+	if f.overlay != "" && f.image == "" {
+		return failed(errors.New("--overlay keeps what is written to an image: give --image too"))
 	}
 	if f.tty && f.stdin && !term.IsTerminal(int(os.Stdin.Fd())) {
 		return failed(errors.New("-t with -i: standard input is not a terminal, leave -t out"))

@@ -23,6 +23,7 @@ type runFlags struct {
 	kernel   string
 	initrd   string
 	image    string
+	overlay  string
 	attached declaration.Attachments
 	env      []string
 	dir      string
@@ -129,6 +130,14 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		}
 		add("image", string(declaration.ImageMade)+":"+dir)
 		files = append(files, dir)
+	}
+	if f.overlay != "" {
+		path, err := filepath.Abs(f.overlay)
+		if err != nil {
+			return nil, nil, err
+		}
+		add("overlay", path)
+		files = append(files, path)
 	}
 	attached, more := attachedInLab(spec)
 	args, files = append(args, attached...), append(files, more...)

@@ -107,7 +107,7 @@ func (s *session) run(spec supervisor.Spec, f runFlags) (status proto.Status, er
 	if err != nil {
 		return status, err
 	}
-	spec.Root = rootOf(lease)
+	spec.Root = rootOf(lease, f.overlay)
 	vm, err := supervisor.StartVM(s.ctx, spec)
 	if lease.Close(); err != nil { // who has the file open keeps it
 		return status, err

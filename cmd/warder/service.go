@@ -165,6 +165,7 @@ func (f *serviceFlags) show() *cobra.Command {
 			row("last exit", s.Exit.ExitCode())
 		}
 		row("image", d.Image)
+		row("overlay", d.Overlay)
 		row("command", fmt.Sprintf("%q", d.Command))
 		cpus := fmt.Sprint(d.CPUs)
 		if d.CPUsMin > 0 {

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"warder/guestinit/initramfs"
 	"warder/internal/testcert"
+	"warder/internal/testimage"
 	"warder/supervisor/api"
 	"warder/supervisor/services"
 	"warder/vmm/cgroup"
@@ -218,15 +220,26 @@ func TestServices(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "share"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	base, err := initramfs.Base()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testimage.WriteDir(t, filepath.Join(dir, "root"), base)
+	if err := os.WriteFile(filepath.Join(dir, "db.key"), []byte("of the host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	config := filepath.Join(dir, "host.yaml")
 	if err := os.WriteFile(config, []byte(`
 state: state
 limits: {vcpus: 2}
+secrets: {db: 'file:db.key'}
 access:
   tls: {listen: '127.0.0.1:18443', cert: host.cert.pem, key: host.key.pem, client_ca: ca.pem}
   policies: access.cedar
 services:
   - name: web
+    image: dir:root
+    secrets: [db]
     memory: 128M
     shares: [./share:/srv]
     ports: ['log=unix:log.sock']
@@ -258,6 +271,9 @@ services:
 	if r := h.service(t, "", "exec", "-t", "web", "tty"); r.status != 0 || !strings.HasPrefix(r.stdout, "/dev/pts/") || !strings.HasSuffix(r.stdout, "\r\n") {
 		t.Errorf("with a terminal: %+v", r)
 	}
+	h.service(t, "", "exec", "web", "cat", "/run/secrets/db").check(t, 0, "of the host")
+	h.service(t, "", "exec", "web", "secret", "other").check(t, 1, "", "not declared to get the secret other")
+	h.service(t, "", "exec", "web", "sh", "-c", "test -e /init || echo image; touch /written").check(t, 0, "image\n") // of nothing else
 	h.service(t, "", "exec", "web", "no-such-program").check(t, statusNotFound, "", "no-such-program")
 	if r := h.service(t, "", "console", "web"); r.status != 0 {
 		t.Errorf("the guest's console: %+v", r)
@@ -303,6 +319,7 @@ services:
 	if _, err := os.Stat(filepath.Join(dir, "share", "ready")); err != nil {
 		t.Errorf("it runs, and has not come up: %v", err)
 	}
+	h.service(t, "", "exec", "web", "sh", "-c", "test -e /written").check(t, 1, "") // in a new VM of the image
 	h.service(t, "", "stop", "web").check(t, 0, "web stopped: stopped by uid 0\n")
 	if r := h.service(t, "", "resources", "-o", "json"); !strings.Contains(r.stdout, `"grants": []`) {
 		t.Errorf("still granted: %s", r.stdout)

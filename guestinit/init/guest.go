@@ -185,6 +185,9 @@ func (g *guest) wait() {
 	cancel()
 	g.within(func() { system.UnmountAll() }) // what failed to unmount is synced here
 	if g.root != nil {
+		if err := g.root.Close(); err != nil {
+			printLine(err.Error())
+		}
 		system.UnmountAll()
 	}
 	unix.Sync()

@@ -79,10 +79,12 @@ type Shortage struct {
 	Resource string `json:"resource"`
 }
 
-// A Root is a file system that commands see as all there is. What they write to it
-// is in the guest's memory.
+// A Root is a file system that commands see as all there is.
 type Root struct {
 	Device string `json:"device"` // as in "pmem0", with an EROFS file system
+	// Disk is the block device that keeps what they write, as in "vda", with an ext4
+	// file system. It is in the guest's memory without one.
+	Disk string `json:"disk,omitempty"`
 }
 
 // An Interface is a network interface that the guest brings up.

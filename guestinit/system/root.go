@@ -14,22 +14,26 @@ import (
 )
 
 // A Root is a file system that commands see in place of the guest's own: that of
-// an image, which nobody can change, below one of memory that takes what is written.
+// an image, which nobody can change, below one that takes what is written, of memory
+// or on a disk.
 //
 // One thread of this program lives in it, in a mount namespace of its own. What is
 // done on that thread, and what is started from it, sees the root and nothing else;
 // the rest of the program stays outside, where no command can get at it by a path.
-type Root struct{ calls chan func() }
+type Root struct {
+	calls chan func()
+	disk  *os.File // where it is mounted, nil without one
+}
 
 // rootDir is where a root is put together.
 const rootDir = "/.warder"
 
 // OpenRoot makes the root, and its thread.
-func OpenRoot(r proto.Root) (*Root, error) {
+func OpenRoot(spec proto.Root) (*Root, error) {
 	root := &Root{calls: make(chan func())}
 	entered := make(chan error, 1)
 	onOtherThread(func() {
-		err := enter(r)
+		err := root.enter(spec)
 		if entered <- err; err != nil {
 			return
 		}
@@ -74,28 +78,51 @@ func onOtherThread(f func()) {
 	}()
 }
 
+// Close has what was written be on its disk, once no command is left.
+func (r *Root) Close() (err error) {
+	if r.disk == nil {
+		return nil
+	}
+	r.Do(func() {
+		const flags = unix.MS_REMOUNT | unix.MS_RDONLY
+		// No path leads there any more.
+		at := fmt.Sprintf("/proc/self/fd/%d", r.disk.Fd())
+		err = errors.Join(unix.Mount("", "/", "", flags, ""), unix.Mount("", at, "", flags, ""))
+	})
+	return err
+}
+
 // enter makes the file system and moves the calling thread into it.
-func enter(r proto.Root) error {
+func (r *Root) enter(spec proto.Root) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
-	image, memory, root := filepath.Join(rootDir, "image"), filepath.Join(rootDir, "memory"), filepath.Join(rootDir, "root")
-	for _, dir := range []string{image, memory, root} {
+	image, writable, merged := filepath.Join(rootDir, "image"), filepath.Join(rootDir, "writable"), filepath.Join(rootDir, "merged")
+	for _, dir := range []string{image, writable, merged} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := mountImage(filepath.Join("/dev", r.Device), image); err != nil {
+	if err := mountImage(filepath.Join("/dev", spec.Device), image); err != nil {
 		return err
 	}
-	if err := overlay(image, memory, root); err != nil {
+	if err := mountWritable(spec.Disk, writable); err != nil {
+		return err
+	}
+	if spec.Disk != "" {
+		var err error
+		if r.disk, err = os.Open(writable); err != nil {
+			return err
+		}
+	}
+	if err := overlay(image, writable, merged); err != nil {
 		return err
 	}
 	for _, name := range []string{"dev", "proc", "sys"} {
-		dir := filepath.Join(root, name)
+		dir := filepath.Join(merged, name)
 		if err := ownDir(dir, name); err != nil {
 			return err
 		}
@@ -104,7 +131,7 @@ func enter(r proto.Root) error {
 		}
 	}
 	// What is on top of all is where every path begins, and ends that leads up.
-	if err := unix.Chdir(root); err != nil {
+	if err := unix.Chdir(merged); err != nil {
 		return err
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
@@ -131,23 +158,48 @@ func mountImage(device, dir string) error {
 	return nil
 }
 
-// overlay mounts a directory over an image, with what is written to it in memory.
-func overlay(image, memory, root string) error {
-	if err := unix.Mount("tmpfs", memory, "tmpfs", unix.MS_NODEV, "mode=0755"); err != nil {
-		return fmt.Errorf("mount memory: %w", err)
+// mountWritable mounts what takes what is written: a disk, memory without one.
+func mountWritable(disk, dir string) error {
+	if disk == "" {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NODEV, "mode=0755"); err != nil {
+			return fmt.Errorf("mount memory: %w", err)
+		}
+		return nil
 	}
-	upper, work := filepath.Join(memory, "upper"), filepath.Join(memory, "work")
-	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
+	f, err := openDevice(disk)
+	if err != nil {
 		return err
 	}
-	var st unix.Stat_t // the upper one's root is everybody's
-	if err := unix.Stat(image, &st); err != nil {
+	f.Close()
+	err = unix.Mount(filepath.Join("/dev", disk), dir, "ext4", unix.MS_NODEV, "")
+	switch {
+	case err == unix.EINVAL:
+		return errors.New("the disk for what is written has no ext4 file system: mkfs.ext4 makes one")
+	case err != nil:
+		return fmt.Errorf("mount %s: %w", disk, err)
+	}
+	return nil
+}
+
+// overlay mounts an image below a directory that takes what is written.
+func overlay(image, writable, merged string) error {
+	upper, work := filepath.Join(writable, "upper"), filepath.Join(writable, "work")
+	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
-	if err := errors.Join(unix.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777)); err != nil {
+	switch err := os.Mkdir(upper, 0o755); {
+	case err == nil:
+		var st unix.Stat_t // the upper one's root is everybody's
+		if err := unix.Stat(image, &st); err != nil {
+			return err
+		}
+		if err := errors.Join(unix.Chown(upper, int(st.Uid), int(st.Gid)), unix.Chmod(upper, st.Mode&0o7777)); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist): // it is there on a disk that was used before
 		return err
 	}
-	if err := unix.Mount("overlay", root, "overlay", 0, "lowerdir="+image+",upperdir="+upper+",workdir="+work); err != nil {
+	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+image+",upperdir="+upper+",workdir="+work); err != nil {
 		if err == unix.ENODEV {
 			return errors.New("the guest kernel has no overlayfs: it is of another kind than warder's")
 		}

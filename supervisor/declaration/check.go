@@ -59,6 +59,10 @@ func (s *Service) Check() error {
 		c.add("name", "%s", strings.TrimPrefix(err.Error(), "name "))
 	}
 	c.image("image", s.Image)
+	c.text("overlay", s.Overlay)
+	if s.Overlay != "" && s.Image == "" {
+		c.add("overlay", "it is for what is written to an image: give one")
+	}
 	c.command("command", s.Command)
 	c.env(s.Env)
 	c.text("workdir", s.Workdir)

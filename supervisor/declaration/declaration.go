@@ -15,7 +15,9 @@ type Service struct {
 	Name string `yaml:"name" json:"name"`
 	// Image is what its root file system is made of, see ParseImage; "" for warder's
 	// own user land.
-	Image   string            `yaml:"image" json:"image,omitempty"`
+	Image string `yaml:"image" json:"image,omitempty"`
+	// Overlay is a disk that keeps what is written to the image, "" for the VM's memory.
+	Overlay string            `yaml:"overlay" json:"overlay,omitempty"`
 	Command []string          `yaml:"command" json:"command,omitempty"`
 	Env     map[string]string `yaml:"env" json:"env,omitempty"`
 	Workdir string            `yaml:"workdir" json:"workdir,omitempty"` // in the guest
@@ -132,7 +134,7 @@ func (s Service) WithDefaults() Service {
 // Resolve makes the paths of the host that the service names absolute: they are
 // relative to the directory base.
 func (s *Service) Resolve(base string) {
-	s.Image = ResolveImage(base, s.Image)
+	s.Image, s.Overlay = ResolveImage(base, s.Image), absolute(base, s.Overlay)
 	for _, list := range [][]string{s.Disks, s.Shares, s.Pmems} {
 		for i, e := range list {
 			list[i] = absolute(base, e)

@@ -13,6 +13,7 @@ import (
 const whole = `
 name: web
 image: oci:layout:latest
+overlay: written.img
 command: [sh, -c, "exec httpd -f\n"]
 env: {MODE: fast}
 workdir: /srv
@@ -40,7 +41,7 @@ func TestParse(t *testing.T) {
 	}
 	sec := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
 	want := Service{
-		Name: "web", Image: "oci:layout:latest", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
+		Name: "web", Image: "oci:layout:latest", Overlay: "written.img", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
 		CPUs: 2, CPUWeight: 200, CPUMax: 1.5, Memory: Memory{128 << 20, 512 << 20}, Watchdog: "kill",
 		Attachments: Attachments{
 			Disks: []string{"data.img"}, Shares: []string{"/srv/www:/srv:ro"}, Nets: []string{"tap:t0,ip=10.0.0.2/24"},
@@ -112,6 +113,8 @@ var hostile = map[string]string{
 	"name: a\nimage: 'oci:'":                                       "registry's reference",
 	"name: a\nimage: a@sha256:0":                                   "registry's reference",
 	"name: a\nimage: [a]":                                          "image",
+	"name: a\noverlay: x":                                          "give one",
+	"name: a\nimage: b\noverlay: \"a\\0\"":                         "control characters",
 	"name: a\nsecrets: [../x]":                                     "a name has letters",
 	"name: a\nsecrets: [a, a]":                                     "twice",
 	"name: a\nsecrets: {a: b}":                                     "secrets",
@@ -159,10 +162,10 @@ func TestResolve(t *testing.T) {
 	s := Service{Name: "a", Attachments: Attachments{
 		Disks: []string{"d:ro", "/e"}, Shares: []string{"./f:/x", "/g:/y:ro"}, Pmems: []string{"h"}, Ports: []string{"log=unix:i", "x=unix:/j", "odd"}, Nets: []string{"tap:t0"},
 	}}
-	s.Image = "oci:layout:v1"
+	s.Image, s.Overlay = "oci:layout:v1", "written"
 	s.Resolve("/base")
-	if s.Image != "oci:/base/layout:v1" {
-		t.Errorf("image %s", s.Image)
+	if s.Image != "oci:/base/layout:v1" || s.Overlay != "/base/written" {
+		t.Errorf("image %s, overlay %s", s.Image, s.Overlay)
 	}
 	want := Attachments{
 		Disks: []string{"/base/d:ro", "/e"}, Shares: []string{"/base/./f:/x", "/g:/y:ro"}, Pmems: []string{"/base/h"},

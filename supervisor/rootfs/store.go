@@ -70,7 +70,10 @@ func Open(o Options) (*Store, error) {
 		if err := unix.Statfs(s.dir, &st); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.dir, err)
 		}
-		s.limit = min(int64(st.Blocks)*st.Bsize/4, defaultLimit)
+		s.limit = defaultLimit
+		if size := int64(st.Blocks) * st.Bsize; size > 0 { // one in memory may not say
+			s.limit = min(size/4, defaultLimit)
+		}
 	}
 	return s, nil
 }

@@ -167,7 +167,7 @@ func TestForgedLayers(t *testing.T) {
 	forge("not what the image's configuration says", archive(t, "file .wh.bin "))
 	forge("unexpected EOF", good[:600])
 	forge("lead out", archive(t, "file ../../etc/passwd x"))
-	forge("too large", bomb(t, 3<<30))
+	forge("too large", bomb(t, 256<<20))
 	if err := os.WriteFile(blob, good, 0o600); err != nil {
 		t.Fatal(err)
 	}

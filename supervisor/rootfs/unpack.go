@@ -22,7 +22,7 @@ type Progress func(step string, done, total int64, unit string)
 // configuration says.
 func (b *builder) unpack(ctx context.Context, c *content, progress Progress) error {
 	// Beside the files there are headers, and what fills records up.
-	left := b.most + b.most/4 + 1<<30
+	left := 2*b.most + 64<<20
 	var done int64
 	for i, s := range c.layers {
 		read := func(n int) error {
