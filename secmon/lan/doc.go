@@ -16,9 +16,11 @@
 //
 // A port speaks for the addresses that were assigned to it and for no others; that
 // cannot be switched off. Between ports nothing passes that a [Rule] does not allow,
-// but answers to what it does allow. Questions for an address (ARP, neighbour
-// discovery) go to the port that has it and to no other. A VLAN is never left. Who
-// begins what is not allowed is told by ICMP.
+// but answers to what it does allow. What a rule allows request by request is given to
+// the gateway of the VLAN, which may speak for the one that is asked in that flow
+// alone. Questions for an address (ARP, neighbour discovery) go to the port that has
+// it and to no other. A VLAN is never left. Who begins what is not allowed is told by
+// ICMP.
 //
 // # Who runs it
 //

@@ -221,9 +221,14 @@ func (x *transit) between(t *table) Reason {
 		return None
 	}
 	if !s.To.cfg.Uplink && !s.To.cfg.Trusted && !s.To.has(h.Dst) {
-		// The answer of a DHCP server goes to an address that is not taken yet.
-		if !p.cfg.Trusted || h.Protocol != packet.UDP || h.SrcPort != dhcpServer {
+		// The answer of a DHCP server goes to an address that is not taken yet, that of
+		// a router to whoever may have none.
+		dhcp, router := h.Protocol == packet.UDP && h.SrcPort == dhcpServer, h.Protocol == packet.ICMPv6 && h.ICMPType == routerAdvert
+		if !p.cfg.Trusted || !dhcp && !router {
 			return Address
+		}
+		if router {
+			return None // no conversation
 		}
 	}
 	if icmpError(h) && x.about(t.policy) {

@@ -36,8 +36,19 @@ const (
 
 // linkLocal is the address that an interface gives itself by its MAC (RFC 4291,
 // appendix A).
-func linkLocal(m net.MAC) packet.Addr {
-	return packet.Addr{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
+func linkLocal(m net.MAC) packet.Addr { return packet.AddrOf(LinkLocal(m)) }
+
+// LinkLocal is the link-local address that belongs to a MAC address.
+func LinkLocal(m net.MAC) netip.Addr {
+	return Autoconfigured(netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfe, 0x80}), 64), m)
+}
+
+// Autoconfigured is the address that an interface makes of a prefix of 64 bits and its MAC
+// address (RFC 4862, 5.5.3).
+func Autoconfigured(prefix netip.Prefix, m net.MAC) netip.Addr {
+	a := prefix.Addr().As16()
+	copy(a[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+	return netip.AddrFrom16(a)
 }
 
 // Addresses of who has none yet.

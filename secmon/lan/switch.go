@@ -188,6 +188,9 @@ func (s *Switch) SetRules(rules []Rule) error {
 // Ports are the switch's ports, in the order in which they came.
 func (s *Switch) Ports() []*Port { return slices.Clone(s.table.Load().ports) }
 
+// Members are the ports in a VLAN.
+func (s *Switch) Members(vlan uint16) []*Port { return slices.Clone(s.table.Load().members[vlan]) }
+
 // VLANs are those that ports are in, in their order.
 func (s *Switch) VLANs() []uint16 { return slices.Sorted(maps.Keys(s.table.Load().members)) }
 

@@ -10,6 +10,9 @@ import (
 	"warder/secmon/lan/request"
 )
 
+// uplinkPrefix is what names of uplinks begin with, before the VLAN's.
+const uplinkPrefix = "uplink."
+
 // Allow lets services begin conversations with others.
 type Allow struct {
 	From List `yaml:"from" json:"from"` // names of services, or *
@@ -102,6 +105,9 @@ func rules(allow []Allow, known func(string) bool) (list []lan.Rule, err error) 
 		for _, name := range append(append(List{}, a.From...), a.To...) {
 			if name != lan.Everybody && !known(name) {
 				return nil, fmt.Errorf("allow %d: no service %s is on the LAN", i+1, name)
+			}
+			if (a.HTTP != nil || len(a.DNS) > 0) && strings.HasPrefix(name, uplinkPrefix) {
+				return nil, fmt.Errorf("allow %d: requests are read between services: give ports alone for %s", i+1, name)
 			}
 		}
 		for _, s := range a.ports() {

@@ -3,7 +3,6 @@ package network
 import (
 	"bufio"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	vnet "warder/devices/virtio/net"
-	"warder/secmon/lan/packet"
 )
 
 // This program is also what the guests run: with guestMode as its only argument it
@@ -75,6 +73,20 @@ func inGuest(what string, args []string) (string, error) {
 		}
 		go sendBulk(l)
 		return "serving", nil
+	case "own": // the address that it comes to have in a network
+		network := netip.MustParsePrefix(args[0])
+		for {
+			addrs, err := net.InterfaceAddrs()
+			if err != nil {
+				return "", err
+			}
+			for _, a := range addrs {
+				if p, err := netip.ParsePrefix(a.String()); err == nil && network.Contains(p.Addr()) {
+					return p.Addr().String(), nil
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 	case "serve-http":
 		l, err := net.Listen("tcp", args[0])
 		if err != nil {
@@ -179,8 +191,16 @@ func inGuest(what string, args []string) (string, error) {
 			return "", err
 		}
 		return answer.Status, nil
-	case "spoof":
-		return "sent", spoof(args[0], netip.MustParseAddr(args[1]))
+	case "attack", "flood":
+		mac, err := net.ParseMAC(args[0])
+		if err != nil {
+			return "", err
+		}
+		victim := station{vnet.MAC(mac), netip.MustParseAddr(args[1])}
+		if what == "flood" {
+			return "flooding", flood(victim)
+		}
+		return "tried", attackFrom(victim)
 	}
 	return "", fmt.Errorf("cannot %s", what)
 }
@@ -217,51 +237,3 @@ func sendBulk(l net.Listener) {
 		go func() { _, _ = io.CopyN(c, filler{}, bulk); c.Close() }()
 	}
 }
-
-// spoof sends frames that speak for others, each a hundred times, to another guest.
-func spoof(mac string, to netip.Addr) error {
-	victim, err := net.ParseMAC(mac)
-	if err != nil {
-		return err
-	}
-	card, err := net.InterfaceByName("eth0")
-	if err != nil {
-		return err
-	}
-	own, err := card.Addrs()
-	if err != nil || len(own) == 0 {
-		return fmt.Errorf("addresses %v: %w", own, err)
-	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	self := netip.MustParsePrefix(own[0].String()).Addr()
-	udp := func(src net.HardwareAddr, from netip.Addr, tags ...uint16) []byte {
-		b := append(append([]byte{}, victim...), src...)
-		for _, t := range tags {
-			b = binary.BigEndian.AppendUint16(append(b, 0x81, 0), t)
-		}
-		at := len(b)
-		b = append(append(b, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, packet.UDP, 0, 0), from.AsSlice()...)
-		b = append(b, to.AsSlice()...)
-		binary.BigEndian.PutUint16(b[at+2+10:], packet.Checksum(b[at+2:]))
-		return append(b, 0, 1, 0, 2, 0, 8, 0, 0)
-	}
-	answer := append(append(append([]byte{}, victim...), card.HardwareAddr...), 8, 6, 0, 1, 8, 0, 6, 4, 0, 2)
-	answer = append(append(append(answer, card.HardwareAddr...), to.AsSlice()...), victim...)
-	answer = append(answer, to.AsSlice()...)
-	for _, b := range [][]byte{
-		udp(net.HardwareAddr{2, 9, 9, 9, 9, 9}, self), udp(card.HardwareAddr, to.Next()), udp(card.HardwareAddr, self, 1), udp(card.HardwareAddr, self, 2, 1), answer,
-	} {
-		for range spoofs {
-			if err := unix.Sendto(fd, b, 0, &unix.SockaddrLinklayer{Ifindex: card.Index, Halen: uint8(len(vnet.MAC{}))}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-const spoofs = 100

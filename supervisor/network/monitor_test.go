@@ -163,6 +163,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("flow start web by vsock to 2:%d by program", rpcPort), fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
 		"packet file web > db: /script 0+12", "packet file other > web: /script ", "packet file web > other: /script ", "alert Script that changes a kernel parameter, put together on a share [db other web]", "alert Followed from one VM to another [db web]",
 		"anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
+		"anomaly malformed web", "anomaly malformed other", "anomaly nd-spoofing web", "anomaly router-spoofing web", "anomaly dhcp-spoofing other",
 	} {
 		found := false
 		for s := range told {
@@ -174,7 +175,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 	}
 	for s, count := range told {
 		t.Logf("%4d %s", count, s)
-		if strings.HasPrefix(s, "anomaly malformed") || strings.HasPrefix(s, "anomaly port-scan") || strings.HasPrefix(s, "anomaly beacon") || strings.HasPrefix(s, "anomaly wrong-port") {
+		if strings.HasPrefix(s, "anomaly malformed db") || strings.HasPrefix(s, "anomaly port-scan") || strings.HasPrefix(s, "anomaly beacon") || strings.HasPrefix(s, "anomaly wrong-port") {
 			t.Errorf("nobody did that: %s", s)
 		}
 	}

@@ -123,7 +123,7 @@ func (n *Network) uplink(v *VLAN) (*lan.Port, error) {
 	if v.MTU == 0 {
 		v.MTU = min(t.MTU(), vnet.MaxMTU)
 	}
-	p, err := n.lan.AddPort(lan.PortConfig{Name: "uplink." + v.Name, VLAN: v.ID, Uplink: true})
+	p, err := n.lan.AddPort(lan.PortConfig{Name: uplinkPrefix + v.Name, VLAN: v.ID, Uplink: true})
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}

@@ -78,7 +78,7 @@ func TestNetwork(t *testing.T) {
 	}
 	want := map[string]given{
 		"web": {"10.1.0.3/29 fd01::2/64", "10.1.0.1 fd01::1", false}, "db": {"10.1.0.2/29 fd01::3/64", "10.1.0.1 fd01::1", false},
-		"cache": {"fd01::4/64", "fd01::1", true}, "log": {"10.2.0.2/24", "10.2.0.1", false},
+		"cache": {"fd01::4a8:b3ff:feb7:184b/64", "fd01::1", true}, "log": {"10.2.0.2/24", "10.2.0.1", false},
 		"router": {"10.2.0.3/24", "10.2.0.1", false}, "ids": {},
 	}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(given{})); d != "" {
@@ -92,7 +92,7 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	for _, p := range st.Ports {
-		if p.Name == "router" && (words(p.Addresses) != "10.2.0.3 10.1.0.5 fd01::5" || p.VLAN != "back" || fmt.Sprint(p.Trunk) != "[front]") || p.Name == "ids" && (fmt.Sprint(p.Mirror) != "[web log]" || len(p.Addresses) > 0) {
+		if p.Name == "router" && (words(p.Addresses) != "10.2.0.3 10.1.0.5 fd01::30f8:f7ff:fe2a:cb9f" || p.VLAN != "back" || fmt.Sprint(p.Trunk) != "[front]") || p.Name == "ids" && (fmt.Sprint(p.Mirror) != "[web log]" || len(p.Addresses) > 0) {
 			t.Errorf("%+v", p)
 		}
 		if p.Name == "web" && (len(p.Published) != 1 || !strings.HasPrefix(p.Published[0], "127.0.0.1:") || !strings.HasSuffix(p.Published[0], ":80")) {
@@ -184,6 +184,21 @@ func TestMistakes(t *testing.T) {
 	} {
 		if _, err := open(t, c.old, c.new); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s in place of %s: error %v, want one that says %q", c.new, c.old, err, c.says)
+		}
+	}
+}
+
+// Requests are read between services: the gateway answers for nobody behind an uplink.
+func TestNoRequestsOfUplinks(t *testing.T) {
+	known := func(string) bool { return true }
+	for _, ends := range [][2]List{{{"web"}, {"uplink.back"}}, {{"uplink.back"}, {"web"}}} {
+		a := Allow{From: ends[0], To: ends[1], DNS: List{"example.org"}}
+		if _, err := rules([]Allow{a}, known); err == nil || !strings.Contains(err.Error(), "give ports alone for uplink.back") {
+			t.Errorf("%v: %v", a, err)
+		}
+		a.DNS, a.Ports = nil, List{"udp/53"}
+		if _, err := rules([]Allow{a}, known); err != nil {
+			t.Error(err)
 		}
 	}
 }

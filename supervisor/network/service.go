@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	vnet "warder/devices/virtio/net"
 	"warder/secmon/lan"
 	"warder/supervisor"
 	"warder/vmm"
@@ -73,7 +74,7 @@ func (n *Network) join(s *service, cfg *lan.PortConfig) error {
 		cfg.Trunk = append(cfg.Trunk, v.ID)
 		s.net.MTU = max(s.net.MTU, v.MTU)
 		for _, network := range v.networks() {
-			a, err := v.address(netip.Addr{}, network)
+			a, err := v.address(selfMade(network, s.net.MAC), network)
 			if err != nil {
 				return err
 			}
@@ -85,6 +86,9 @@ func (n *Network) join(s *service, cfg *lan.PortConfig) error {
 
 // addresses gives a service its addresses in the VLAN that it is in without a tag.
 func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
+	if s.DHCP && !s.Address6.IsValid() {
+		s.Address6 = selfMade(v.Network6, s.net.MAC)
+	}
 	for _, a := range []struct {
 		addr    *netip.Addr
 		network netip.Prefix
@@ -110,6 +114,15 @@ func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
 		s.net.Resolvers = append(s.net.Resolvers, own)
 	}
 	return nil
+}
+
+// selfMade is the address that a guest makes itself in a network of IPv6 when it is told the
+// prefix alone, none where it makes none.
+func selfMade(network netip.Prefix, mac vnet.MAC) (none netip.Addr) {
+	if network.IsValid() && network.Addr().Is6() && network.Bits() == 64 {
+		return lan.Autoconfigured(network, mac)
+	}
+	return none
 }
 
 // publish has ports of the host's lead to a service.

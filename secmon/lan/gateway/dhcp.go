@@ -22,10 +22,8 @@ const (
 // answerDHCP answers a frame if it is a question of DHCP (RFC 2131), and reports
 // whether it is one. Each port is given the address that it has; there is nothing to
 // lend to others, and nothing to remember.
-func (g *Gateway) answerDHCP(b []byte) bool {
-	var h packet.Headers
-	h.Decode(b, len(b), false)
-	if h.Fault != packet.Sound || h.Type != packet.TypeIPv4 || h.Protocol != packet.UDP || h.DstPort != dhcpServer || h.Fragment {
+func (g *Gateway) answerDHCP(b []byte, h *packet.Headers) bool {
+	if h.Type != packet.TypeIPv4 || h.Protocol != packet.UDP || h.DstPort != dhcpServer || h.Fragment {
 		return false
 	}
 	m, err := dhcpv4.FromBytes(b[h.Payload : h.Payload+h.PayloadLen])

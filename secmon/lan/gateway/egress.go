@@ -194,7 +194,7 @@ func (s *pins) names(p *lan.Port, a netip.Addr, now time.Time) (names []string) 
 }
 
 type counts struct {
-	ignored, leases, resolved, nameRefused, opened, refused, failed, requestsRefused atomic.Uint64
+	ignored, leases, resolved, nameRefused, opened, refused, failed, requestsRefused, adverts atomic.Uint64
 }
 
 // Stats counts what a gateway has done.
@@ -208,10 +208,11 @@ type Stats struct {
 	Ignored     uint64 `json:"ignored"`       // frames that are nothing to the gateway
 	// RequestsRefused are requests from one service to another that are not declared.
 	RequestsRefused uint64 `json:"requests_refused"`
+	Adverts         uint64 `json:"adverts"` // of the router, to one port each
 }
 
 // Stats may be called at any time.
 func (g *Gateway) Stats() Stats {
 	c := &g.counts
-	return Stats{c.leases.Load(), c.resolved.Load(), c.nameRefused.Load(), c.opened.Load(), c.refused.Load(), c.failed.Load(), c.ignored.Load(), c.requestsRefused.Load()}
+	return Stats{c.leases.Load(), c.resolved.Load(), c.nameRefused.Load(), c.opened.Load(), c.refused.Load(), c.failed.Load(), c.ignored.Load(), c.requestsRefused.Load(), c.adverts.Load()}
 }

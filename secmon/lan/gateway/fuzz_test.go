@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 	"golang.org/x/net/dns/dnsmessage"
 
 	vnet "warder/devices/virtio/net"
@@ -30,7 +32,7 @@ func (k *keeper) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
 // fuzzed is a gateway with a guest at each of two ports, whose own stack is not run.
 func fuzzed(f *testing.F) (g *Gateway, guests [2]*keeper) {
 	s := lan.New(lan.Config{})
-	g, err := New(Config{Switch: s, VLAN: 7, Name: "gateway", Networks: []netip.Prefix{network4}, Inside: []netip.Prefix{network4}})
+	g, err := New(Config{Switch: s, VLAN: 7, Name: "gateway", Networks: []netip.Prefix{network4, network6}, Inside: []netip.Prefix{network4, network6}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -68,7 +70,9 @@ func FuzzDHCP(f *testing.F) {
 		b = append(b, 8, 0, 0x45, 0, byte(n>>8), byte(n), 0, 0, 0, 0, 64, packet.UDP, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255)
 		binary.BigEndian.PutUint16(b[etherHeader+10:], packet.Checksum(b[etherHeader:]))
 		b = append(b, 0, dhcpClient, 0, dhcpServer, byte((n-ipHeader)>>8), byte(n-ipHeader), 0, 0)
-		if !g.answerDHCP(append(b, message...)) {
+		b = append(b, message...)
+		var h packet.Headers
+		if h.Decode(b, len(b), false); !g.answerDHCP(b, &h) {
 			t.Fatal("a datagram to the port of DHCP servers is none")
 		}
 		for i, k := range guests {
@@ -116,6 +120,53 @@ func FuzzQuestion(f *testing.F) {
 		for _, r := range a.Answers {
 			if v4, ok := r.Body.(*dnsmessage.AResource); !ok || v4.A != [4]byte{10, 7, 0, 1} && v4.A != [4]byte{10, 7, 0, 2} {
 				t.Fatalf("%v", r)
+			}
+		}
+	})
+}
+
+// FuzzDHCPv6 asks for an address in whatever words. Whatever comes back lends nothing but
+// the port's own.
+func FuzzDHCPv6(f *testing.F) {
+	g, _ := fuzzed(f)
+	mac := vnet.MAC{2, 0, 0, 0, 0, 7}
+	own := lan.Autoconfigured(network6, mac)
+	p, err := g.cfg.Switch.AddPort(lan.PortConfig{Name: "c", VLAN: 7, MAC: mac, Addresses: []netip.Addr{own}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	solicit, err := dhcpv6.NewSolicit(mac[:])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(solicit.ToBytes())
+	advertise, err := dhcpv6.MessageFromBytes(g.lease6(solicit.ToBytes(), p))
+	if err != nil {
+		f.Fatal(err)
+	}
+	request, err := dhcpv6.NewRequestFromAdvertise(advertise)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(request.ToBytes())
+	f.Fuzz(func(t *testing.T, message []byte) {
+		b := g.lease6(message, p)
+		if b == nil {
+			return
+		}
+		answer, err := dhcpv6.MessageFromBytes(b)
+		if err != nil || !bytes.Equal(answer.TransactionID[:], message[1:4]) {
+			// What a client calls itself is the library's to refuse, and ours to say again.
+			if m, bad := dhcpv6.MessageFromBytes(message); bad == nil {
+				t.Fatalf("%x answers %v: %v", b, m, err)
+			}
+			return
+		}
+		for _, ia := range answer.Options.IANA() {
+			for _, a := range ia.Options.Addresses() {
+				if !a.IPv6Addr.Equal(own.AsSlice()) {
+					t.Fatalf("%v lends %v", answer, a)
+				}
 			}
 		}
 	})

@@ -126,6 +126,12 @@ func (g *Gateway) start() (err error) {
 	if g.stack, err = g.newStack(g.link, g.addrs); err != nil {
 		return err
 	}
+	if _, has := g.network6(); has { // routers are known by it
+		own := tcpip.ProtocolAddress{Protocol: ipv6.ProtocolNumber, AddressWithPrefix: toAddress(lan.LinkLocal(g.mac)).WithPrefix()}
+		if err := g.stack.AddProtocolAddress(nic, own, stack.AddressProperties{}); err != nil {
+			return fmt.Errorf("gateway %s: %v", g.cfg.Name, err)
+		}
+	}
 	if g.reader, err = g.newStack(g.reading, nil); err != nil {
 		return err
 	}
@@ -135,6 +141,7 @@ func (g *Gateway) start() (err error) {
 		return fmt.Errorf("gateway %s: names: %w", g.cfg.Name, err)
 	}
 	g.workers.Go(g.link.run)
+	g.workers.Go(g.advertiseAll)
 	return g.port.Start(g.link)
 }
 

@@ -79,10 +79,10 @@ func (g *Gateway) wants(f *vnet.Frame) bool {
 		return false
 	case h.Type == packet.TypeARP:
 		return slices.Contains(g.addrs, h.ARP.Target.IP())
-	case h.Protocol == packet.UDP && h.DstPort == dhcpServer:
+	case h.Protocol == packet.UDP && (h.DstPort == dhcpServer || h.DstPort == dhcpv6Server):
 		return true
 	case h.Protocol == packet.ICMPv6 && h.Dst.IsMulticast():
-		return h.ICMPType == 135 // who has an address; the switch asks who has it
+		return h.ICMPType == routerSolicit || h.ICMPType == 135 // who has an address; the switch asks who has it
 	case h.Protocol == packet.ICMP || h.Protocol == packet.ICMPv6:
 		to := h.Dst.IP()
 		return slices.Contains(g.addrs, to) || to.IsLinkLocalUnicast()
@@ -106,10 +106,12 @@ func (l *link) run() {
 }
 
 func (l *link) inject(b []byte) {
-	if l.g.answerDHCP(b) {
+	var h packet.Headers
+	h.Decode(b, len(b), true) // the switch has found it sound
+	if l.g.answerDHCP(b, &h) || l.g.answerDHCPv6(b, &h) || l.g.answerRouter(b, &h) {
 		return
 	}
-	if l.g.read(b) {
+	if l.g.read(&h) {
 		l = l.g.reading
 	}
 	l.mu.RLock()
@@ -132,9 +134,7 @@ func (l *link) inject(b []byte) {
 }
 
 // read reports whether a frame is for a service, by way of the gateway.
-func (g *Gateway) read(b []byte) bool {
-	var h packet.Headers
-	h.Decode(b, len(b), true)
+func (g *Gateway) read(h *packet.Headers) bool {
 	if h.Protocol != packet.TCP && h.Protocol != packet.UDP {
 		return false
 	}
