@@ -92,7 +92,7 @@ func Mount(m proto.Mount) error {
 // stored anywhere.
 var keep = map[string]bool{
 	"rootfs": true, "proc": true, "sysfs": true, "devtmpfs": true, "devpts": true,
-	"erofs": true, "overlay": true, "tmpfs": true, "ramfs": true, "cgroup2": true, "securityfs": true, "debugfs": true, "tracefs": true, "bpf": true,
+	"tmpfs": true, "ramfs": true, "cgroup2": true, "securityfs": true, "debugfs": true, "tracefs": true, "bpf": true,
 }
 
 // UnmountAll unmounts what keeps data and the calling thread sees, the last mounted
