@@ -42,6 +42,8 @@ type Config struct {
 	// Flavours are the guest kernels to take along; default Debian's, which is
 	// fetched if it is not there, and the tuned one if it is.
 	Flavours []kernelpkg.Flavour
+	// GuestKernel is taken along instead of those, if it is given.
+	GuestKernel *kernelpkg.Package
 
 	roots  []string // directories laid over the root: the unpacked packages
 	warder bool     // Init is warder, to be had as a command too

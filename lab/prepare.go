@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"warder/boot"
 	"warder/boot/kernelpkg"
 	"warder/lab/outer"
 )
@@ -79,20 +78,12 @@ func guestKernel(ctx context.Context, arch string, log *slog.Logger) (*kernelpkg
 
 // addGuestKernels puts guest kernels where they are in the cache here.
 func (cfg *Config) addGuestKernels(ctx context.Context) error {
-	cache, err := boot.CacheDir()
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
 	kernels, err := cfg.guestKernels(ctx)
 	if err != nil {
 		return err
 	}
 	for _, p := range kernels {
-		rel, err := filepath.Rel(cache, p.Dir)
-		if err != nil {
-			return fmt.Errorf("lab: %w", err)
-		}
-		cfg.Files = append(cfg.Files, File{Host: p.Dir, Guest: path.Join(outer.CacheDir, filepath.ToSlash(rel))})
+		cfg.Files = append(cfg.Files, File{Host: p.Dir, Guest: path.Join(outer.CacheDir, "kernels", p.Arch, filepath.Base(p.Dir))})
 	}
 	cfg.Guests = false // done
 	return nil
@@ -100,6 +91,9 @@ func (cfg *Config) addGuestKernels(ctx context.Context) error {
 
 // guestKernels are the kernels that are to be taken along.
 func (cfg *Config) guestKernels(ctx context.Context) (kernels []*kernelpkg.Package, err error) {
+	if cfg.GuestKernel != nil {
+		return []*kernelpkg.Package{cfg.GuestKernel}, nil
+	}
 	flavours := cfg.Flavours
 	if len(flavours) == 0 {
 		flavours = kernelpkg.Flavours

@@ -109,6 +109,20 @@ func list(arch string) ([]*Package, error) {
 	return all, nil
 }
 
+// Open returns the guest kernel in dir, a directory that [List] tells of, in
+// whichever cache it is.
+func Open(dir string) (*Package, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	p, err := load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("no guest kernel in %s: %w", dir, err)
+	}
+	return p, nil
+}
+
 // load reads the package in dir.
 func load(dir string) (*Package, error) {
 	index := filepath.Join(dir, indexName)

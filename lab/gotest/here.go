@@ -59,7 +59,7 @@ func (r *run) goTest(ctx context.Context, o options, report *reporter, env strin
 		args = append(args, "-run", o.run)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(append(os.Environ(), env, kernelpkg.Variable+"="+o.kernel), o.env...)
+	cmd.Env = append(append(os.Environ(), env, kernelpkg.Variable+"="+string(o.kernel)), o.env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

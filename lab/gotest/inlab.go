@@ -58,7 +58,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 		return err
 	}
 	l.cfg = lab.Config{
-		Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{kernelpkg.Flavour(l.o.kernel)},
+		Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{l.o.kernel}, GuestKernel: l.o.guest,
 		Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place),
 	}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
@@ -182,7 +182,7 @@ func (l *labRun) once(ctx context.Context, p goPackage) error {
 	c := lab.Command{
 		Args:   []string{dir + "/lab.test", "-test.v=test2json", "-test.timeout=" + l.o.timeout.String()},
 		Dir:    dir,
-		Env:    append([]string{kernelpkg.Variable + "=" + l.o.kernel}, l.o.env...),
+		Env:    append([]string{kernelpkg.Variable + "=" + string(l.o.kernel)}, l.o.env...),
 		Stdout: in,
 		Stderr: in,
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +32,8 @@ type options struct {
 	here     bool
 	parallel bool
 	run      string
-	kernel   string
+	kernel   kernelpkg.Flavour
+	guest    *kernelpkg.Package // to test with instead of one in the cache
 	env      []string
 	cover    string
 	timeout  time.Duration
@@ -42,14 +44,14 @@ type options struct {
 
 func main() {
 	var o options
-	var arches, race, env string
+	var arches, race, kernel, env string
 	flag.StringVar(&arches, "arch", "amd64,arm64", "architectures to test in the lab; none for no lab")
 	flag.StringVar(&race, "race", "", "patterns of packages to test with the race detector here")
 	flag.BoolVar(&o.here, "here", true, "run the tests on this machine too")
 	flag.BoolVar(&o.parallel, "parallel", true, "run the architectures at the same time")
 	flag.UintVar(&o.count, "count", 1, "run each test so many times, to find what fails now and then")
 	flag.StringVar(&o.run, "run", "", "run only tests matching this expression")
-	flag.StringVar(&o.kernel, "kernel", string(kernelpkg.Debian), "guest kernel of the tests, debian or tuned")
+	flag.StringVar(&kernel, "kernel", string(kernelpkg.Debian), "guest kernel of the tests: debian, tuned, or a directory that \"warder kernel list\" shows")
 	flag.StringVar(&env, "env", "", "variables for the tests: NAME=VALUE, separated by commas or spaces")
 	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
@@ -59,11 +61,11 @@ func main() {
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./..."}
 	}
-	if !kernelpkg.Flavour(o.kernel).Known() {
-		fmt.Fprintf(os.Stderr, "gotest: -kernel %s: has to be debian or tuned\n", o.kernel)
+	o.arches, o.race, o.env = fields(arches), fields(race), fields(env)
+	if err := o.findKernel(kernel); err != nil {
+		fmt.Fprintln(os.Stderr, "gotest: -kernel:", err)
 		os.Exit(1)
 	}
-	o.arches, o.race, o.env = fields(arches), fields(race), fields(env)
 
 	report := newReporter(os.Stdout)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
@@ -78,6 +80,21 @@ func main() {
 	if !ok {
 		os.Exit(1)
 	}
+}
+
+// findKernel sets the guest kernel of the tests to a flavour, or to one in a directory.
+func (o *options) findKernel(name string) (err error) {
+	if o.kernel = kernelpkg.Flavour(name); o.kernel.Known() {
+		return nil
+	}
+	if o.guest, err = kernelpkg.Open(name); err != nil {
+		return err
+	}
+	if !slices.Equal(o.arches, []string{o.guest.Arch}) {
+		return fmt.Errorf("%s is for %s: say -arch %[2]s", o.guest.Release, o.guest.Arch)
+	}
+	o.kernel = o.guest.Flavour
+	return nil
 }
 
 func fields(s string) []string {

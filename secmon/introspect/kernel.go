@@ -54,6 +54,7 @@ func load(im *image) (*Kernel, error) {
 	if k.symbols, err = findKallsyms(im); err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}
+	k.symbols = withVariables(im, k.symbols)
 	k.types, err = loadTypes(im, k.symbols)
 	switch {
 	case errors.Is(err, ErrNoBTF):

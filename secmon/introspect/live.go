@@ -104,6 +104,11 @@ func look(m Machine, c CPU, k *Kernel) (*Live, error) {
 	// The vCPU's tables are those of the process that it runs, or the
 	// trampoline's: take the kernel's.
 	root, err := g.Addr(kernelTables[k.arch])
+	if err != nil && k.arch == "arm64" {
+		// It does not tell of its variables. In TTBR1_EL1 there is nothing but the
+		// kernel's tables and the trampoline's, in which it would not have been found.
+		return &Live{g, m, space}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("introspect: %w", err)
 	}

@@ -37,8 +37,8 @@ const maxModules = 4096
 // taken off the list. The error wraps [ErrIncomplete] when one of the records could
 // not be walked.
 func (l *Live) Modules(ctx context.Context) ([]ModuleInfo, error) {
-	if _, ok := l.symbols.Lookup("modules"); !ok {
-		return nil, nil // this kernel can load none
+	if !l.loadsModules() {
+		return nil, nil
 	}
 	q := l.ask(ctx)
 	seen := make(map[uint64][]string)
@@ -87,6 +87,14 @@ func (q *question) listed(at uint64) bool {
 		q.modules(func(m object) { found = found || m.addr == at })
 	})
 	return q.take() != nil || found
+}
+
+// loadsModules says whether the kernel can. The list itself may be unknown then: it
+// is a variable, and this a function.
+func (l *Live) loadsModules() bool {
+	_, function := l.symbols.Lookup("load_module")
+	_, list := l.symbols.Lookup("modules")
+	return function || list
 }
 
 func (q *question) modules(add func(object)) {

@@ -171,13 +171,15 @@ func newSite(v introspect.View, g *introspect.Guest, symbol string) (*site, erro
 	return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, off))
 }
 
-// newEntry makes a site of a function's very first instruction, if that is
-// one that can be done for it.
+// newEntry makes a site of a function's very first instruction behind its
+// prelude, if that is one that can be done for it.
 func newEntry(v introspect.View, g *introspect.Guest, symbol string) (*site, error) {
-	at, code, err := entry(v, g, symbol)
+	start, code, err := entry(v, g, symbol)
 	if err != nil {
 		return nil, err
 	}
+	off := prelude(g.Arch(), code)
+	at, code := start+uint64(off), code[off:]
 	does, ok := understood(g.Arch(), code, at)
 	if !ok {
 		return nil, fmt.Errorf("%s at %#x: %w: found %s", symbol, at, ErrNotPatchable, describe(g.Arch(), code, at, 0))

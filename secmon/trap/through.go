@@ -82,6 +82,35 @@ func understoodARM64(code []byte, at uint64) (instruction, bool) {
 	return instruction{}, false
 }
 
+// preludes are instructions that a function may run before its hook: they touch
+// nothing but registers, and nobody jumps behind them.
+var preludes = map[string][]struct {
+	opcode []byte
+	length int
+}{
+	"amd64": {{[]byte{0x48, 0xc7, 0xc7}, 7}}, // mov $imm32, %rdi
+	"arm64": {
+		{[]byte{0x00, 0x00, 0x80, 0x52}, 4}, // mov w0, #0
+		{[]byte{0x3f, 0x23, 0x03, 0xd5}, 4}, // paciasp
+		{[]byte{0xbf, 0x23, 0x03, 0xd5}, 4}, // autiasp
+	},
+}
+
+// prelude is the length of such instructions at the start of code. Linux up to 6.1
+// begins tracerBegins with one, and for arm64 has nothing else before its ret.
+func prelude(arch string, code []byte) (length int) {
+	for more := true; more; {
+		more = false
+		for _, p := range preludes[arch] {
+			if len(code)-length > p.length && bytes.HasPrefix(code[length:], p.opcode) {
+				length += p.length
+				more = true
+			}
+		}
+	}
+	return length
+}
+
 // through is what lets the function run: it does what was in the hook's place.
 func (s *site) through(cpu CPU) (vmm.TrapAction, error) {
 	switch s.does.kind {

@@ -39,6 +39,28 @@ func TestUnderstood(t *testing.T) {
 	}
 }
 
+func TestPrelude(t *testing.T) {
+	for _, c := range []struct {
+		arch, code string
+		want       int
+	}{
+		// How ftrace_arch_code_modify_prepare begins in Linux 6.1, and in 5.10 for arm64.
+		{"amd64", "\x48\xc7\xc7\xc0\x97\xa5\x82\xe8\xf4\xf0\x99\x00", 7},
+		{"arm64", "\x3f\x23\x03\xd5\xbf\x23\x03\xd5\xc0\x03\x5f\xd6", 8},
+		{"arm64", "\x00\x00\x80\x52\x3f\x23\x03\xd5\xbf\x23\x03\xd5\xc0\x03\x5f\xd6", 12},
+
+		{"amd64", "\x48\xc7\xc6\xc0\x97\xa5\x82\xe8\xf4\xf0\x99\x00", 0},
+		{"amd64", "\x48\xc7\xc7\xc0\x97\xa5\x82", 0}, // nothing behind it
+		{"arm64", "\x48\xc7\xc7\xc0\x97\xa5\x82\xe8\xf4\xf0\x99\x00", 0},
+		{"arm64", "\x20\x00\x80\x52\xc0\x03\x5f\xd6", 0},
+		{"amd64", "", 0},
+	} {
+		if got := prelude(c.arch, []byte(c.code)); got != c.want {
+			t.Errorf("%s % x: %d, want %d", c.arch, c.code, got, c.want)
+		}
+	}
+}
+
 // TestReturns has calls come back to whom they belong, whatever a guest does with its
 // tasks and stacks.
 func TestReturns(t *testing.T) {
