@@ -1,6 +1,7 @@
 package main
 
 import (
+	"warder/guestinit/proto"
 	"warder/supervisor/api"
 	"warder/supervisor/declaration"
 	"warder/supervisor/verify"
@@ -12,6 +13,8 @@ type accessConfig struct {
 	Socket string `yaml:"socket"`
 	// TLS is a port of the network's.
 	TLS *tlsConfig `yaml:"tls"`
+	// VMs lets the VMs of services ask for more than themselves.
+	VMs bool `yaml:"vms"`
 	// Policies is a file that says who of them may do what.
 	Policies string `yaml:"policies"`
 }
@@ -33,8 +36,8 @@ func (a *accessConfig) check(base string) error {
 		}
 		paths = append(paths, &t.Cert, &t.Key, &t.ClientCA)
 	}
-	if (a.Socket == "" && a.TLS == nil) != (a.Policies == "") {
-		return &declaration.Problem{Path: "access", Text: "give both, a socket or tls, and the policies of who may ask there"}
+	if (a.Socket == "" && a.TLS == nil && !a.VMs) != (a.Policies == "") {
+		return &declaration.Problem{Path: "access", Text: "give both, one of socket, tls and vms, and the policies of who may ask for what"}
 	}
 	for _, p := range paths {
 		if *p == "" {
@@ -48,15 +51,40 @@ func (a *accessConfig) check(base string) error {
 	return nil
 }
 
-// share opens the ways for others, if there are to be any.
-func (h *host) share(a accessConfig) error {
+// read gives the policies, nil without any.
+func (a *accessConfig) read() (*verify.Policy, error) {
 	if a.Policies == "" {
+		return nil, nil
+	}
+	return verify.ReadPolicy(a.Policies)
+}
+
+// openToVMs has the VMs of services answered that start from now on.
+func (h *host) openToVMs(a accessConfig, policy *verify.Policy) {
+	if h.socket.server == nil {
+		return
+	}
+	if !a.VMs {
+		policy = nil
+	}
+	h.socket.server.OpenToVMs(policy)
+}
+
+// listenTo answers what the VM of a service asks for.
+func (h *host) listenTo(d declaration.Service, vm serviceVM) error {
+	if h.socket.server == nil {
 		return nil
 	}
-	policy, err := verify.ReadPolicy(a.Policies)
+	l, err := vm.Machine().Vsock().Listen(proto.ServicesPort)
 	if err != nil {
 		return err
 	}
+	h.socket.server.ServeVM(l, d, vm)
+	return nil
+}
+
+// share opens the ways for others, if there are to be any.
+func (h *host) share(a accessConfig, policy *verify.Policy) error {
 	if a.Socket != "" {
 		if err := h.socket.server.Share(a.Socket, policy); err != nil {
 			return err

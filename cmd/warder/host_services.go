@@ -63,13 +63,18 @@ func (h *host) offer(cfg hostConfig) error {
 			return fmt.Errorf("service %s: %w", v.Name, err)
 		}
 	}
+	policy, err := cfg.Access.read()
+	if err != nil {
+		return err
+	}
+	h.openToVMs(cfg.Access, policy)
 	if h.journal != nil {
 		h.resume()
 	}
 	switch {
 	case h.socket.server != nil:
 		h.socket.server.HostServices(h.services)
-		return h.share(cfg.Access)
+		return h.share(cfg.Access, policy)
 	case cfg.serves():
 		return errors.New("there are services, and no control socket to ask for them")
 	}
@@ -180,6 +185,9 @@ func (h *host) Boot(ctx context.Context, d declaration.Service) (services.VM, er
 		return nil, err
 	}
 	vm, err := h.start(ctx, v, bootTime)
+	if err == nil {
+		err = h.listenTo(d, serviceVM{vm, h})
+	}
 	if err == nil {
 		return serviceVM{vm, h}, nil
 	}

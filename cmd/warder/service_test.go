@@ -235,6 +235,7 @@ limits: {vcpus: 2}
 secrets: {db: 'file:db.key'}
 access:
   tls: {listen: '127.0.0.1:18443', cert: host.cert.pem, key: host.key.pem, client_ca: ca.pem}
+  vms: true
   policies: access.cedar
 services:
   - name: web
@@ -255,7 +256,9 @@ services:
 	}
 	ca := testcert.New(t, dir, "ca")
 	ca.Issue("host", nil)
-	if err := os.WriteFile(filepath.Join(dir, "access.cedar"), []byte(`permit (principal == Client::"alice", action == Action::"list", resource);`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "access.cedar"), []byte(`
+permit (principal == Client::"alice", action == Action::"list", resource);
+permit (principal == Service::"web", action == Action::"start", resource == Service::"wide");`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h := startHostProcess(t, config)
@@ -320,7 +323,16 @@ services:
 		t.Errorf("it runs, and has not come up: %v", err)
 	}
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /written").check(t, 1, "") // in a new VM of the image
-	h.service(t, "", "stop", "web").check(t, 0, "web stopped: stopped by uid 0\n")
+	inside := func(args ...string) result {
+		return h.service(t, "", append([]string{"exec", "web", "--", "service"}, args...)...)
+	}
+	if r := inside("show", "self"); r.status != 0 || !strings.HasPrefix(r.stdout, "web  running") {
+		t.Errorf("it sees itself: %+v", r)
+	}
+	inside("start", "wide").check(t, 1, "", "service: not enough vcpus: it needs 3")
+	inside("start", "huge").check(t, 1, "", "service web may not do this with huge: start (no policy permits it)")
+	inside("stop", "self") // which may be cut off, or end
+	h.service(t, "", "wait", "web").check(t, 0, "web stopped: stopped by service web\n")
 	if r := h.service(t, "", "resources", "-o", "json"); !strings.Contains(r.stdout, `"grants": []`) {
 		t.Errorf("still granted: %s", r.stdout)
 	}

@@ -22,3 +22,7 @@ const Version = 1
 
 // Port is the vsock port on the host (CID 2) that a guest dials.
 const Port = 1024
+
+// ServicesPort is the vsock port on the host at which the VM of a service may ask for
+// services, itself included, by HTTP: see docs/services.md.
+const ServicesPort = 1026

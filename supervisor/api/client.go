@@ -78,8 +78,8 @@ func find(ctx context.Context, dir string) (found []*Remote, err error) {
 		var vms []VM
 		if err := c.get(ctx, "/v1/vms", nil, &vms); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-			c.close()
 		}
+		c.close()
 		for _, vm := range vms {
 			found = append(found, &Remote{vm, newClient(path)})
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -19,12 +20,23 @@ import (
 // A door is a further way to the server, for others than who runs the host. What it
 // answers for is services alone, as far as a policy permits it to who asks.
 type door struct {
-	http   *http.Server
-	served chan error
+	http    *http.Server
+	serving sync.WaitGroup
 }
 
 // open has the server answer those whom a listener brings, each a *conn with its peer.
-func (s *Server) open(l net.Listener, policy *verify.Policy) *door {
+func (s *Server) open(l net.Listener, policy *verify.Policy) {
+	d := &door{http: s.httpServer(s.doorway(policy))}
+	s.doors = append(s.doors, d)
+	d.serving.Go(func() {
+		if err := d.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("services cannot be asked for any more", "at", l.Addr().String(), "because", err)
+		}
+	})
+}
+
+// doorway is what a policy decides about.
+func (s *Server) doorway(policy *verify.Policy) http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range s.table() {
 		if r.action != "" {
@@ -34,17 +46,13 @@ func (s *Server) open(l net.Listener, policy *verify.Policy) *door {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, &Error{Code: Forbidden, Message: "only the user who runs the host may ask for that, at the host's own socket"})
 	})
-	d := &door{s.httpServer(mux), make(chan error, 1)}
-	go func() { d.served <- d.http.Serve(l) }()
-	return d
+	return mux
 }
 
 // close ends all its connections.
 func (d *door) close() error {
 	err := d.http.Close()
-	if e := <-d.served; !errors.Is(e, http.ErrServerClosed) && !errors.Is(e, net.ErrClosed) {
-		err = errors.Join(err, e)
-	}
+	d.serving.Wait()
 	return err
 }
 
@@ -66,7 +74,7 @@ func (s *Server) Share(path string, policy *verify.Policy) error {
 	if err != nil {
 		return fmt.Errorf("socket for services: %w", err)
 	}
-	s.doors = append(s.doors, s.open(newListener(l, maxPerUser, maxPerUser), policy))
+	s.open(newListener(l, maxPerUser, maxPerUser), policy)
 	return nil
 }
 

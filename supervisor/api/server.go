@@ -33,6 +33,7 @@ const (
 	maxPerProcess = 32
 	maxPerOwner   = 48
 	maxPerUser    = 16
+	maxPerVM      = 16 // of the VM of one service
 	maxHeader     = 64 << 10
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 30 * time.Second // for a request's body
@@ -72,6 +73,7 @@ type Server struct {
 
 	services atomic.Pointer[services.Set] // nil for none
 	doors    []*door
+	vmDoor   *door // one of them, of services' VMs
 
 	mu      sync.Mutex
 	vms     map[string]*Hosted

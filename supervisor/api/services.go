@@ -121,13 +121,20 @@ func duration(r *http.Request, name string) (time.Duration, error) {
 	return d, nil
 }
 
-// stopService gives the service ?timeout= to end.
+// stopService gives the service ?timeout= to end. One that ends itself is answered
+// before it has ended.
 func stopService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
 	timeout, err := duration(r, "timeout")
 	if err != nil {
 		return err
 	}
-	return replyTo(w)(set.Stop(r.Context(), r.PathValue("service"), timeout, by(r)))
+	name := r.PathValue("service")
+	if c := connOf(r); c != nil {
+		if vm, ok := c.peer.(serviceVM); ok && vm.service.Name == name {
+			return replyTo(w)(set.End(name, vm.vm, by(r)))
+		}
+	}
+	return replyTo(w)(set.Stop(r.Context(), name, timeout, by(r)))
 }
 
 func waitService(set *services.Set, w http.ResponseWriter, r *http.Request) error {

@@ -57,7 +57,7 @@ func (s *Server) ShareTLS(cfg TLS, policy *verify.Policy) (net.Addr, error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.work.Go(l.accept)
-	s.doors = append(s.doors, s.open(l, policy))
+	s.open(l, policy)
 	return tcp.Addr(), nil
 }
 

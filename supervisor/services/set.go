@@ -355,6 +355,22 @@ func (s *Set) Stop(ctx context.Context, name string, timeout time.Duration, by s
 	return s.Status(name)
 }
 
+// End stops the service whose VM vm is and does not wait for it: who asks is in that VM.
+// The error says that the service has another one meanwhile, or none.
+func (s *Set) End(name string, vm VM, by string) (Status, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.services[name]
+	switch {
+	case e == nil:
+		return Status{}, unknown(name)
+	case e.life == nil || e.life.vm != vm:
+		return Status{}, fmt.Errorf("%w: this is not the VM that %s has now", ErrState, name)
+	}
+	e.life.cancel(&stopOrder{by: by})
+	return e.status, nil
+}
+
 // vmOf gives the VM of a service, if it has one now.
 func (s *Set) vmOf(name string) (VM, declaration.Service, error) {
 	s.mu.Lock()

@@ -58,6 +58,27 @@ func ParsePolicy(file string, src []byte) (*Policy, error) {
 	return &Policy{set}, nil
 }
 
+// self is what a service may do with itself, unless a policy forbids it.
+const self = `permit (principal is Service, action in [Action::"show", Action::"stop"], resource)
+when { principal == resource };`
+
+// WithSelf is the policy for requests of services' VMs: a nil one permits nothing else
+// than that a service looks at itself and ends itself.
+func (p *Policy) WithSelf() *Policy {
+	set := cedar.NewPolicySet()
+	if p != nil {
+		for id, policy := range p.set.All() {
+			set.Add(id, policy)
+		}
+	}
+	list, err := cedar.NewPolicyListFromBytes("", []byte(self))
+	if err != nil {
+		panic("the policy of services themselves: " + err.Error()) // a test has parsed it
+	}
+	set.Add("what a service may do with itself", list[0])
+	return &Policy{set}
+}
+
 // A Denial is a request that is not permitted.
 type Denial struct {
 	Request string

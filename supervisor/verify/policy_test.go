@@ -84,3 +84,34 @@ func TestBadPolicies(t *testing.T) {
 		t.Errorf("without policies something is permitted: %v", err)
 	}
 }
+
+// Without any policy a service may look at itself and end itself, and that is all.
+func TestSelf(t *testing.T) {
+	a, b := &declaration.Service{Name: "a"}, &declaration.Service{Name: "b"}
+	var none *Policy
+	for _, p := range []*Policy{none.WithSelf(), parsed(t, `permit (principal is User, action, resource);`).WithSelf()} {
+		for _, action := range []string{"list", "show", "start", "stop", "wait", "logs", "events", "stats", "exec", "attach", "resources"} {
+			for _, of := range []*declaration.Service{nil, a, b} {
+				err := p.Permit(Request{Principal: Principal{Service: a}, Action: action, Service: of})
+				if may := of == a && (action == "show" || action == "stop"); may != (err == nil) {
+					t.Errorf("%s of %+v: %v", action, of, err)
+				}
+			}
+		}
+		if err := p.Permit(Request{Principal: Principal{Name: "a"}, Action: "show", Service: a}); (err == nil) != (p != nil && len(p.set.Map()) == 2) {
+			t.Errorf("the user of that name: %v", err)
+		}
+	}
+	if err := parsed(t, `forbid (principal, action == Action::"stop", resource);`).WithSelf().Permit(Request{Principal: Principal{Service: a}, Action: "stop", Service: a}); err == nil {
+		t.Error("what is forbidden is permitted")
+	}
+}
+
+func parsed(t *testing.T, src string) *Policy {
+	t.Helper()
+	p, err := ParsePolicy("p", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}

@@ -6,7 +6,8 @@ import (
 	"warder/supervisor/declaration"
 )
 
-// A Principal is who asks: a user of the machine, or one of the others.
+// A Principal is who asks: a user of the machine, or a client of the network or a
+// service.
 type Principal struct {
 	Name   string   // of the user, or its number where it has none
 	UID    uint32   // of a user
@@ -14,6 +15,8 @@ type Principal struct {
 
 	// Certificate is what a client of the network has shown, which is the principal then.
 	Certificate *Certificate
+	// Service is one whose VM asks, which is the principal then.
+	Service *declaration.Service
 }
 
 // A Certificate is what somebody vouches for whom the host trusts in that.
@@ -28,8 +31,11 @@ type Certificate struct {
 }
 
 func (p Principal) String() string {
-	if p.Certificate != nil {
+	switch {
+	case p.Certificate != nil:
 		return "client " + p.Name
+	case p.Service != nil:
+		return "service " + p.Service.Name
 	}
 	return p.Name
 }
@@ -46,6 +52,9 @@ const (
 
 // entity is the principal with its attributes.
 func (p Principal) entity() cedar.Entity {
+	if p.Service != nil {
+		return serviceEntity(p.Service)
+	}
 	if c := p.Certificate; c != nil {
 		return cedar.Entity{UID: cedar.NewEntityUID(clientType, cedar.String(p.Name)), Attributes: cedar.NewRecord(cedar.RecordMap{
 			"cn": cedar.String(c.CommonName), "organizations": setOf(c.Organizations), "units": setOf(c.Units),

@@ -38,6 +38,7 @@ var core = strings.Fields(`
 var own = []string{
 	"warder/guestinit/initramfs/cmds/env",
 	"warder/guestinit/initramfs/cmds/kill",
+	"warder/guestinit/initramfs/cmds/service",
 	"warder/guestinit/initramfs/cmds/sh",
 }
 
