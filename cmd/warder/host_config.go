@@ -169,6 +169,14 @@ func (c *hostConfig) check(base string) error {
 		if v.Health != nil || v.Restart != (declaration.Restart{}) || v.CPUsMin != 0 || v.Priority != 0 {
 			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("vms[%d].name", i), Text: "health, restart, cpus_min and priority are for what is listed under services"})
 		}
+		if v.OnDemand != nil {
+			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("vms[%d].on_demand", i), Text: "this is for what is listed under services"})
+		}
+	}
+	for i, v := range c.Services {
+		if v.OnDemand != nil && len(v.OnDemand.Sockets) == 0 && (v.LAN == nil || len(v.LAN.Publish) == 0) {
+			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("services[%d].on_demand", i), Text: "nothing leads to it: give sockets here, or ports to publish under lan"})
+		}
 	}
 	return errors.Join(errs...)
 }

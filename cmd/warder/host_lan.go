@@ -13,7 +13,7 @@ import (
 
 // startLAN brings the LAN of a configuration up, nil if it has none, and the monitor of what
 // VMs say on it and by vsock, which reports to w.
-func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Network, *monitor.Monitor, error) {
+func (c *hostConfig) startLAN(w *watch.Watch, demand *holder, log *slog.Logger) (*network.Network, *monitor.Monitor, error) {
 	m := monitor.New(monitor.Config{Sink: w.Report, Message: w.Message})
 	if c.LAN == nil {
 		return nil, m, nil
@@ -21,10 +21,12 @@ func (c *hostConfig) startLAN(w *watch.Watch, log *slog.Logger) (*network.Networ
 	var services []network.Service
 	for _, v := range slices.Concat(c.VMs, c.Services) {
 		if v.LAN != nil {
-			services = append(services, network.Service{Name: v.Name, Member: *v.LAN})
+			s := network.Service{Name: v.Name, Member: *v.LAN}
+			s.OnDemand = v.OnDemand != nil
+			services = append(services, s)
 		}
 	}
-	n, err := network.New(*c.LAN, services, network.Options{Inspector: m, Log: log})
+	n, err := network.New(*c.LAN, services, network.Options{Inspector: m, Hold: demand.hold, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}

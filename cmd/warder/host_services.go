@@ -59,10 +59,12 @@ func (h *host) offer(cfg hostConfig) error {
 	}
 	for _, v := range cfg.Services {
 		v.Resolve(cfg.base)
+		h.onDemand[v.Name] = v.OnDemand != nil
 		if err := h.services.Declare(v.Service); err != nil {
 			return fmt.Errorf("service %s: %w", v.Name, err)
 		}
 	}
+	h.demand.host.Store(h) // whose services are known now
 	policy, err := cfg.Access.read()
 	if err != nil {
 		return err
@@ -74,7 +76,7 @@ func (h *host) offer(cfg hostConfig) error {
 	switch {
 	case h.socket.server != nil:
 		h.socket.server.HostServices(h.services)
-		return h.share(cfg.Access, policy)
+		return errors.Join(h.share(cfg.Access, policy), h.openDoors(cfg.Services))
 	case cfg.serves():
 		return errors.New("there are services, and no control socket to ask for them")
 	}
@@ -163,6 +165,9 @@ func declared(d declaration.Service) (hostVM, error) {
 func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 	if h.named[d.Name] {
 		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
+	}
+	if d.OnDemand != nil && !h.onDemand[d.Name] {
+		return verify.Claim{}, errors.New("on_demand: ports and sockets are made when the host starts: declare the service in its file")
 	}
 	v, err := declared(d)
 	if err == nil {

@@ -29,12 +29,14 @@ import (
 
 // host is several service VMs in this process under one watch.
 type host struct {
-	watch  *watch.Watch
-	vms    map[string]*supervisor.ServiceVM // of the configuration's list
-	named  map[string]bool                  // all that are to be in vms
-	kernel string
-	weight int // of VMs that give none
-	log    *slog.Logger
+	watch *watch.Watch
+	vms   map[string]*supervisor.ServiceVM // of the configuration's list
+	named map[string]bool                  // all that are to be in vms
+	// onDemand are the configuration's services that connections start.
+	onDemand map[string]bool
+	kernel   string
+	weight   int // of VMs that give none
+	log      *slog.Logger
 
 	books    *verify.Ledger
 	services *services.Set
@@ -49,6 +51,8 @@ type host struct {
 	monitor  *monitor.Monitor
 	shares   *share.Monitor
 	socket   *controlSocket
+	doors    doors
+	demand   *holder
 	kept     *keeper
 	watching context.CancelFunc // ends the watch's own work
 	runner   sync.WaitGroup
@@ -96,14 +100,15 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	lan, mon, err := cfg.startLAN(w, log)
+	demand := &holder{}
+	lan, mon, err := cfg.startLAN(w, demand, log)
 	if err != nil {
 		kept.close()
 		return nil, err
 	}
 	h := &host{
-		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, shares: watchShares(w), socket: openControlSocket(),
-		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, shares: watchShares(w), socket: openControlSocket(), demand: demand,
+		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), onDemand: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
 	}
 	h.images = sync.OnceValues(func() (*rootfs.Store, error) {
 		return rootfs.Open(rootfs.Options{Limit: int64(cfg.Limits.images)})
@@ -283,6 +288,7 @@ func (h *host) stop() error {
 	h.updating()
 	h.updates.Wait()
 	h.services.Close()
+	h.doors.close()
 	// They stop at once and share the host's CPUs.
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime*time.Duration(1+len(h.vms)))
 	defer cancel()

@@ -29,6 +29,9 @@ const asWarder = "WARDER_TEST_AS_COMMAND"
 const withoutKVM = "WARDER_TEST_WITHOUT_KVM"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asEcho) != "" {
+		echoInGuest()
+	}
 	if os.Getenv(asWarder) != "" {
 		if os.Getenv(withoutKVM) != "" {
 			if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, ""); err != nil {

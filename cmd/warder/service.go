@@ -181,6 +181,9 @@ func (f *serviceFlags) show() *cobra.Command {
 		if d.Health != nil {
 			row("health check", fmt.Sprintf("%q every %v, at most %v, %d failures", d.Health.Command, d.Health.Interval, d.Health.Timeout, d.Health.Retries))
 		}
+		if o := d.OnDemand; o != nil {
+			row("on demand", fmt.Sprintf("by connections, at %v; idle after %v", o.Sockets, o.Idle))
+		}
 		restart := d.Restart.Policy
 		if restart != declaration.RestartNever {
 			restart += fmt.Sprintf(", after %v up to %v", d.Restart.Delay, d.Restart.MaxDelay)

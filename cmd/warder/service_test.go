@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mdlayher/vsock"
 
 	"warder/guestinit/initramfs"
 	"warder/internal/testcert"
@@ -146,6 +150,80 @@ func (h *hostProcess) attach(t *testing.T, name string) {
 	}
 }
 
+// asEcho has the test's binary be what a service runs, in the environment.
+const asEcho = "WARDER_TEST_ECHO"
+
+// echoInGuest says what it hears, to who comes by TCP or vsock.
+func echoInGuest() {
+	tcp, err := net.Listen("tcp", ":80")
+	if err != nil {
+		panic(err)
+	}
+	local, err := vsock.Listen(5000, nil)
+	if err != nil {
+		panic(err)
+	}
+	answer := func(l net.Listener) {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				panic(err)
+			}
+			go func() {
+				io.Copy(c, c)
+				c.Close()
+			}()
+		}
+	}
+	go answer(tcp)
+	answer(local)
+}
+
+// wake connects to a service in all its ways at once, which has it start, and sees it
+// stop when they have let go of it.
+func (h *hostProcess) wake(t *testing.T, name string, at map[string]string) {
+	t.Helper()
+	var conns []net.Conn
+	for network, address := range at {
+		c, err := net.Dial(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintln(c, "by", network)
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if want := "by " + c.RemoteAddr().Network() + "\n"; line != want {
+			t.Errorf("%q, %v; want %q", line, err, want)
+		}
+	}
+	if st := h.status(t, name); st.State != services.Running || st.By != "a connection" || st.Starts != 1 {
+		t.Errorf("%+v", st)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	host, err := api.FindHost(t.Context(), api.Dir(), h.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	for e, err := range host.Events(t.Context(), name, true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.State == services.Stopped {
+			if e.Why != "stopped by the host: no connection for 3s" {
+				t.Errorf("%+v", e)
+			}
+			return
+		}
+	}
+	t.Error("it is not stopped")
+}
+
 // overNetworkToo asks the host as a client of the network, by flags and by the environment.
 func overNetworkToo(t *testing.T, ca *testcert.Authority) {
 	t.Helper()
@@ -190,7 +268,7 @@ func (h *hostProcess) used(t *testing.T, name string) {
 	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil || s.PID != h.cmd.Process.Pid {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if s.Resources.Committed.VCPUs != 1 || s.Resources.Used == 0 || s.Resources.Available == 0 || s.Services[services.Running] != 1 || s.Services[services.Stopped] != 2 {
+	if s.Resources.Committed.VCPUs != 1 || s.Resources.Used == 0 || s.Resources.Available == 0 || s.Services[services.Running] != 1 || s.Services[services.Stopped] != 3 {
 		t.Errorf("%+v", s)
 	}
 	if r := h.service(t, "", "top", "-n", "1", "--every", "100ms"); r.status != 0 || !strings.Contains(r.stdout, name) {
@@ -229,10 +307,15 @@ func TestServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "host.yaml")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(config, []byte(`
 state: state
 limits: {vcpus: 2}
 secrets: {db: 'file:db.key'}
+lan: {vlans: [{name: front, network: 10.9.0.0/24}]}
 access:
   tls: {listen: '127.0.0.1:18443', cert: host.cert.pem, key: host.key.pem, client_ca: ca.pem}
   vms: true
@@ -251,6 +334,13 @@ services:
     restart: {policy: always}
   - {name: wide, cpus: 3}
   - {name: huge, memory: 8T}
+  - name: lazy
+    memory: 128M
+    shares: ['`+filepath.Dir(self)+`:/test:ro']
+    env: {`+asEcho+`: '1'}
+    command: ['/test/`+filepath.Base(self)+`']
+    on_demand: {idle: 3s, wait: 4m, sockets: ['lazy.sock:5000']}
+    lan: {vlan: front, publish: '127.0.0.1:18080:80'}
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +380,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 
 	h.attach(t, "web")
 	h.used(t, "web")
+	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"})
 
 	first := h.cmd.Process.Pid
 	if ws := h.end(t, syscall.SIGKILL).Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {

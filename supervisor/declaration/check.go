@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -93,6 +94,16 @@ func (s *Service) Check() error {
 		c.list(what, list)
 	}
 	c.secrets("secrets", s.Secrets)
+	if d := s.OnDemand; d != nil {
+		c.duration("on_demand.idle", d.Idle)
+		c.duration("on_demand.wait", d.Wait)
+		c.list("on_demand.sockets", d.Sockets)
+		for i, e := range d.Sockets {
+			if _, _, err := ParseSocket(e); err != nil {
+				c.add(fmt.Sprintf("on_demand.sockets[%d]", i), "%v", err)
+			}
+		}
+	}
 	if h := s.Health; h != nil {
 		if len(h.Command) == 0 {
 			c.add("health", "give a command that ends with status 0 while the service is well")
@@ -235,6 +246,18 @@ func (c *checker) list(what string, list []string) {
 		}
 		c.text(where, e)
 	}
+}
+
+// ParseSocket reads one of OnDemand's sockets: its path, and the guest's port.
+func ParseSocket(s string) (path string, port uint32, err error) {
+	i := strings.LastIndexByte(s, ':')
+	if i > 0 {
+		n, err := strconv.ParseUint(s[i+1:], 10, 32)
+		if err == nil && n > 0 && n < math.MaxUint32 {
+			return s[:i], uint32(n), nil
+		}
+	}
+	return "", 0, fmt.Errorf("%q: give PATH:PORT, as in web.sock:80", clip(s))
 }
 
 // clip is as much of a text as an error quotes.

@@ -42,6 +42,9 @@ type Service struct {
 	// host.
 	Secrets []string `yaml:"secrets" json:"secrets,omitempty"`
 
+	// OnDemand has connections start it, if it is not nil.
+	OnDemand *OnDemand `yaml:"on_demand" json:"on_demand,omitempty"`
+
 	Health  *Health `yaml:"health" json:"health,omitempty"`
 	Restart Restart `yaml:"restart" json:"restart,omitzero"`
 	// StopTimeout is how long the service may take to end when it is told to,
@@ -73,6 +76,19 @@ type Health struct {
 	StartPeriod Duration `yaml:"start_period" json:"start_period,omitempty"`
 }
 
+// OnDemand is how connections start a service: those to the ports that it publishes on
+// the LAN, and to Sockets.
+type OnDemand struct {
+	// Idle is how long a service that a connection has started stays without any; 0 for
+	// as long as it likes.
+	Idle Duration `yaml:"idle" json:"idle,omitempty"`
+	// Wait is how long a connection waits for the service to run; 0 for DefaultWait.
+	Wait Duration `yaml:"wait" json:"wait,omitempty"`
+	// Sockets are Unix sockets of the host's, each with the port of the guest's vsock that
+	// it leads to, as PATH:PORT.
+	Sockets []string `yaml:"sockets" json:"sockets,omitempty"`
+}
+
 // When a service is started again by itself.
 const (
 	RestartNever     = "never"
@@ -101,6 +117,7 @@ const (
 	DefaultHealthRetries  = 3
 	DefaultRestartDelay   = time.Second
 	DefaultMaxDelay       = time.Minute
+	DefaultWait           = time.Minute
 	// SteadyTime is how long a service has to run for its end to count as the first.
 	SteadyTime = 5 * time.Minute
 )
@@ -121,6 +138,11 @@ func (s Service) WithDefaults() Service {
 	s.Restart.Policy = cmp.Or(s.Restart.Policy, RestartNever)
 	s.Restart.Delay = cmp.Or(s.Restart.Delay, Duration(DefaultRestartDelay))
 	s.Restart.MaxDelay = max(cmp.Or(s.Restart.MaxDelay, Duration(DefaultMaxDelay)), s.Restart.Delay)
+	if s.OnDemand != nil {
+		d := *s.OnDemand
+		d.Wait = cmp.Or(d.Wait, Duration(DefaultWait))
+		s.OnDemand = &d
+	}
 	if s.Health != nil {
 		h := *s.Health
 		h.Interval = cmp.Or(h.Interval, Duration(DefaultHealthInterval))
@@ -138,6 +160,11 @@ func (s *Service) Resolve(base string) {
 	for _, list := range [][]string{s.Disks, s.Shares, s.Pmems} {
 		for i, e := range list {
 			list[i] = absolute(base, e)
+		}
+	}
+	if s.OnDemand != nil {
+		for i, e := range s.OnDemand.Sockets {
+			s.OnDemand.Sockets[i] = absolute(base, e)
 		}
 	}
 	for i, e := range s.Ports {

@@ -56,6 +56,8 @@ type Member struct {
 	// Publish are ports of the host's that lead to ports of the service's, as
 	// 127.0.0.1:8080:80.
 	Publish List `yaml:"publish"`
+	// OnDemand has connections to those bring it up, by [Options.Hold].
+	OnDemand bool `yaml:"-"`
 	// Isolated keeps it apart from other isolated ones, whatever is allowed.
 	Isolated bool `yaml:"isolated"`
 	// Rate is how much it may send a second, as 10MB. Default: any amount.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ type Service struct {
 type Options struct {
 	// Inspector sees all frames. Default: none.
 	Inspector lan.Inspector
+	// Hold brings up a service that is started on demand, for a connection to a port that
+	// it publishes, see [gateway.Hold].
+	Hold func(ctx context.Context, service string) (alive context.Context, release func(), err error)
 	// Log is told what goes wrong. Default: slog.Default.
 	Log *slog.Logger
 }
@@ -37,6 +41,7 @@ type Network struct {
 	vlans    []*vlan
 	services map[string]*service
 	closers  []func() error
+	hold     func(ctx context.Context, service string) (context.Context, func(), error)
 
 	mu    sync.Mutex
 	allow []Allow // in force
@@ -55,7 +60,7 @@ func New(cfg Config, services []Service, opt Options) (*Network, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("lan: %w", err)
 	}
-	n := &Network{lan: lan.New(lan.Config{Inspector: opt.Inspector}), services: make(map[string]*service)}
+	n := &Network{lan: lan.New(lan.Config{Inspector: opt.Inspector}), services: make(map[string]*service), hold: opt.Hold}
 	err := n.start(cfg, services, opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lan: %w", err), n.Close())

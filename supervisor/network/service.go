@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	vnet "warder/devices/virtio/net"
 	"warder/secmon/lan"
+	"warder/secmon/lan/gateway"
 	"warder/supervisor"
 	"warder/vmm"
 )
@@ -127,13 +129,17 @@ func selfMade(network netip.Prefix, mac vnet.MAC) (none netip.Addr) {
 
 // publish has ports of the host's lead to a service.
 func (n *Network) publish(s *service) error {
+	var hold gateway.Hold
+	if s.OnDemand && n.hold != nil {
+		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name) }
+	}
 	for _, p := range s.Publish {
 		listen, port, err := published(p)
 		if err != nil {
 			return err
 		}
 		var at net.Addr
-		if at, err = n.vlan(s.VLAN).gateway.Publish(listen, netip.AddrPortFrom(s.Address, port)); err != nil {
+		if at, err = n.vlan(s.VLAN).gateway.Publish(listen, netip.AddrPortFrom(s.Address, port), hold); err != nil {
 			return err
 		}
 		s.published = append(s.published, fmt.Sprintf("%v:%d", at, port))

@@ -24,8 +24,9 @@ type life struct {
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it is over
 
-	vm      VM    // guarded by the set's lock; nil without one
-	ties    *ties // of the command that runs; guarded by the set's lock
+	vm      VM              // guarded by the set's lock; nil without one
+	alive   context.Context // ends when nothing is left of vm; as vm
+	ties    *ties           // of the command that runs; guarded by the set's lock
 	command sync.WaitGroup
 	killed  error // why its last VM was not stopped in good order
 }
@@ -132,9 +133,11 @@ func (l *life) round() (proto.Status, error) {
 	if err != nil {
 		return proto.Status{}, err
 	}
-	l.setVM(vm)
+	alive, gone := context.WithCancel(context.Background())
+	defer gone()
+	l.setVM(vm, alive)
 	status, err := l.serve(vm)
-	l.setVM(nil)
+	l.setVM(nil, nil)
 	grace := leftoverGrace
 	if order, ok := context.Cause(l.ctx).(*stopOrder); ok {
 		if grace = order.timeout; grace == 0 {
@@ -155,10 +158,10 @@ func (l *life) round() (proto.Status, error) {
 	return status, err
 }
 
-func (l *life) setVM(vm VM) {
+func (l *life) setVM(vm VM, alive context.Context) {
 	l.set.mu.Lock()
 	defer l.set.mu.Unlock()
-	l.vm = vm
+	l.vm, l.alive = vm, alive
 }
 
 func (l *life) setTies(t *ties) {

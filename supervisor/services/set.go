@@ -101,6 +101,7 @@ type service struct {
 	status  Status
 	life    *life
 	changed chan struct{} // closed at each change of state
+	demand  demand
 }
 
 // New makes a set without services; journal may be nil.
@@ -298,6 +299,7 @@ func (s *Set) to(e *service, state State, why string) {
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})
+	s.maybeIdle(e)
 	ev := Event{Time: e.status.Since, Service: e.status.Name, State: state, Why: why, By: e.status.By}
 	s.events.add(func(seq uint64) Event { ev.Seq = seq; return ev })
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,7 +304,7 @@ func TestPublish(t *testing.T) {
 		}
 	}()
 	for port, want := range map[uint16]string{80: "hello 10.7.0.1", 81: ""} {
-		at, err := g.Publish("127.0.0.1:0", netip.AddrPortFrom(web.addrs[0], port))
+		at, err := g.Publish("127.0.0.1:0", netip.AddrPortFrom(web.addrs[0], port), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -317,9 +318,81 @@ func TestPublish(t *testing.T) {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
-	if _, err := g.Publish("127.0.0.1:0:0", netip.AddrPortFrom(web.addrs[0], 1)); err == nil {
+	if _, err := g.Publish("127.0.0.1:0:0", netip.AddrPortFrom(web.addrs[0], 1), nil); err == nil {
 		t.Error("published at an address that is none")
 	}
+}
+
+// A connection to a port of what is started on demand waits until there is somebody who
+// takes it, and ends with it.
+func TestPublishOnDemand(t *testing.T) {
+	s := lan.New(lan.Config{})
+	g, _ := newGateway(t, s)
+	web := plug(t, s, "web", 2)
+	held := make(chan struct{}, 8)
+	released := make(chan struct{}, 8)
+	alive, gone := context.WithCancel(t.Context())
+	var fails atomic.Bool
+	hold := func(context.Context) (context.Context, func(), error) {
+		no := fails.Load()
+		held <- struct{}{}
+		if no {
+			return nil, nil, errors.New("it does not start")
+		}
+		return alive, func() { released <- struct{}{} }, nil
+	}
+	at, err := g.Publish("127.0.0.1:0", netip.AddrPortFrom(web.addrs[0], 80), hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func() net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		<-held
+		return c
+	}
+	early := dial() // nobody listens yet
+	l, err := gonet.ListenTCP(web.stack, tcpip.FullAddress{NIC: nic, Port: 80}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "hello")
+		}
+	}()
+	hears := func(c net.Conn) {
+		t.Helper()
+		b := make([]byte, 5)
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+	hears(early)
+	other := dial()
+	hears(other)
+	early.Close()
+	other.Close()
+	left := dial()
+	hears(left)
+	gone()
+	if _, err := left.Read(make([]byte, 1)); err == nil {
+		t.Error("it goes on where nobody is any more")
+	}
+	fails.Store(true)
+	if n, err := dial().Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of what did not start", n)
+	}
+	<-released // of the one that ended with what it was for, at least
 }
 
 func TestDHCP(t *testing.T) {
