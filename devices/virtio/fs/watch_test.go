@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,10 @@ func (curious) Access(a *Access) error {
 	return nil
 }
 
-// ear notes accesses, and refuses those that it is told to.
+// ear notes accesses, and refuses those that it is told to. Each worker of a queue is
+// one more who calls it.
 type ear struct {
+	mu     sync.Mutex
 	seen   []string
 	refuse AccessKind
 	error  unix.Errno
@@ -36,11 +39,25 @@ func (e *ear) Access(a *Access) error {
 	if a.Done {
 		return nil
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.seen = append(e.seen, fmt.Sprintf("%d %s %d+%d %q", a.Kind, a.Path(), a.Offset, a.Size, a.Content))
 	if e.error != 0 && a.Kind == e.refuse {
 		return e.error
 	}
 	return nil
+}
+
+func (e *ear) heard() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.seen)
+}
+
+func (e *ear) tell(refuse AccessKind, with unix.Errno) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refuse, e.error = refuse, with
 }
 
 // TestWatcher is what a watcher sees of each kind of access, and that one that it refuses has
@@ -79,20 +96,20 @@ func TestWatcher(t *testing.T) {
 		t.Fatalf("%v", got)
 	}
 	want := []string{`3 /dir/file 0+0 ""`, `1 /dir/file 2+10 "0123"`, `0 /dir/file 1+100 ""`, `1 /dir/file 3+2 ""`, `2 /dir/file 0+0 ""`}
-	if !slices.Equal(e.seen, want) {
-		t.Errorf("seen\n%q, want\n%q", e.seen, want)
+	if got := e.heard(); !slices.Equal(got, want) {
+		t.Errorf("seen\n%q, want\n%q", got, want)
 	}
 	path := filepath.Join(share, "dir/file")
 	for kind, want := range map[AccessKind][]unix.Errno{
 		Write: {unix.EPERM, 0, unix.EPERM, 0}, Read: {0, unix.EPERM, 0, 0}, Truncate: {0, 0, 0, unix.EPERM},
 	} {
-		e.refuse, e.error = kind, unix.EPERM
+		e.tell(kind, unix.EPERM)
 		if got := do(); !slices.Equal(got, want) {
 			t.Errorf("kind %d refused: %v, want %v", kind, got, want)
 		}
 	}
 	put(t, path, "as it was")
-	e.refuse = Write
+	e.tell(Write, unix.EPERM)
 	if _, errno := d.ask(opWrite, node, writeArgs(handle, 2, "0123456789", 0), 8); errno != unix.EPERM || get(t, path) != "as it was" {
 		t.Errorf("a refused write: %v, and the file has %q", errno, get(t, path))
 	}
