@@ -129,7 +129,7 @@ bench: deps
 	@case '$(BENCH)' in ''|patterns) bin/warder patterns bench --rules '$(RULES)';; esac
 	@case '$(BENCH)' in ''|lan) $(GO) test -run '^$$' -bench . -benchmem ./secmon/lan ./secmon/lan/monitor;; esac
 	@case '$(BENCH)' in ''|inspect) $(GO) test -run '^$$' -bench '^Benchmark(Load|Processes)$$' -benchmem ./secmon/introspect;; esac
-	@case '$(BENCH)' in patterns|lan|inspect) ;; *) $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS);; esac
+	@case '$(BENCH)' in patterns|inspect) ;; *) $(GO) run ./lab/bench -arch $(ARCH) -bench '$(BENCH)' $(BENCHFLAGS);; esac
 
 clean:
 	rm -rf bin out

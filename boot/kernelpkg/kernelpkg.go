@@ -60,7 +60,7 @@ var (
 		"virtio_mmio", "virtio_blk", "vmw_vsock_virtio_transport", "virtio_rng", "virtio_net", "virtio_balloon",
 		"virtio_mem", "wdat_wdt", "sp805_wdt", "virtio_pmem", "nd_pmem", "evdev", "button", "overlay", "erofs",
 	}
-	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun", "vhost_net", "vhost_vsock"}
+	Lab = []string{"irqbypass", "kvm", "kvm_amd", "kvm_intel", "tun", "bridge", "vhost_net", "vhost_vsock"}
 )
 
 const indexName = "kernel.json"

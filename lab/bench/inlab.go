@@ -79,6 +79,7 @@ func prepare(ctx context.Context, o options, log *slog.Logger) (_ *inLab, err er
 		return nil, err
 	}
 	l.add(images, "/bench")
+	l.add(filepath.Join(l.dir, "guest"), "/bench/guest")
 	l.add(kernel.KernelPath, "/bench/vmlinux")
 	l.add(kernel.VmlinuzPath, "/bench/bzImage")
 	l.args = []string{
@@ -142,7 +143,7 @@ func addModules(cfg *lab.Config) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range outer.Select("vhost_net", "vhost_vsock") {
+	for _, m := range outer.Select("vhost_net", "vhost_vsock", "bridge") {
 		if !slices.Contains(cfg.Modules, m.Path) {
 			cfg.Modules = append(cfg.Modules, m.Path)
 		}

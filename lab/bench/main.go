@@ -26,7 +26,7 @@ import (
 )
 
 // benchmarks are those of package inside, in the order in which they run.
-var benchmarks = []string{"boot", "memory", "devices", "traps", "services", "idle"}
+var benchmarks = []string{"boot", "memory", "devices", "traps", "services", "idle", "lan"}
 
 type options struct {
 	arch    string

@@ -3,10 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
@@ -40,16 +38,7 @@ func measureNet(r report) error {
 	if err != nil {
 		return err
 	}
-	var c net.Conn
-	err = eventually(func() (err error) {
-		c, err = net.DialTimeout("tcp", fmt.Sprintf("%s:%d", initrd.HostAddress, port), time.Second)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return measurePeer(r, c, total)
+	return measureAddress(initrd.HostAddress, r)
 }
 
 // measurePeer measures a stream whose other end takes total bytes, answers

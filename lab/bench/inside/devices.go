@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/mdlayher/vsock"
 
+	"warder/lab/bench/farend"
 	"warder/lab/bench/initrd"
 	"warder/lab/bench/measure"
 )
@@ -99,7 +99,7 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if p.name != warderName { // their vsock is the kernel's, not a Unix socket
 		if l, err := vsock.ListenContextID(vsock.Host, vsockPort, nil); err == nil {
 			defer l.Close()
-			go answerAll(l)
+			go farend.Serve(l, initrd.StreamSize)
 		} else {
 			leaveOut("vsock", err)
 		}
@@ -114,7 +114,7 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 			return err
 		}
 		defer l.Close()
-		go answerAll(l)
+		go farend.Serve(l, initrd.StreamSize)
 	}
 	m, err := b.start(ctx, append(p.command(g), p.extra(measured)...), true)
 	if err != nil {
@@ -124,7 +124,7 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := setUpTAP(tapName, b.patience); err != nil {
 		return err
 	}
-	go answer(m.console, initrd.ConsoleSize)
+	go farend.Answer(m.console, initrd.ConsoleSize)
 	found := false
 	for {
 		line, err := m.readTo('\n')
@@ -140,20 +140,6 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		return errors.New("the guest measured nothing")
 	}
 	return nil
-}
-
-// answerAll answers those who connect, until l is closed.
-func answerAll(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			answer(c, initrd.StreamSize)
-		}()
-	}
 }
 
 // addLine records a line that a guest measured, and reports whether it was one: the
@@ -187,28 +173,6 @@ func quantityOf(line string) (quantity string, value float64, ok bool) {
 	value, err := strconv.ParseFloat(line[i+1:], 64)
 	return line[:i], value, err == nil && strings.Contains(line[:i], "/")
 }
-
-// answer is the host's end of a stream that a guest measures: it takes size bytes,
-// answers with one, sends as many and sends back what then comes.
-func answer(c io.ReadWriter, size int) error {
-	if _, err := io.CopyN(io.Discard, c, int64(size)); err != nil {
-		return err
-	}
-	if _, err := c.Write([]byte{'k'}); err != nil {
-		return err
-	}
-	block := make([]byte, min(size, 1<<20))
-	for range size / len(block) {
-		if _, err := c.Write(block); err != nil {
-			return err
-		}
-	}
-	_, err := io.Copy(c, onlyReader{c})
-	return err
-}
-
-// onlyReader keeps io.Copy from a shortcut that waits for more than a byte.
-type onlyReader struct{ io.Reader }
 
 // serve runs a device's server until stop.
 func serve(ctx context.Context, args []string) (stop func(), err error) {

@@ -36,6 +36,7 @@ var benchmarks = []benchmark{
 	{"traps", benchTraps},
 	{"services", benchServices},
 	{"idle", benchIdle},
+	{"lan", benchLAN},
 }
 
 // bench is what a benchmark runs with.
