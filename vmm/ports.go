@@ -65,7 +65,7 @@ func (m *Machine) addPorts() error {
 		if p.Socket == "" {
 			continue
 		}
-		l, err := listenPort(p.Socket)
+		l, err := ListenUnix(p.Socket)
 		if errors.Is(err, unix.EADDRINUSE) {
 			return fmt.Errorf("port %q: %s is there already, and somebody listens there or it is no socket", p.Name, p.Socket)
 		}
@@ -78,9 +78,9 @@ func (m *Machine) addPorts() error {
 	return nil
 }
 
-// listenPort listens at a path. A socket that a machine has left there whose process
-// was killed is replaced: nobody listens on it.
-func listenPort(path string) (net.Listener, error) {
+// ListenUnix listens at a path. A socket that a process has left there that was
+// killed is replaced: nobody listens on it.
+func ListenUnix(path string) (net.Listener, error) {
 	l, err := net.Listen("unix", path)
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return l, err

@@ -19,19 +19,19 @@ func TestPortSocketOfADeadProcess(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
-	l, err := listenPort(path)
+	l, err := ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := listenPort(path); !errors.Is(err, unix.EADDRINUSE) {
+	if _, err := ListenUnix(path); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("a socket that somebody listens on: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenPort(file); !errors.Is(err, unix.EADDRINUSE) {
+	if _, err := ListenUnix(file); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("a file: %v", err)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "data" {

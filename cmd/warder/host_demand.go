@@ -7,14 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"warder/supervisor/declaration"
+	"warder/vmm"
 )
 
 // holder brings up services for connections. It is there before the services are: the
@@ -75,7 +73,7 @@ func (h *host) openDoors(list []hostVM) error {
 			if err != nil {
 				return err
 			}
-			l, err := listenAnew(path)
+			l, err := vmm.ListenUnix(path)
 			if err != nil {
 				return fmt.Errorf("service %s: on_demand: %w", v.Name, err)
 			}
@@ -84,25 +82,6 @@ func (h *host) openDoors(list []hostVM) error {
 		}
 	}
 	return nil
-}
-
-// listenAnew listens at a path. A socket that a killed host has left there is replaced.
-func listenAnew(path string) (net.Listener, error) {
-	l, err := net.Listen("unix", path)
-	if !errors.Is(err, unix.EADDRINUSE) {
-		return l, err
-	}
-	if st, e := os.Lstat(path); e != nil || st.Mode().Type() != os.ModeSocket {
-		return nil, err
-	}
-	c, e := net.Dial("unix", path)
-	if e == nil {
-		c.Close()
-	}
-	if !errors.Is(e, unix.ECONNREFUSED) || os.Remove(path) != nil {
-		return nil, err
-	}
-	return net.Listen("unix", path)
 }
 
 // close ends all that comes through the doors.
