@@ -11,11 +11,25 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "work" {
+		work()
+		return
+	}
 	if err := probe(); err != nil {
 		fmt.Fprintln(os.Stderr, "probe:", err)
 		os.Exit(1)
 	}
 	os.Exit(7)
+}
+
+// work executes as many instructions each time: tens of millions, beside which those
+// of the kernel's own doing are few.
+func work() {
+	x := uint64(os.Getpid())
+	for range 5_000_000 {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	fmt.Println(x)
 }
 
 func probe() error {
