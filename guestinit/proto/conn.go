@@ -22,11 +22,16 @@ type Handler func(ctx context.Context, method string, body json.RawMessage) (any
 // ErrClosed is the error of a call whose connection ended before the reply.
 var ErrClosed = errors.New("control connection closed")
 
+// ErrCalledOff is why the context of a handler ended whose caller does not wait any
+// more, see context.Cause.
+var ErrCalledOff = errors.New("the call was called off")
+
 // A Conn is one end of a control connection, after the hellos. Its methods
 // are safe for concurrent use.
 //
 // A frame is one JSON object. With a method and an id it is a call, with only
-// a method a notice, with only an id the reply to that call.
+// a method a notice, with only an id the reply to that call, or, where it says so,
+// that the caller has called it off.
 type Conn struct {
 	rwc     io.ReadWriteCloser
 	handler Handler
@@ -37,7 +42,8 @@ type Conn struct {
 
 	mu      sync.Mutex
 	next    uint64
-	pending map[uint64]chan message // calls of ours; each buffered by one
+	pending map[uint64]chan message            // calls of ours; each buffered by one
+	peers   map[uint64]context.CancelCauseFunc // the peer's calls in handling
 	closed  bool
 }
 
@@ -46,6 +52,7 @@ type message struct {
 	Method string          `json:"method,omitempty"`
 	Body   json.RawMessage `json:"body,omitempty"`
 	Error  *Error          `json:"error,omitempty"`
+	Off    bool            `json:"off,omitempty"` // the call is called off
 }
 
 // NewConn makes an end over rwc. It handles at most limit of the peer's calls
@@ -57,6 +64,7 @@ func NewConn(rwc io.ReadWriteCloser, limit int, h Handler) *Conn {
 		slots:   make(chan struct{}, limit),
 		done:    make(chan struct{}),
 		pending: make(map[uint64]chan message),
+		peers:   make(map[uint64]context.CancelCauseFunc),
 	}
 }
 
@@ -101,6 +109,8 @@ func (c *Conn) read(ctx context.Context, calls, notices *sync.WaitGroup) error {
 			return fmt.Errorf("control frame: %w", err)
 		}
 		switch {
+		case m.Off:
+			c.callOff(m.ID)
 		case m.Method == "":
 			c.deliver(m)
 		case m.ID == 0:
@@ -113,12 +123,39 @@ func (c *Conn) read(ctx context.Context, calls, notices *sync.WaitGroup) error {
 		default:
 			select {
 			case c.slots <- struct{}{}:
-				calls.Go(func() { c.handle(ctx, m) })
+				ctx, done := c.begin(ctx, m.ID)
+				calls.Go(func() {
+					defer done()
+					c.handle(ctx, m)
+				})
 			default:
 				// Written by the reader: a peer that floods is slowed down.
 				c.write(message{ID: m.ID, Error: Errorf(CodeBusy, "too many calls at once")})
 			}
 		}
+	}
+}
+
+// begin makes the context of a peer's call, before anything can call it off.
+func (c *Conn) begin(ctx context.Context, id uint64) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peers[id] = cancel
+	return ctx, func() {
+		cancel(nil)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.peers, id)
+	}
+}
+
+func (c *Conn) callOff(id uint64) {
+	c.mu.Lock()
+	cancel := c.peers[id]
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel(ErrCalledOff)
 	}
 }
 
@@ -135,7 +172,7 @@ func (c *Conn) handle(ctx context.Context, m message) {
 	if err != nil {
 		e, ok := errors.AsType[*Error](err)
 		if !ok {
-			e = &Error{CodeInternal, err.Error()}
+			e = &Error{Code: CodeInternal, Message: err.Error()}
 		}
 		reply.Error = e
 	}
@@ -170,8 +207,9 @@ func (c *Conn) write(m message) error {
 }
 
 // Call calls the peer and waits for its reply, which it decodes into result
-// unless that is nil. It returns the peer's *Error, ErrClosed, ctx's error
-// (the peer goes on all the same), or the error of a frame that is too large.
+// unless that is nil. It returns the peer's *Error, ErrClosed, the error of a frame
+// that is too large, or ctx's error: the handler's context ends then too, and what it
+// does all the same nobody hears.
 func (c *Conn) Call(ctx context.Context, method string, args, result any) error {
 	body, err := json.Marshal(args)
 	if err != nil {
@@ -214,6 +252,7 @@ func (c *Conn) Call(ctx context.Context, method string, args, result any) error 
 	case <-c.done:
 		return ErrClosed
 	case <-ctx.Done():
+		go c.write(message{ID: id, Off: true}) // a peer that does not read is not waited for
 		return ctx.Err()
 	}
 }

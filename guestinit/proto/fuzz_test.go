@@ -29,6 +29,7 @@ func FuzzConn(f *testing.F) {
 	f.Add(frames(`{"id":1,"method":"start","body":{"id":1}}`))
 	f.Add(frames(`{"method":"exited","body":{"id":1,"status":{"code":7}}}`, `{"id":1}`, `{"id":2,"error":{"code":"busy"}}`))
 	f.Add(frames(`{"id":18446744073709551615,"method":"x"}`, `{}`, `null`))
+	f.Add(frames(`{"id":1,"method":"x"}`, `{"id":1,"off":true}`, `{"off":true,"method":"y"}`))
 	f.Add(append(frames(`{"id":1,"method":"x"}`), 0xff, 0xff, 0xff, 0xff))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		called := make(chan string, len(b)+1)

@@ -244,6 +244,8 @@ const (
 type Error struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
+	// Detail is for programs that know more of such an error, as JSON.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Error is the message, fit to be shown: from a hostile peer it may be
@@ -269,5 +271,5 @@ func Printable(s string) string {
 
 // Errorf gives an Error; the message is for a person.
 func Errorf(code Code, format string, args ...any) *Error {
-	return &Error{code, fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }

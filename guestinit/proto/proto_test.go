@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -189,9 +190,9 @@ func TestCalls(t *testing.T) {
 			t.Errorf("1 + 2 = %d, error %v", n, err)
 		}
 		for method, want := range map[string]Error{
-			"fail":    {CodeBusy, "not now"},
-			"break":   {CodeInternal, "broken"},
-			"nothing": {CodeUnknownMethod, `no "nothing"`},
+			"fail":    {Code: CodeBusy, Message: "not now"},
+			"break":   {Code: CodeInternal, Message: "broken"},
+			"nothing": {Code: CodeUnknownMethod, Message: `no "nothing"`},
 		} {
 			err := c.Call(t.Context(), method, nil, nil)
 			if e, ok := errors.AsType[*Error](err); !ok || *e != want {
@@ -308,4 +309,40 @@ func TestErrorIsPrintable(t *testing.T) {
 	if got := e.Error(); !strings.HasPrefix(got, "a[2J bxxx") || len(got) > maxPrintable {
 		t.Errorf("%d bytes, %.40q", len(got), got)
 	}
+}
+
+// A call that nobody waits for any more ends the context of its handler, and no
+// other's.
+func TestCallOff(t *testing.T) {
+	began, cause := make(chan string), make(chan error, 1)
+	a, _ := pair(t, 2, nil, func(ctx context.Context, method string, _ json.RawMessage) (any, error) {
+		began <- method
+		if method == "other" {
+			<-ctx.Done()
+			return nil, nil
+		}
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return nil, ctx.Err()
+	})
+	var others sync.WaitGroup
+	others.Go(func() {
+		if err := a.Call(t.Context(), "other", nil, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("the other call: %v", err)
+		}
+	})
+	<-began
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
+	if err := a.Call(ctx, "slow", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if err := <-cause; !errors.Is(err, ErrCalledOff) {
+		t.Errorf("the handler's context ended by %v", err)
+	}
+	a.rwc.Close()
+	others.Wait()
 }
