@@ -5,7 +5,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 ARCHES   := amd64 arm64
 # Packages that need no machine and share data between goroutines.
-RACY     := ./devices/... ./secmon/... ./guestinit/... ./supervisor/board ./supervisor/services ./supervisor/verify ./supervisor/systemd ./supervisor/rootfs
+RACY     := ./devices/... ./secmon/... ./guestinit/... ./supervisor/board ./supervisor/decision ./supervisor/hosting ./supervisor/link ./supervisor/mirror ./supervisor/services ./supervisor/verify ./supervisor/systemd ./supervisor/rootfs
 HOSTARCH := $(shell $(GO) env GOHOSTARCH)
 BINARIES := $(ARCHES:%=bin/warder-%)
 

@@ -75,13 +75,16 @@ func buildImage(s Spec) (image, error) {
 	}
 
 	img.cmdline = cmdline(s)
-	if s.Initrd == "" {
+	files = append(files, s.Files...)
+	switch {
+	case s.Bare:
+	case s.Initrd == "":
 		base, err := initramfs.Base()
 		if err != nil {
 			return img, err
 		}
 		img.initrd = append(img.initrd, base)
-	} else {
+	default:
 		own, err := os.ReadFile(s.Initrd)
 		if err != nil {
 			return img, fmt.Errorf("initrd: %w", err)

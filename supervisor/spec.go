@@ -18,6 +18,7 @@ import (
 
 	"warder/devices/virtio/fs"
 	"warder/devices/virtio/vsock"
+	"warder/guestinit"
 	"warder/guestinit/proto"
 	"warder/vmm"
 )
@@ -52,6 +53,10 @@ type Spec struct {
 	// Initrd is the path of an initramfs whose files are the guest's user
 	// land in place of warder's own. PID 1 is warder's all the same.
 	Initrd string
+	// Files are added to the guest's. With Bare they are all its user land, and one of
+	// them is PID 1, as /init.
+	Files []guestinit.File
+	Bare  bool
 	// Cmdline is added to the kernel's command line.
 	Cmdline string
 

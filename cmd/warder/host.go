@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/guestinit/control"
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 	"warder/vmm"
 	"warder/vmm/hostinfo"
 )
@@ -36,7 +36,9 @@ func hostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host --config FILE",
 		Short: "Run several service VMs and watch them for attacks that no single one shows",
-		Long: `Run the service VMs of a configuration file in one process. The system calls
+		Long: `Run the service VMs of a configuration file in one process. First of all a supervisor
+is started, in a VM of its own: it decides about services (see warder service), and is
+replaced by a clean one when it is attacked, hangs or dies. The system calls
 that the rules need are trapped in each; a call that completes a pattern made of
 the acts of several VMs is refused before it takes effect, and an alert names
 all who took part. It ends when the command of each VM has ended; a VM without a
@@ -89,7 +91,7 @@ put an attack together.`,
 	flags.StringVar(&f.lab, "lab", "", "run in the lab, an emulated machine of this or the given architecture")
 	flags.Lookup("lab").NoOptDefVal = runtime.GOARCH
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return failed(err) })
-	cmd.AddCommand(hostStatusCommand())
+	cmd.AddCommand(hostStatusCommand(), hostMirrorCommand())
 	return cmd
 }
 
@@ -158,7 +160,7 @@ func (h *host) commands(ctx context.Context, cfg hostConfig, out *printer) int {
 // whether that went well; being told to stop is no failure.
 func (h *host) command(ctx context.Context, v hostVM, out *printer) bool {
 	vm := h.vms[v.Name]
-	if len(v.Command) == 0 && v.Image == "" {
+	if !v.Runs() {
 		select {
 		case <-ctx.Done():
 			return true
@@ -170,7 +172,7 @@ func (h *host) command(ctx context.Context, v hostVM, out *printer) bool {
 	}
 	lines := out.lines(v.Name)
 	defer lines.Close()
-	status, err := vm.Run(ctx, services.Command(v.Service), control.Stdio{Out: lines, Err: lines})
+	status, err := vm.Run(ctx, hosting.Command(v.Service), control.Stdio{Out: lines, Err: lines})
 	switch {
 	case ctx.Err() != nil:
 		return true

@@ -4,7 +4,6 @@ import (
 	"warder/guestinit/proto"
 	"warder/supervisor/api"
 	"warder/supervisor/declaration"
-	"warder/supervisor/verify"
 )
 
 // accessConfig is who else may ask for services.
@@ -51,25 +50,6 @@ func (a *accessConfig) check(base string) error {
 	return nil
 }
 
-// read gives the policies, nil without any.
-func (a *accessConfig) read() (*verify.Policy, error) {
-	if a.Policies == "" {
-		return nil, nil
-	}
-	return verify.ReadPolicy(a.Policies)
-}
-
-// openToVMs has the VMs of services answered that start from now on.
-func (h *host) openToVMs(a accessConfig, policy *verify.Policy) {
-	if h.socket.server == nil {
-		return
-	}
-	if !a.VMs {
-		policy = nil
-	}
-	h.socket.server.OpenToVMs(policy)
-}
-
 // listenTo answers what the VM of a service asks for.
 func (h *host) listenTo(d declaration.Service, vm serviceVM) error {
 	if h.socket.server == nil {
@@ -84,14 +64,17 @@ func (h *host) listenTo(d declaration.Service, vm serviceVM) error {
 }
 
 // share opens the ways for others, if there are to be any.
-func (h *host) share(a accessConfig, policy *verify.Policy) error {
+func (h *host) share(a accessConfig) error {
+	if a.Policies == "" {
+		return nil
+	}
 	if a.Socket != "" {
-		if err := h.socket.server.Share(a.Socket, policy); err != nil {
+		if err := h.socket.server.Share(a.Socket); err != nil {
 			return err
 		}
 	}
 	if t := a.TLS; t != nil {
-		at, err := h.socket.server.ShareTLS(api.TLS(*t), policy)
+		at, err := h.socket.server.ShareTLS(api.TLS(*t))
 		if err != nil {
 			return err
 		}

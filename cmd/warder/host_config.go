@@ -9,6 +9,7 @@ import (
 	"warder/guestinit/proto"
 	"warder/supervisor"
 	"warder/supervisor/declaration"
+	"warder/supervisor/mirror"
 	"warder/supervisor/network"
 	"warder/vmm"
 )
@@ -33,6 +34,8 @@ type hostConfig struct {
 	Secrets secretsConfig `yaml:"secrets"`
 	// Limits are what all VMs may hold together.
 	Limits limitsConfig `yaml:"limits"`
+	// Supervisor is the VM that decides about services.
+	Supervisor supervisorConfig `yaml:"supervisor"`
 	// LAN is the network between the VMs.
 	LAN *network.Config `yaml:"lan"`
 	// Cgroup is the group that warder moves into. Overcommit lets VMs start that
@@ -149,7 +152,7 @@ func (c *hostConfig) check(base string) error {
 	if err := c.Patterns.check(base); err != nil {
 		return err
 	}
-	errs := []error{c.Limits.check(), c.Access.check(base), c.Secrets.check(base)}
+	errs := []error{c.Limits.check(), c.Access.check(base), c.Secrets.check(base), c.Supervisor.check(base)}
 	seen := make(map[string]bool)
 	for list, vms := range map[string][]hostVM{"vms": c.VMs, "services": c.Services} {
 		for i := range vms {
@@ -190,6 +193,9 @@ func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) 
 			errs = append(errs, &declaration.Problem{Path: place + "." + p.Path, Text: p.Text})
 		}
 		return errs
+	}
+	if v.Name == mirror.Name {
+		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: mirror.Name + " is the name of the host's own VM: give another"})
 	}
 	if seen[v.Name] {
 		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: fmt.Sprintf("there are two of the name %s", v.Name)})

@@ -16,91 +16,119 @@ import (
 	"warder/secmon/event"
 	"warder/supervisor"
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/journal"
-	"warder/supervisor/services"
+	"warder/supervisor/mirror"
 	"warder/supervisor/systemd"
 	"warder/supervisor/verify"
 	"warder/vmm"
-	"warder/vmm/cgroup"
 	"warder/vmm/hostinfo"
 )
 
-// openServices makes the set of services, with a journal in a directory if one is
-// given, and puts away what hosts have left behind that were killed.
-func (h *host) openServices(state string) error {
-	if n, err := cgroup.Sweep(); n > 0 || err != nil {
-		h.log.Debug("groups of processes that are gone", "removed", n, "err", err)
+// openServices makes the services of the configuration and of the journal known, if
+// there is one.
+func (h *host) openServices(cfg hostConfig) error {
+	for _, v := range cfg.VMs {
+		h.named[v.Name] = true
 	}
-	if state == "" {
-		h.services = services.New(h, h.books, nil)
+	own, err := cfg.hosting()
+	if err != nil {
+		return err
+	}
+	var written hosting.Journal
+	if cfg.State != "" {
+		j, err := journal.Open(cfg.State)
+		if err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		h.journal, written = j, j
+	}
+	h.services = hosting.New(h, written, own)
+	for _, v := range cfg.Services {
+		v.Resolve(cfg.base)
+		h.onDemand[v.Name] = v.OnDemand != nil
+		if err := h.services.Declare(v.Service, false); err != nil {
+			return errors.Join(fmt.Errorf("service %s: %w", v.Name, err), h.closeJournal())
+		}
+	}
+	if h.journal == nil {
 		return nil
 	}
-	j, err := journal.Open(state)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
+	added, err := h.journal.Services()
+	for _, d := range added {
+		if e := h.services.Declare(d, true); e != nil {
+			err = errors.Join(err, fmt.Errorf("service %s: %w", d.Name, e))
+		}
 	}
-	h.journal = j
-	h.services = services.New(h, h.books, j)
+	h.notAsBefore(err)
 	return nil
 }
 
-// offer commits what the VMs of the configuration need, makes its services known
-// to who asks, and starts again what ran when the last host was killed.
-func (h *host) offer(cfg hostConfig) error {
+// closeJournal lets go of the journal, if there is one.
+func (h *host) closeJournal() error {
+	if h.journal == nil {
+		return nil
+	}
+	return h.journal.Close()
+}
+
+// notAsBefore says what of the last host could not be taken up, which is no reason for
+// this one not to start.
+func (h *host) notAsBefore(err error) {
+	if err != nil {
+		h.log.Warn("not all is as it was before the last host ended", "because", err)
+	}
+}
+
+// offer has what the VMs of the configuration need committed, starts again what ran
+// when the last host was killed, and makes the services known to who asks.
+func (h *host) offer(ctx context.Context, cfg hostConfig) error {
 	for _, v := range cfg.VMs {
-		h.named[v.Name] = true
 		claim, err := claim(v)
 		if err == nil {
-			err = h.books.Grant(v.Name, claim)
+			err = h.services.Grant(ctx, v.Name, claim)
 		}
 		if err != nil {
 			return fmt.Errorf("vm %s: %w", v.Name, err)
 		}
 	}
-	for _, v := range cfg.Services {
-		v.Resolve(cfg.base)
-		h.onDemand[v.Name] = v.OnDemand != nil
-		if err := h.services.Declare(v.Service); err != nil {
-			return fmt.Errorf("service %s: %w", v.Name, err)
-		}
+	if h.socket.server != nil {
+		h.socket.server.OpenToVMs() // those that start from now on
 	}
-	h.demand.host.Store(h) // whose services are known now
-	policy, err := cfg.Access.read()
-	if err != nil {
-		return err
-	}
-	h.openToVMs(cfg.Access, policy)
+	h.demand.host.Store(h)
 	if h.journal != nil {
-		h.resume()
+		h.resume(ctx)
 	}
 	switch {
 	case h.socket.server != nil:
 		h.socket.server.HostServices(h.services)
-		return errors.Join(h.share(cfg.Access, policy), h.openDoors(cfg.Services))
+		return errors.Join(h.share(cfg.Access), h.openDoors(cfg.Services))
 	case cfg.serves():
 		return errors.New("there are services, and no control socket to ask for them")
 	}
 	return nil
 }
 
-// resume takes up what the journal says. What cannot be is said, and is no reason
-// for a host not to start.
-func (h *host) resume() {
-	added, err := h.journal.Services()
-	for _, d := range added {
-		if e := h.services.Restore(d); e != nil {
-			err = errors.Join(err, fmt.Errorf("service %s: %w", d.Name, e))
-		}
-	}
-	running, e := h.journal.Running()
-	err = errors.Join(err, e)
+// resume starts what the journal says.
+func (h *host) resume(ctx context.Context) {
+	running, err := h.journal.Running()
 	for name, start := range running {
-		if e := h.services.Resume(name, start.By); e != nil {
+		if e := h.services.Resume(ctx, name, start.By); e != nil {
 			err = errors.Join(err, fmt.Errorf("service %s: %w", name, e))
 		}
 	}
-	if err != nil {
-		h.log.Warn("not all is as it was before the last host ended", "because", err)
+	h.notAsBefore(err)
+}
+
+// stopServices has all services stop, each within its own time.
+func (h *host) stopServices() {
+	ctx, cancel := context.WithTimeout(context.Background(), h.services.StopTime())
+	defer cancel()
+	if h.supervisor == nil {
+		cancel() // there is none yet that could have started one
+	}
+	if err := h.services.Close(ctx); err != nil && h.supervisor != nil {
+		h.log.Warn("services were not stopped in good order", "because", err)
 	}
 }
 
@@ -117,7 +145,7 @@ func (h *host) announce(ctx context.Context) (stopping func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var pinging sync.WaitGroup
 	pinging.Go(func() {
-		tell(systemd.Watchdog(ctx, func() { h.services.List(); h.books.Balance() }))
+		tell(systemd.Watchdog(ctx, h.services.Alive))
 	})
 	return func() {
 		cancel()
@@ -130,7 +158,7 @@ func (h *host) announce(ctx context.Context) (stopping func()) {
 func (c *hostConfig) serves() bool { return len(c.Services) > 0 || c.State != "" }
 
 // lifecycle is what became of a service as an event of the host's.
-func lifecycle(e services.Event) event.Event {
+func lifecycle(e hosting.Event) event.Event {
 	if e.Sized != nil {
 		return event.Event{Time: e.Time.UnixNano(), Kind: event.Lifecycle, VM: e.Service, Action: "service-sized", Message: happened(e)}
 	}
@@ -141,18 +169,16 @@ func lifecycle(e services.Event) event.Event {
 	return event.Event{Time: e.Time.UnixNano(), Kind: event.Lifecycle, VM: e.Service, Action: "service-" + string(e.State), Message: text}
 }
 
-// Available is how much memory this machine has for more, in bytes.
-func (h *host) Available() uint64 { return hostinfo.ReadMemory().Available }
-
-// Used is how much memory a VM has taken, in bytes.
-func (h *host) Used(name string) uint64 {
+// Measure tells how much memory each VM has taken, and how much this machine has for
+// more then, in bytes.
+func (h *host) Measure() (used map[string]uint64, available uint64) {
+	used = make(map[string]uint64)
 	h.mu.Lock()
-	vm := h.running[name]
-	h.mu.Unlock()
-	if vm == nil {
-		return 0
+	for name, vm := range h.running {
+		used[name] = vm.Machine().MemoryStats().Used
 	}
-	return vm.Machine().MemoryStats().Used
+	h.mu.Unlock()
+	return used, hostinfo.ReadMemory().Available
 }
 
 // declared is a service whose paths are absolute as a VM to start.
@@ -163,7 +189,7 @@ func declared(d declaration.Service) (hostVM, error) {
 
 // Claim is what a service needs of this machine.
 func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
-	if h.named[d.Name] {
+	if h.named[d.Name] || d.Name == mirror.Name {
 		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
 	}
 	if d.OnDemand != nil && !h.onDemand[d.Name] {
@@ -184,7 +210,7 @@ func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 }
 
 // Boot brings a service's VM up to where nothing of the service has run.
-func (h *host) Boot(ctx context.Context, d declaration.Service) (services.VM, error) {
+func (h *host) Boot(ctx context.Context, d declaration.Service) (hosting.VM, error) {
 	v, err := declared(d)
 	if err != nil {
 		return nil, err
@@ -210,7 +236,7 @@ type serviceVM struct {
 	host *host
 }
 
-func (vm serviceVM) Start(ctx context.Context, cmd proto.Command, stdio control.Stdio) (services.Process, error) {
+func (vm serviceVM) Start(ctx context.Context, cmd proto.Command, stdio control.Stdio) (hosting.Process, error) {
 	p, err := vm.ServiceVM.Start(ctx, cmd, stdio)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"warder/supervisor/api"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -49,7 +50,7 @@ func TestElasticService(t *testing.T) {
 		t.Errorf("committed at first: %+v", b.Committed)
 	}
 	h.service(t, "", "exec", "a", "--", "sh", "-c", burst).check(t, 0, "filled\n")
-	h.happens(t, "a", func(e services.Event) bool { return e.Sized != nil && e.Sized.To.Memory > e.Sized.From.Memory })
+	h.happens(t, "a", func(e hosting.Event) bool { return e.Sized != nil && e.Sized.To.Memory > e.Sized.From.Memory })
 	if b := h.balance(t); b.Committed.Memory <= 144<<20 || b.Committed.Memory > 352<<20 {
 		t.Errorf("committed: %+v", b.Committed)
 	}
@@ -58,14 +59,14 @@ func TestElasticService(t *testing.T) {
 	}
 	if cpus > 1 {
 		stop := h.command(t, "exec", "a", "--", "sh", "-c", computeTwice)
-		h.happens(t, "a", func(e services.Event) bool { return e.Sized != nil && e.Sized.From.CPUs == 1 && e.Sized.To.CPUs == 2 })
+		h.happens(t, "a", func(e hosting.Event) bool { return e.Sized != nil && e.Sized.From.CPUs == 1 && e.Sized.To.CPUs == 2 })
 		stop()
 	}
 	// What it does not need any more goes to the one that waits, and to the host.
 	full := h.takes(t, "a")
 	waiting := h.command(t, "start", "--patience", "1h", "b")
 	h.service(t, "", "exec", "a", "--", "rm", "/fill/it").check(t, 0, "")
-	h.happens(t, "b", func(e services.Event) bool { return e.State == services.Starting })
+	h.happens(t, "b", func(e hosting.Event) bool { return e.State == services.Starting })
 	rest := h.takes(t, "a")
 	for ; rest > 144<<20; rest = h.takes(t, "a") {
 		time.Sleep(100 * time.Millisecond) // until the test's own time is over
@@ -119,7 +120,7 @@ func (h *hostProcess) takes(t *testing.T, name string) uint64 {
 }
 
 // happens waits for an event of a service, or finds it among those that there were.
-func (h *hostProcess) happens(t *testing.T, name string, is func(services.Event) bool) {
+func (h *hostProcess) happens(t *testing.T, name string, is func(hosting.Event) bool) {
 	t.Helper()
 	host, err := api.FindHost(t.Context(), api.Dir(), h.cmd.Process.Pid)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/supervisor/api"
+	"warder/supervisor/mirror"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -20,6 +21,8 @@ import (
 type hostStatus struct {
 	PID       int            `json:"pid"` // 0 at a socket that is shared
 	Resources verify.Balance `json:"resources"`
+	// Supervisor is nil at a socket that is shared.
+	Supervisor *mirror.Status `json:"supervisor,omitempty"`
 	// CPUs is how many of the machine's the services took over the last second.
 	CPUs     float64                `json:"cpus"`
 	Services map[services.State]int `json:"services"` // how many
@@ -49,6 +52,13 @@ func hostStatusCommand() *cobra.Command {
 
 func statusOf(ctx context.Context, h *api.Host) (s hostStatus, err error) {
 	s = hostStatus{PID: h.PID, Services: make(map[services.State]int), Waiting: []services.Status{}}
+	if h.PID != 0 {
+		st, err := h.Supervisor(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.Supervisor = &st
+	}
 	l := looks{every: time.Second, times: 1}
 	if err := l.each(ctx, h, "", func(list []usage) error {
 		for _, u := range list {
@@ -73,6 +83,9 @@ func statusOf(ctx context.Context, h *api.Host) (s hostStatus, err error) {
 
 func (s *hostStatus) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if s.Supervisor != nil {
+		printSupervisor(w, *s.Supervisor)
+	}
 	printResources(w, s.Resources, percent(s.CPUs))
 	fmt.Fprintln(w)
 	for _, state := range []services.State{services.Running, services.Starting, services.Stopping, services.Waiting, services.Failed, services.Ended, services.Stopped} {
@@ -98,6 +111,32 @@ func printWaiting(w io.Writer, list []verify.Waiting) {
 	for _, p := range list {
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", p.Service, p.Priority, p.For, ago(p.Since))
 	}
+}
+
+// printSupervisor says how the supervisor fares, in lines of their own.
+func printSupervisor(w io.Writer, s mirror.Status) {
+	state := "up"
+	if !s.Up {
+		state = "not there"
+	}
+	fmt.Fprintf(w, "supervisor: %s since %s, mirrored %s\n", state, ago(s.Since), times(s.Mirrors))
+	if s.Reason != "" {
+		fmt.Fprintf(w, "  the last time: %s; another one answered after %v\n", short(s.Reason), s.Took.Round(time.Millisecond))
+	}
+	if s.Failed != "" {
+		fmt.Fprintf(w, "  it could not be made: %s\n", short(s.Failed))
+	}
+	fmt.Fprintln(w)
+}
+
+func times(n int) string {
+	switch n {
+	case 0:
+		return "never"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // printResources prints what of each resource is committed, used and free.

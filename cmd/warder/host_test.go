@@ -73,7 +73,7 @@ vms:
 			{Service: declaration.Service{Name: "b"}},
 		},
 	}
-	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, patternsConfig{}, limitsConfig{})); d != "" {
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(hostConfig{}, hostVM{}, patternsConfig{}, limitsConfig{}, supervisorConfig{})); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)
 	}
 	for src, says := range map[string]string{

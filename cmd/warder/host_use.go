@@ -3,15 +3,15 @@ package main
 import (
 	"context"
 
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 )
 
 // Use is what the VM has used: the machine's account, and the guest's word if it says
 // something before ctx ends.
-func (vm serviceVM) Use(ctx context.Context) services.Use {
+func (vm serviceVM) Use(ctx context.Context) hosting.Use {
 	m := vm.Machine()
 	stats, memory := m.Stats(), m.MemoryStats()
-	use := services.Use{
+	use := hosting.Use{
 		VCPUs: len(stats.CPUTime), Exits: stats.Exits, Used: memory.Used,
 		Granted: memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
 	}
@@ -29,12 +29,12 @@ func (vm serviceVM) Use(ctx context.Context) services.Use {
 		}
 	}
 	if info, err := vm.Info(ctx); err == nil {
-		use.Guest = &services.GuestUse{
+		use.Guest = &hosting.GuestUse{
 			MemoryTotal: info.MemoryTotal, MemoryAvailable: info.MemoryAvailable,
 			Load: info.Load, Processes: info.Processes, OOMKills: info.OOMKills,
 		}
 		if p := info.Pressure; p != nil {
-			use.Guest.Pressure = &services.Pressure{CPU: p.CPU, Memory: p.Memory, IO: p.IO}
+			use.Guest.Pressure = &hosting.Pressure{CPU: p.CPU, Memory: p.Memory, IO: p.IO}
 		}
 	}
 	return use

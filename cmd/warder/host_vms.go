@@ -20,11 +20,11 @@ import (
 	"warder/supervisor"
 	"warder/supervisor/api"
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/journal"
+	"warder/supervisor/mirror"
 	"warder/supervisor/network"
 	"warder/supervisor/rootfs"
-	"warder/supervisor/services"
-	"warder/supervisor/verify"
 )
 
 // host is several service VMs in this process under one watch.
@@ -38,11 +38,11 @@ type host struct {
 	weight   int // of VMs that give none
 	log      *slog.Logger
 
-	books    *verify.Ledger
-	services *services.Set
-	journal  *journal.Journal // nil for none
-	mu       sync.Mutex
-	running  map[string]*supervisor.ServiceVM // all
+	services   *hosting.Host
+	supervisor *mirror.Keeper   // nil until there is one
+	journal    *journal.Journal // nil for none
+	mu         sync.Mutex
+	running    map[string]*supervisor.ServiceVM // all
 
 	images func() (*rootfs.Store, error)
 	vault  *vault
@@ -114,8 +114,8 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 		return rootfs.Open(rootfs.Options{Limit: int64(cfg.Limits.images)})
 	})
 	h.vault = cfg.Secrets.open()
-	h.books = cfg.ledger(h)
-	if err := h.openServices(cfg.State); err != nil {
+	w.Mirror = h.mirror
+	if err := h.openServices(cfg); err != nil {
 		h.socket.close()
 		kept.close()
 		return nil, errors.Join(err, lan.Close())
@@ -125,7 +125,11 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	h.read(out)
 	h.tellRules(rules.now, left)
 	h.update(rules, cfg.Patterns.every)
-	if err := h.offer(cfg); err != nil {
+	err = h.startSupervisor(ctx, cfg.Supervisor)
+	if err == nil {
+		err = h.offer(ctx, cfg)
+	}
+	if err != nil {
 		return nil, errors.Join(err, h.stop())
 	}
 	starting, giveUp := context.WithCancelCause(ctx)
@@ -161,7 +165,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 func (h *host) start(ctx context.Context, v hostVM, patience time.Duration) (*supervisor.ServiceVM, error) {
 	spec := v.machine()
 	spec.Kernel, spec.BootTimeout, spec.Log = h.kernel, patience, h.log
-	spec.VsockWatcher = h.monitor.Vsock(v.Name)
+	spec.VsockWatcher = mirror.Guard(h.monitor.Vsock(v.Name), func(tries uint64) { h.dialled(v.Name, tries) })
 	spec.ShareWatcher = func(dir string) (fs.Watcher, error) { return h.shares.Watch(v.Name, dir) }
 	spec.CPUWeight = cmp.Or(spec.CPUWeight, h.weight)
 	if n, ok := h.network.Interface(v.Name); ok {
@@ -240,7 +244,7 @@ func (h *host) read(out *printer) {
 		}
 	})
 	h.readers.Go(func() {
-		_ = h.services.Events(ctx, "", true, func(e services.Event) error {
+		_ = h.services.Events(ctx, "", true, func(e hosting.Event) error {
 			h.watch.Events.Put(lifecycle(e))
 			return nil
 		})
@@ -287,7 +291,7 @@ func (h *host) update(l *library, every time.Duration) {
 func (h *host) stop() error {
 	h.updating()
 	h.updates.Wait()
-	h.services.Close()
+	h.stopServices()
 	h.doors.close()
 	// They stop at once and share the host's CPUs.
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime*time.Duration(1+len(h.vms)))
@@ -298,7 +302,6 @@ func (h *host) stop() error {
 	for name, vm := range h.vms {
 		all.Go(func() {
 			err := h.end(ctx, vm, leftoverGrace)
-			h.books.Return(name)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -307,6 +310,9 @@ func (h *host) stop() error {
 		})
 	}
 	all.Wait()
+	if h.supervisor != nil {
+		h.supervisor.Close()
+	}
 	h.socket.close()
 	errs = append(errs, h.network.Close())
 	h.monitoring()

@@ -3,11 +3,15 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"runtime"
 
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
+	"warder/supervisor/mirror"
 	"warder/supervisor/verify"
 	"warder/vmm/cgroup"
+	"warder/vmm/hostinfo"
 )
 
 // joinCgroup moves this process into a group, if one is named.
@@ -86,13 +90,26 @@ func (l *limitsConfig) check() error {
 	return nil
 }
 
-// ledger makes the books of this machine. A kernel that runs out of memory ends
-// this process, and all VMs with it, so no more is promised than is available,
-// unless the configuration says so.
-func (c *hostConfig) ledger(meter verify.Meter) *verify.Ledger {
-	if c.Overcommit {
-		meter = nil
-	}
+// hosting is what this machine's services may hold together. A kernel that runs out of
+// memory ends this process, and all VMs with it, so no more is promised than is
+// available, unless the configuration says so.
+func (c *hostConfig) hosting() (hosting.Config, error) {
 	l := c.Limits
-	return verify.NewLedger(verify.Capacity{VCPUs: l.VCPUs, Memory: uint64(l.memory), Holders: l.VMs}, meter, uint64(l.headroom))
+	own := hosting.Config{
+		Capacity: verify.Capacity{VCPUs: l.VCPUs, Memory: uint64(l.memory), Holders: l.VMs},
+		Headroom: uint64(l.headroom), Metered: !c.Overcommit,
+		Reserved: verify.Reserved{For: mirror.Name, Memory: c.Supervisor.bytes()},
+	}
+	own.Most = own.Capacity
+	if own.Most.Memory == 0 && !c.Overcommit {
+		own.Most.Memory = hostinfo.ReadMemory().Total
+	}
+	if c.Access.Policies != "" {
+		src, err := os.ReadFile(c.Access.Policies)
+		if err != nil {
+			return own, err
+		}
+		own.PolicyFile, own.Policies, own.Inside = c.Access.Policies, string(src), c.Access.VMs
+	}
+	return own, nil
 }

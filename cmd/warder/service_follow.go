@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/supervisor/api"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 )
 
@@ -119,7 +120,7 @@ func (f *serviceFlags) events() *cobra.Command {
 }
 
 // happened says what an event is beside the state.
-func happened(e services.Event) string {
+func happened(e hosting.Event) string {
 	if e.Sized == nil {
 		return e.Why
 	}

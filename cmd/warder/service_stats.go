@@ -15,12 +15,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/supervisor/api"
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 )
 
 // usage is what a service uses, and what of it came since the look before.
 type usage struct {
-	services.Stats
+	hosting.Stats
 	// CPUs is how many of the host's it took.
 	CPUs float64 `json:"cpus"`
 	// The rest is a second.
@@ -37,11 +37,11 @@ type rates struct {
 
 // usages sets two looks beside each other. What was not there at the first began between
 // the two, and has no rates yet.
-func usages(before, now []services.Stats) []usage {
+func usages(before, now []hosting.Stats) []usage {
 	list := make([]usage, len(now))
 	for i, s := range now {
 		list[i].Stats = s
-		at := slices.IndexFunc(before, func(b services.Stats) bool { return b.Name == s.Name && b.Starts == s.Starts })
+		at := slices.IndexFunc(before, func(b hosting.Stats) bool { return b.Name == s.Name && b.Starts == s.Starts })
 		if at < 0 {
 			continue
 		}
@@ -59,7 +59,7 @@ func usages(before, now []services.Stats) []usage {
 	return list
 }
 
-func exits(s services.Stats) (sum uint64) {
+func exits(s hosting.Stats) (sum uint64) {
 	for _, n := range s.Exits {
 		sum += n
 	}
@@ -171,7 +171,7 @@ until Ctrl-C.`,
 }
 
 // guestCells are the guest's word: what it has free, its load, its pressure.
-func guestCells(s *services.Stats) (free, load, pressure string) {
+func guestCells(s *hosting.Stats) (free, load, pressure string) {
 	if s.Guest == nil {
 		return "-", "-", "-"
 	}
@@ -183,7 +183,7 @@ func guestCells(s *services.Stats) (free, load, pressure string) {
 }
 
 // memoryCell is what a VM takes of the host's memory, of what it was granted.
-func memoryCell(s *services.Stats) string {
+func memoryCell(s *hosting.Stats) string {
 	return humanize.IBytes(s.Used) + " of " + humanize.IBytes(s.Granted)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,7 +21,9 @@ import (
 	"warder/internal/testcert"
 	"warder/internal/testimage"
 	"warder/supervisor/api"
+	"warder/supervisor/mirror"
 	"warder/supervisor/services"
+	"warder/supervisor/verify"
 	"warder/vmm/cgroup"
 )
 
@@ -290,6 +293,48 @@ func leftovers(t *testing.T, pid int) []string {
 	return append(groups, socks...)
 }
 
+// mirrored has the supervisor replaced while somebody asks, and finds nothing changed.
+func (h *hostProcess) mirrored(t *testing.T) {
+	t.Helper()
+	host, err := api.FindHost(t.Context(), api.Dir(), h.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	type outcome struct {
+		st  mirror.Status
+		err error
+	}
+	over := make(chan outcome, 1)
+	go func() {
+		st, err := host.Mirror(t.Context())
+		over <- outcome{st, err}
+	}()
+	var o outcome
+	for done, asked := false, 0; !done; asked++ {
+		select {
+		case o = <-over:
+			done = true
+		default:
+		}
+		_, err := host.Start(t.Context(), "wide") // waits for the next one to say the same
+		if r, ok := errors.AsType[*verify.Refusal](err); !ok || r.Resource != "vcpus" {
+			t.Fatalf("question %d: %v", asked, err)
+		}
+	}
+	if o.err != nil || o.st.Mirrors != 1 || !strings.Contains(o.st.Reason, "asked for by uid 0") {
+		t.Fatalf("%+v, %v", o.st, o.err)
+	}
+	t.Logf("another supervisor answered after %v", o.st.Took)
+	if st := h.status(t, "web"); st.State != services.Running || st.Starts != 1 {
+		t.Errorf("%+v", st)
+	}
+	h.service(t, "", "exec", "web", "cat", "/srv/ready").check(t, 0, "")
+	if r := h.service(t, "", "logs", "web"); !strings.HasPrefix(r.stdout, "up fast\n") {
+		t.Errorf("what it said before is gone: %+v", r)
+	}
+}
+
 // TestServices starts a service by the host's socket, works with it, kills the
 // host, and finds the service running again under the next one.
 func TestServices(t *testing.T) {
@@ -382,6 +427,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 	h.used(t, "web")
 	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"})
 
+	h.mirrored(t)
 	first := h.cmd.Process.Pid
 	if ws := h.end(t, syscall.SIGKILL).Sys().(syscall.WaitStatus); ws.Signal() != syscall.SIGKILL {
 		t.Fatalf("the host ended by %v", ws)

@@ -1,6 +1,6 @@
 // Package initramfs holds the base image of every guest: PID 1 with a small
 // user land, one per architecture, made by `make build` before this package
-// is compiled.
+// is compiled. Beside it is what a supervisor's VM has in place of the user land.
 package initramfs
 
 import (
@@ -29,7 +29,7 @@ const maxImage = 64 << 20
 // an uncompressed cpio archive, for several archives make one initrd and the kernel
 // unpacks a plain one fastest. The bytes are shared: they must not be changed. The
 // error says what to do when this program was built without images.
-var Base = sync.OnceValues(load)
+var Base = sync.OnceValues(func() ([]byte, error) { return load(FileName(runtime.GOARCH)) })
 
 // Init gives PID 1 alone, for a guest whose user land is not ours.
 func Init() ([]byte, error) {
@@ -37,7 +37,12 @@ func Init() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := cpio.Newc.Reader(bytes.NewReader(b))
+	return InitOf(b)
+}
+
+// InitOf gives PID 1 out of an image.
+func InitOf(image []byte) ([]byte, error) {
+	r := cpio.Newc.Reader(bytes.NewReader(image))
 	for {
 		rec, err := r.ReadRecord()
 		if err != nil {
@@ -49,11 +54,17 @@ func Init() ([]byte, error) {
 	}
 }
 
-func load() ([]byte, error) {
-	packed, err := images.ReadFile("images/" + FileName(runtime.GOARCH))
+// load reads a file out of this program.
+func load(name string) ([]byte, error) {
+	packed, err := images.ReadFile("images/" + name)
 	if err != nil {
 		return nil, fmt.Errorf("this warder was built without the guest's initramfs for %s: run make build", runtime.GOARCH)
 	}
+	return Unpack(packed)
+}
+
+// Unpack expands what a file in the directory images has.
+func Unpack(packed []byte) ([]byte, error) {
 	z, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderMaxMemory(maxImage))
 	if err != nil {
 		return nil, err

@@ -69,6 +69,10 @@ var engines = []engine{
 	{"supervisor/verify", decider},
 	{"supervisor/services", decider},
 	{"supervisor/sizing", decider},
+	{"supervisor/link", decider},
+	{"supervisor/decision", decider},
+	{"supervisor/program", decider},
+	{"supervisor/hosting", decider}, // it acts, by interfaces
 	{"vmm/pagetable", []string{"kvm", "boot"}},
 	{"vmm/disasm", []string{"kvm", "boot", "devices"}},
 }

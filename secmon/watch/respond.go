@@ -181,6 +181,9 @@ func (r machines) Respond(vm string, what pattern.Response) (string, error) {
 		m.target.Machine.Kill()
 		return "", nil
 	case pattern.Mirror:
+		if r.w.Mirror != nil {
+			return r.w.Mirror(vm)
+		}
 		return "", errNoSup
 	}
 	return "", fmt.Errorf("%s cannot be done here", what)

@@ -45,6 +45,9 @@ type Watch struct {
 	// Cut, unless it is nil, cuts the flow of that number on the network. It is set before
 	// anything is attached.
 	Cut func(flow uint64)
+	// Mirror replaces the machine of that name by a clean one, if it is a supervisor
+	// that can be; nil where there is none. It is set before anything is attached.
+	Mirror func(vm string) (detail string, err error)
 	// Snapshots is the directory that snapshots are written to, "" for none.
 	Snapshots string
 

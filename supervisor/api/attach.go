@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"net/http"
 
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 )
 
 // attachService ties the connection to the command that a service runs: its output from
 // here on and, with ?stdin=, its input. The command does not notice when it ends.
-func attachService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func attachService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Upgrade") != execProtocol {
 		return &Error{Code: BadRequest, Message: "the request does not upgrade its connection to " + execProtocol}
 	}
 	name := r.PathValue("service")
-	a, err := set.Attach(name)
+	a, err := host.Attach(name)
 	if err != nil {
 		return err
 	}
@@ -45,12 +45,12 @@ func attachService(set *services.Set, w http.ResponseWriter, r *http.Request) er
 		defer cancel()
 		said.take(ctx, b)
 	}()
-	_ = a.Follow(ctx, func(p services.Piece) error { return sendPiece(out, p) }) // it may have gone
+	_ = a.Follow(ctx, func(p hosting.Piece) error { return sendPiece(out, p) }) // it may have gone
 	return nil
 }
 
 // typeInto hands a client's input to the command as it takes it.
-func typeInto(ctx context.Context, a *services.Attachment, from *input) {
+func typeInto(ctx context.Context, a *hosting.Attachment, from *input) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(buf)
@@ -61,7 +61,7 @@ func typeInto(ctx context.Context, a *services.Attachment, from *input) {
 }
 
 // sendPiece tells a client of a piece of output.
-func sendPiece(out *frames, p services.Piece) error {
+func sendPiece(out *frames, p hosting.Piece) error {
 	if p.Lost > 0 {
 		if err := out.tell(frameLost, p.Lost); err != nil {
 			return err

@@ -13,20 +13,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
 
 // A door is a further way to the server, for others than who runs the host. What it
-// answers for is services alone, as far as a policy permits it to who asks.
+// answers for is services alone, as far as the host's policies permit it to who asks.
 type door struct {
 	http    *http.Server
 	serving sync.WaitGroup
 }
 
 // open has the server answer those whom a listener brings, each a *conn with its peer.
-func (s *Server) open(l net.Listener, policy *verify.Policy) {
-	d := &door{http: s.httpServer(s.doorway(policy))}
+func (s *Server) open(l net.Listener) {
+	d := &door{http: s.httpServer(s.doorway())}
 	s.doors = append(s.doors, d)
 	d.serving.Go(func() {
 		if err := d.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -35,12 +34,12 @@ func (s *Server) open(l net.Listener, policy *verify.Policy) {
 	})
 }
 
-// doorway is what a policy decides about.
-func (s *Server) doorway(policy *verify.Policy) http.Handler {
+// doorway is what policies decide about.
+func (s *Server) doorway() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range s.table() {
 		if r.action != "" {
-			mux.HandleFunc(r.pattern, s.permitted(policy, r))
+			mux.HandleFunc(r.pattern, s.permitted(r))
 		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -58,7 +57,7 @@ func (d *door) close() error {
 
 // Share opens a socket at a path that every user of the machine may connect to. It is
 // called after HostServices.
-func (s *Server) Share(path string, policy *verify.Policy) error {
+func (s *Server) Share(path string) error {
 	var l *net.UnixListener
 	listen := func() (err error) {
 		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -74,7 +73,7 @@ func (s *Server) Share(path string, policy *verify.Policy) error {
 	if err != nil {
 		return fmt.Errorf("socket for services: %w", err)
 	}
-	s.open(newListener(l, maxPerUser, maxPerUser), policy)
+	s.open(newListener(l, maxPerUser, maxPerUser))
 	return nil
 }
 
@@ -90,35 +89,34 @@ func abandoned(path string) bool {
 	return errors.Is(err, unix.ECONNREFUSED)
 }
 
-// permitted has a route answer whom the policy permits it.
-func (s *Server) permitted(policy *verify.Policy, r route) http.HandlerFunc {
+// permitted has a route answer whom the policies permit it.
+func (s *Server) permitted(r route) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		c := connOf(req)
 		if c == nil {
 			fail(w, &Error{Code: Forbidden, Message: "it is not known who asks"})
 			return
 		}
-		ask := verify.Request{Principal: c.peer.principal(), Action: r.action}
+		host := s.services.Load()
+		if host == nil {
+			r.handler(w, req) // which says so
+			return
+		}
 		name := req.PathValue("service")
 		if name == "" {
 			name = req.URL.Query().Get("service")
 		}
-		var unknown error
-		if set := s.services.Load(); set != nil && name != "" {
-			var st services.Status
-			if st, unknown = set.Status(name); unknown == nil {
-				ask.Service = &st.Service
-			}
-		}
-		switch err := policy.Permit(ask); {
-		case err != nil:
-			s.log.Info("refused", "who", c.peer.String(), "because", err)
-			fail(w, &Error{Code: Forbidden, Message: err.Error()})
-		case unknown != nil:
-			fail(w, codedService(unknown))
-		default:
+		err := host.Permit(req.Context(), c.peer.principal(), r.action, name)
+		if err == nil {
 			r.handler(w, req)
+			return
 		}
+		if d, ok := errors.AsType[*verify.Denial](err); ok {
+			s.log.Info("refused", "who", c.peer.String(), "because", d)
+			fail(w, &Error{Code: Forbidden, Message: d.Error()})
+			return
+		}
+		fail(w, codedService(err))
 	}
 }
 

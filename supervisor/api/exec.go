@@ -9,7 +9,7 @@ import (
 
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 )
 
 // Exec is the body of a request for a command in a service's VM.
@@ -33,7 +33,7 @@ type Size struct {
 
 // execService runs a command in the VM of a service, tied to the connection: it is
 // killed when that ends.
-func execService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func execService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Upgrade") != execProtocol {
 		return &Error{Code: BadRequest, Message: "the request does not upgrade its connection to " + execProtocol}
 	}
@@ -54,7 +54,7 @@ func execService(set *services.Set, w http.ResponseWriter, r *http.Request) erro
 		defer said.input.end()
 	}
 	out.mu.Lock() // no output before the answer
-	p, err := set.Exec(ctx, r.PathValue("service"), x.Command, stdio)
+	p, err := host.Exec(ctx, r.PathValue("service"), x.Command, stdio)
 	if err != nil {
 		out.mu.Unlock()
 		return execError(err)

@@ -17,6 +17,7 @@ import (
 
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -221,7 +222,7 @@ func TestOpenAPIHasEveryWord(t *testing.T) {
 		valid("Error", Error{Code: c, Message: "x", Refusal: &verify.Refusal{Resource: "disk /a", Holder: "b"}})
 	}
 	for _, st := range []services.State{services.Stopped, services.Starting, services.Running, services.Stopping, services.Waiting, services.Ended, services.Failed} {
-		valid("Event", services.Event{State: st})
+		valid("Event", hosting.Event{State: st})
 	}
 	valid("Exec", Exec{Command: proto.Command{Args: []string{"sh"}, TTY: true, Cols: 1}, Stdin: true})
 }

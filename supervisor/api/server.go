@@ -20,8 +20,9 @@ import (
 	"warder/secmon/introspect"
 	"warder/secmon/lan/monitor"
 	"warder/supervisor"
+	"warder/supervisor/hosting"
+	"warder/supervisor/mirror"
 	"warder/supervisor/network"
-	"warder/supervisor/services"
 	"warder/vmm"
 )
 
@@ -71,9 +72,10 @@ type Server struct {
 	log    *slog.Logger
 	served chan error
 
-	services atomic.Pointer[services.Set] // nil for none
-	doors    []*door
-	vmDoor   *door // one of them, of services' VMs
+	services   atomic.Pointer[hosting.Host]  // nil for none
+	supervisor atomic.Pointer[mirror.Keeper] // nil for none
+	doors      []*door
+	vmDoor     *door // one of them, of services' VMs
 
 	mu      sync.Mutex
 	vms     map[string]*Hosted
@@ -136,10 +138,12 @@ func (s *Server) table() []route {
 		{"GET /v1/lan/monitor", s.ofMonitor(s.lanMonitor), ""},
 		{"GET /v1/lan/flows", s.ofMonitor(lanFlows), ""},
 		{"GET /v1/lan/capture", s.ofMonitor(lanCapture), ""},
-		{"GET /v1/host", s.ofServices(func(_ *services.Set, w http.ResponseWriter, _ *http.Request) error {
+		{"GET /v1/host", s.ofServices(func(_ *hosting.Host, w http.ResponseWriter, _ *http.Request) error {
 			reply(w, process{os.Getpid()})
 			return nil
 		}), "list"},
+		{"GET /v1/supervisor", s.ofSupervisor(showSupervisor), ""},
+		{"POST /v1/supervisor/mirror", s.ofSupervisor(mirrorSupervisor), ""},
 		{"GET /v1/resources", s.ofServices(showResources), "resources"},
 		{"GET /v1/service-events", s.ofServices(serviceEvents), "events"},
 		{"GET /v1/service-stats", s.ofServices(serviceStats), "stats"},

@@ -9,29 +9,30 @@ import (
 	"time"
 
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
 
 // HostServices has the server answer for services too. It is called before
 // anybody asks, once.
-func (s *Server) HostServices(set *services.Set) { s.services.Store(set) }
+func (s *Server) HostServices(host *hosting.Host) { s.services.Store(host) }
 
 // ofServices makes a handler of requests about services.
-func (s *Server) ofServices(f func(set *services.Set, w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+func (s *Server) ofServices(f func(host *hosting.Host, w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		set := s.services.Load()
-		if set == nil {
+		host := s.services.Load()
+		if host == nil {
 			fail(w, &Error{Code: NoServices, Message: "this process hosts no services"})
 			return
 		}
-		if err := f(set, w, r); err != nil {
+		if err := f(host, w, r); err != nil {
 			fail(w, codedService(err))
 		}
 	}
 }
 
-// codedService gives an error of a set of services its code.
+// codedService gives an error about services its code.
 func codedService(err error) error {
 	if r, ok := errors.AsType[*verify.Refusal](err); ok {
 		return &Error{Code: Refused, Message: r.Error(), Refusal: r}
@@ -52,18 +53,17 @@ func by(r *http.Request) string {
 	return "nobody"
 }
 
-func listServices(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
-	reply(w, set.List())
-	return nil
+func listServices(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	return replyTo[[]services.Status](w)(host.List(r.Context()))
 }
 
-func showService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	return replyTo(w)(set.Status(r.PathValue("service")))
+func showService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	return replyTo[services.Status](w)(host.Status(r.Context(), r.PathValue("service")))
 }
 
 // addService takes the declaration in the request's body; the paths in it are
 // relative to the directory ?base=.
-func addService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func addService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	src, err := io.ReadAll(http.MaxBytesReader(w, r.Body, declaration.MaxFile))
 	if err != nil {
 		return &Error{Code: BadRequest, Message: fmt.Sprintf("the declaration: %v", err)}
@@ -81,31 +81,28 @@ func addService(set *services.Set, w http.ResponseWriter, r *http.Request) error
 		return &Error{Code: BadRequest, Message: fmt.Sprintf("base %q: give an absolute path", base)}
 	}
 	d.Resolve(base)
-	if err := set.Add(d); err != nil {
+	st, err := host.Add(r.Context(), d)
+	if err != nil {
 		if e, ok := codedService(err).(*Error); ok {
 			return e
 		}
 		return &Error{Code: BadRequest, Message: err.Error()}
 	}
-	return replyTo(w)(set.Status(name))
+	reply(w, st)
+	return nil
 }
 
-func removeService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("service")
-	status, err := set.Status(name)
-	if err == nil {
-		err = set.Remove(name)
-	}
-	return replyTo(w)(status, err)
+func removeService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	return replyTo[services.Status](w)(host.Remove(r.Context(), r.PathValue("service")))
 }
 
 // startService waits for ?patience= at most for what the machine does not have.
-func startService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func startService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	patience, err := duration(r, "patience")
 	if err != nil {
 		return err
 	}
-	return replyTo(w)(set.StartWhenFree(r.Context(), r.PathValue("service"), by(r), patience))
+	return replyTo[services.Status](w)(host.StartWhenFree(r.Context(), r.PathValue("service"), by(r), patience))
 }
 
 // duration is a time in the query, 0 when it is not there.
@@ -123,7 +120,7 @@ func duration(r *http.Request, name string) (time.Duration, error) {
 
 // stopService gives the service ?timeout= to end. One that ends itself is answered
 // before it has ended.
-func stopService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func stopService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	timeout, err := duration(r, "timeout")
 	if err != nil {
 		return err
@@ -131,20 +128,21 @@ func stopService(set *services.Set, w http.ResponseWriter, r *http.Request) erro
 	name := r.PathValue("service")
 	if c := connOf(r); c != nil {
 		if vm, ok := c.peer.(serviceVM); ok && vm.service.Name == name {
-			return replyTo(w)(set.End(name, vm.vm, by(r)))
+			return replyTo[services.Status](w)(host.End(r.Context(), name, vm.vm, by(r)))
 		}
 	}
-	return replyTo(w)(set.Stop(r.Context(), name, timeout, by(r)))
+	return replyTo[services.Status](w)(host.Stop(r.Context(), name, timeout, by(r)))
 }
 
-func waitService(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	return replyTo(w)(set.Wait(r.Context(), r.PathValue("service")))
+func waitService(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	return replyTo[services.Status](w)(host.Wait(r.Context(), r.PathValue("service")))
 }
 
-func replyTo(w http.ResponseWriter) func(services.Status, error) error {
-	return func(st services.Status, err error) error {
+// replyTo answers with what was asked for, unless that went wrong.
+func replyTo[T any](w http.ResponseWriter) func(T, error) error {
+	return func(v T, err error) error {
 		if err == nil {
-			reply(w, st)
+			reply(w, v)
 		}
 		return err
 	}
@@ -152,21 +150,21 @@ func replyTo(w http.ResponseWriter) func(services.Status, error) error {
 
 // serviceLogs streams the last ?lines= of what a service said, all without it,
 // and with ?follow= what it says from then on.
-func serviceLogs(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func serviceLogs(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	n, err := number(q, "lines", -1)
 	if err != nil {
 		return err
 	}
 	name, follow := r.PathValue("service"), q.Get("follow") != ""
-	if _, err := set.Status(name); err != nil {
+	if err := host.Known(name); err != nil {
 		return err
 	}
 	stream(w, func(put func(any) error) error {
 		if err := begin(w, follow); err != nil {
 			return err
 		}
-		return codedService(set.Logs(r.Context(), name, n, follow, func(l services.Line) error {
+		return codedService(host.Logs(r.Context(), name, n, follow, func(l hosting.Line) error {
 			return putNow(w, follow, put, l)
 		}))
 	})
@@ -175,11 +173,11 @@ func serviceLogs(set *services.Set, w http.ResponseWriter, r *http.Request) erro
 
 // serviceEvents streams what has happened, to ?service= if it is given, and with
 // ?follow= what happens from then on.
-func serviceEvents(set *services.Set, w http.ResponseWriter, r *http.Request) error {
+func serviceEvents(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	name, follow := q.Get("service"), q.Get("follow") != ""
 	if name != "" {
-		if _, err := set.Status(name); err != nil {
+		if err := host.Known(name); err != nil {
 			return err
 		}
 	}
@@ -187,7 +185,7 @@ func serviceEvents(set *services.Set, w http.ResponseWriter, r *http.Request) er
 		if err := begin(w, follow); err != nil {
 			return err
 		}
-		return codedService(set.Events(r.Context(), name, follow, func(e services.Event) error {
+		return codedService(host.Events(r.Context(), name, follow, func(e hosting.Event) error {
 			return putNow(w, follow, put, e)
 		}))
 	})
@@ -211,8 +209,8 @@ func putNow(w http.ResponseWriter, follow bool, put func(any) error, v any) erro
 }
 
 // serviceConsole answers with the last that a guest's kernel said, as it came.
-func serviceConsole(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	said, err := set.Console(r.PathValue("service"))
+func serviceConsole(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	said, err := host.Console(r.PathValue("service"))
 	if err != nil {
 		return err
 	}
@@ -221,14 +219,13 @@ func serviceConsole(set *services.Set, w http.ResponseWriter, r *http.Request) e
 	return nil
 }
 
-func showResources(set *services.Set, w http.ResponseWriter, _ *http.Request) error {
-	reply(w, set.Balance())
-	return nil
+func showResources(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	return replyTo[verify.Balance](w)(host.Balance(r.Context()))
 }
 
 // serviceStats tells what services use that have a VM, or the one ?service=.
-func serviceStats(set *services.Set, w http.ResponseWriter, r *http.Request) error {
-	list, err := set.Stats(r.Context(), r.URL.Query().Get("service"))
+func serviceStats(host *hosting.Host, w http.ResponseWriter, r *http.Request) error {
+	list, err := host.Stats(r.Context(), r.URL.Query().Get("service"))
 	if err == nil {
 		reply(w, list)
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -140,7 +141,7 @@ func (h *Host) ask(ctx context.Context, method, path string, query url.Values, b
 }
 
 // Stats tells what services use that have a VM, or the one of a name that is not "".
-func (h *Host) Stats(ctx context.Context, name string) (list []services.Stats, err error) {
+func (h *Host) Stats(ctx context.Context, name string) (list []hosting.Stats, err error) {
 	q := url.Values{}
 	if name != "" {
 		q.Set("service", name)
@@ -155,12 +156,12 @@ func (h *Host) Resources(ctx context.Context) (b verify.Balance, err error) {
 
 // Logs are the last lines of what a service said, all that are kept when lines is
 // negative, and with follow those that come, until ctx ends.
-func (h *Host) Logs(ctx context.Context, name string, lines int, follow bool) iter.Seq2[services.Line, error] {
+func (h *Host) Logs(ctx context.Context, name string, lines int, follow bool) iter.Seq2[hosting.Line, error] {
 	q := url.Values{}
 	if lines >= 0 {
 		q.Set("lines", strconv.Itoa(lines))
 	}
-	return streamOf[services.Line](ctx, h.client, servicePath(name, "/logs"), following(q, follow))
+	return streamOf[hosting.Line](ctx, h.client, servicePath(name, "/logs"), following(q, follow))
 }
 
 // Console writes the last that the kernel of a service's guest said to w, as it came.
@@ -176,12 +177,12 @@ func (h *Host) Console(ctx context.Context, name string, w io.Writer) error {
 
 // Events are what has happened, to one service if name is not "", and with follow
 // what happens, until ctx ends.
-func (h *Host) Events(ctx context.Context, name string, follow bool) iter.Seq2[services.Event, error] {
+func (h *Host) Events(ctx context.Context, name string, follow bool) iter.Seq2[hosting.Event, error] {
 	q := url.Values{}
 	if name != "" {
 		q.Set("service", name)
 	}
-	return streamOf[services.Event](ctx, h.client, "/v1/service-events", following(q, follow))
+	return streamOf[hosting.Event](ctx, h.client, "/v1/service-events", following(q, follow))
 }
 
 func following(q url.Values, follow bool) url.Values {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
+	"warder/supervisor/decision"
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
@@ -34,7 +37,7 @@ func (echoes) Claim(d declaration.Service) (verify.Claim, error) {
 	return verify.Claim{VCPUs: d.CPUs, Things: []verify.Thing{{Kind: "name", Name: d.Name}}}, nil
 }
 
-func (echoes) Boot(context.Context, declaration.Service) (services.VM, error) {
+func (echoes) Boot(context.Context, declaration.Service) (hosting.VM, error) {
 	return &echo{done: make(chan struct{}), sizes: make(chan string, 8)}, nil
 }
 
@@ -47,8 +50,8 @@ type echo struct {
 func (e *echo) Done() <-chan struct{} { return e.done }
 func (e *echo) Ended() error          { return nil }
 func (e *echo) Serial() []byte        { return []byte("kernel\x1b says\n") }
-func (e *echo) Use(context.Context) services.Use {
-	return services.Use{VCPUs: 1, CPUTime: time.Second, Exits: map[string]uint64{"mmio": 3}, Guest: &services.GuestUse{Pressure: &services.Pressure{CPU: 0.5}}}
+func (e *echo) Use(context.Context) hosting.Use {
+	return hosting.Use{VCPUs: 1, CPUTime: time.Second, Exits: map[string]uint64{"mmio": 3}, Guest: &hosting.GuestUse{Pressure: &hosting.Pressure{CPU: 0.5}}}
 }
 
 func (e *echo) Sample(context.Context) (sizing.Sample, error) {
@@ -63,7 +66,7 @@ func (e *echo) Stop(context.Context, time.Duration) error {
 	return nil
 }
 
-func (e *echo) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) (services.Process, error) {
+func (e *echo) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) (hosting.Process, error) {
 	if cmd.Args[0] == "nothing" {
 		return nil, proto.Errorf(proto.CodeNotFound, "nothing: no such program")
 	}
@@ -116,23 +119,45 @@ func (p *echoProcess) Resize(_ context.Context, cols, rows uint16) error {
 	return nil
 }
 
-// hostOf serves a set with services of these names, and gives it as a client sees
-// it.
-func hostOf(t *testing.T, names ...string) (*Host, *services.Set) {
+func (echoes) Measure() (map[string]uint64, uint64) { return nil, 0 }
+
+// supervised is a host of services with these names, and with a supervisor.
+func supervised(t *testing.T, machines hosting.Machines, cfg hosting.Config, list ...declaration.Service) *hosting.Host {
+	t.Helper()
+	h := hosting.New(machines, nil, cfg)
+	for _, d := range list {
+		if err := h.Declare(d, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, there := net.Pipe()
+	go decision.Serve(context.Background(), there)
+	if _, err := h.Connect(t.Context(), here); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		here.Close()
+	})
+	return h
+}
+
+// hostOf serves services of these names, and gives their host as a client sees it.
+func hostOf(t *testing.T, names ...string) (*Host, *hosting.Host) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "sockets")
 	s := serve(t, dir, "vm")
 	if _, err := FindHost(t.Context(), dir, 0); err == nil || !strings.Contains(err.Error(), "warder host") {
 		t.Errorf("a process without services: %v", err)
 	}
-	set := services.New(echoes{}, verify.NewLedger(verify.Capacity{VCPUs: 2}, nil, 0), nil)
-	t.Cleanup(set.Close)
+	var list []declaration.Service
 	for _, name := range names {
-		if err := set.Declare(declaration.Service{Name: name, CPUs: 1, Command: []string{"I am", name}}); err != nil {
-			t.Fatal(err)
-		}
+		list = append(list, declaration.Service{Name: name, CPUs: 1, Command: []string{"I am", name}})
 	}
-	s.HostServices(set)
+	own := supervised(t, echoes{}, hosting.Config{Capacity: verify.Capacity{VCPUs: 2}}, list...)
+	s.HostServices(own)
 	h, err := FindHost(t.Context(), dir, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +166,7 @@ func hostOf(t *testing.T, names ...string) (*Host, *services.Set) {
 	if _, err := FindHost(t.Context(), dir, h.PID+1); err == nil {
 		t.Error("another process's services were found here")
 	}
-	return h, set
+	return h, own
 }
 
 func code(t *testing.T, err error, want Code) *Error {
@@ -251,7 +276,7 @@ func TestAddAndRemove(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
-	h, set := hostOf(t, "a")
+	h, own := hostOf(t, "a")
 	ctx := t.Context()
 	exec := func(args ...string) Exec { return Exec{Command: proto.Command{Args: args}, Stdin: true} }
 	_, err := h.Exec(ctx, "a", exec("x"))
@@ -283,7 +308,7 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	var vm *echo
-	p, err := set.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
+	p, err := own.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,12 +342,12 @@ func TestExec(t *testing.T) {
 // A command that does not read its input holds up nothing else of its connection, and
 // its client sends no more than there is room for.
 func TestExecOfWhatDoesNotRead(t *testing.T) {
-	h, set := hostOf(t, "a")
+	h, own := hostOf(t, "a")
 	ctx := t.Context()
 	if _, err := h.Start(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	probe, err := set.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
+	probe, err := own.Exec(ctx, "a", proto.Command{Args: []string{"x"}}, control.Stdio{Out: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,9 +424,9 @@ func (c *counted) bytes() int {
 }
 
 func TestAttach(t *testing.T) {
-	h, set := hostOf(t, "a")
+	h, own := hostOf(t, "a")
 	ctx := t.Context()
-	if err := set.Declare(declaration.Service{Name: "cat", Stdin: true, Command: []string{"cat", "3"}}); err != nil {
+	if _, err := own.Add(ctx, declaration.Service{Name: "cat", Stdin: true, Command: []string{"cat", "3"}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := h.Attach(ctx, "cat", true)

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
-	"warder/supervisor/verify"
 )
 
 // shared serves services at a socket for all users.
@@ -28,18 +28,8 @@ func shared(t *testing.T, policies string) *Host {
 	t.Helper()
 	dir := t.TempDir()
 	s := serve(t, filepath.Join(dir, "own"), "vm")
-	set := services.New(echoes{}, verify.NewLedger(verify.Capacity{}, nil, 0), nil)
-	t.Cleanup(set.Close)
-	for _, name := range []string{"a", "b"} {
-		if err := set.Declare(declaration.Service{Name: name, Command: []string{"x"}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.HostServices(set)
-	p, err := verify.ParsePolicy("access.cedar", []byte(policies))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.HostServices(supervised(t, echoes{}, hosting.Config{PolicyFile: "access.cedar", Policies: policies},
+		declaration.Service{Name: "a", Command: []string{"x"}}, declaration.Service{Name: "b", Command: []string{"x"}}))
 	path := filepath.Join(dir, "socket")
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}) // of a host that was killed
 	if err != nil {
@@ -47,14 +37,14 @@ func shared(t *testing.T, policies string) *Host {
 	}
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
-	if err := s.Share(path, p); err != nil {
+	if err := s.Share(path); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o666 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
 	other := serve(t, filepath.Join(dir, "other"))
-	if err := other.Share(path, p); err == nil {
+	if err := other.Share(path); err == nil {
 		t.Error("one socket for two hosts")
 	}
 	h := HostAt(path)
@@ -220,13 +210,10 @@ func TestOneFollowerLeavesOthersTheirs(t *testing.T) {
 
 // Who asks is who the kernel says.
 func TestSharedSocketIsByUser(t *testing.T) {
-	p, err := verify.ParsePolicy("f", []byte(`permit (principal == User::"4000000001", action, resource);`))
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &Server{log: slog.New(slog.DiscardHandler)}
+	s.HostServices(supervised(t, echoes{}, hosting.Config{PolicyFile: "f", Policies: `permit (principal == User::"4000000001", action, resource);`}))
 	reached := false
-	h := s.permitted(p, route{"GET /x", func(http.ResponseWriter, *http.Request) { reached = true }, "list"})
+	h := s.permitted(route{"GET /x", func(http.ResponseWriter, *http.Request) { reached = true }, "list"})
 	for uid, ok := range map[uint32]bool{4000000001: true, 4000000002: false, 0: false} {
 		reached = false
 		ctx := context.WithValue(t.Context(), connKey{}, &conn{peer: localUser{unix.Ucred{Uid: uid}}})

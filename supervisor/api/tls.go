@@ -42,7 +42,7 @@ const (
 
 // ShareTLS opens a port for clients that show a certificate. It is called after
 // HostServices, and gives the address that it listens at.
-func (s *Server) ShareTLS(cfg TLS, policy *verify.Policy) (net.Addr, error) {
+func (s *Server) ShareTLS(cfg TLS) (net.Addr, error) {
 	files := &tlsFiles{cfg: cfg}
 	if err := files.read(); err != nil {
 		return nil, fmt.Errorf("access by TLS: %w", err)
@@ -57,7 +57,7 @@ func (s *Server) ShareTLS(cfg TLS, policy *verify.Policy) (net.Addr, error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.work.Go(l.accept)
-	s.open(l, policy)
+	s.open(l)
 	return tcp.Addr(), nil
 }
 

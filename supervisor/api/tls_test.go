@@ -20,8 +20,7 @@ import (
 	"warder/guestinit/proto"
 	"warder/internal/testcert"
 	"warder/supervisor/declaration"
-	"warder/supervisor/services"
-	"warder/supervisor/verify"
+	"warder/supervisor/hosting"
 )
 
 // said hands out what is logged.
@@ -40,7 +39,7 @@ type reachable struct {
 	*testcert.Authority
 	t      *testing.T
 	server *Server
-	set    *services.Set
+	host   *hosting.Host
 	cfg    TLS
 	url    string
 	log    said
@@ -50,20 +49,12 @@ func overNetwork(t *testing.T, policies string) *reachable {
 	t.Helper()
 	dir := t.TempDir()
 	n := &reachable{t: t, Authority: testcert.New(t, dir, "ca"), server: serve(t, filepath.Join(dir, "own"), "vm"), log: make(said, 64)}
-	n.set = services.New(echoes{}, verify.NewLedger(verify.Capacity{}, nil, 0), nil)
-	t.Cleanup(n.set.Close)
-	if err := n.set.Declare(declaration.Service{Name: "a", Command: []string{"x"}}); err != nil {
-		t.Fatal(err)
-	}
-	n.server.HostServices(n.set)
+	n.host = supervised(t, echoes{}, hosting.Config{PolicyFile: "access.cedar", Policies: policies}, declaration.Service{Name: "a", Command: []string{"x"}})
+	n.server.HostServices(n.host)
 	n.server.log = slog.New(slog.NewTextHandler(n.log, nil))
-	p, err := verify.ParsePolicy("access.cedar", []byte(policies))
-	if err != nil {
-		t.Fatal(err)
-	}
 	n.cfg = TLS{Listen: "127.0.0.1:0", ClientCA: n.File}
 	n.cfg.Cert, n.cfg.Key = n.Issue("host", nil)
-	at, err := n.server.ShareTLS(n.cfg, p)
+	at, err := n.server.ShareTLS(n.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,21 +7,20 @@ import (
 	"strings"
 
 	"warder/supervisor/declaration"
-	"warder/supervisor/services"
+	"warder/supervisor/hosting"
 	"warder/supervisor/verify"
 )
 
-// OpenToVMs has the server answer the VMs of services as far as a policy permits, nil for
-// one that permits nothing but what services may do with themselves. It is called before
-// [Server.ServeVM], once.
-func (s *Server) OpenToVMs(policy *verify.Policy) {
-	s.vmDoor = &door{http: s.httpServer(myself(s.doorway(policy.WithSelf())))}
+// OpenToVMs has the server answer the VMs of services as far as the host's policies
+// permit. It is called before [Server.ServeVM], once.
+func (s *Server) OpenToVMs() {
+	s.vmDoor = &door{http: s.httpServer(myself(s.doorway()))}
 	s.doors = append(s.doors, s.vmDoor)
 }
 
 // ServeVM answers what comes from the VM of a service, which l brings. It ends when l
 // does, with the VM.
-func (s *Server) ServeVM(l net.Listener, d declaration.Service, vm services.VM) {
+func (s *Server) ServeVM(l net.Listener, d declaration.Service, vm hosting.VM) {
 	from := &vmListener{l, newAdmission(maxPerVM), serviceVM{&d, vm}}
 	s.vmDoor.serving.Go(func() {
 		if err := s.vmDoor.http.Serve(from); !errors.Is(err, http.ErrServerClosed) {
@@ -33,7 +32,7 @@ func (s *Server) ServeVM(l net.Listener, d declaration.Service, vm services.VM) 
 // serviceVM is the VM of a service, by which it is known: nobody else has its vsock.
 type serviceVM struct {
 	service *declaration.Service
-	vm      services.VM
+	vm      hosting.VM
 }
 
 func (v serviceVM) String() string              { return v.principal().String() }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
 	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
@@ -23,17 +24,19 @@ type insiders struct {
 	t      *testing.T
 	dir    string
 	server *Server
-	set    *services.Set
+	host   *hosting.Host
 
 	mu  sync.Mutex
-	vms map[string]services.VM // the last of each service
+	vms map[string]hosting.VM // the last of each service
 }
 
 func (i *insiders) Claim(d declaration.Service) (verify.Claim, error) {
 	return verify.Claim{VCPUs: 1}, nil
 }
 
-func (i *insiders) Boot(_ context.Context, d declaration.Service) (services.VM, error) {
+func (i *insiders) Measure() (map[string]uint64, uint64) { return nil, 0 }
+
+func (i *insiders) Boot(_ context.Context, d declaration.Service) (hosting.VM, error) {
 	vm := &echo{done: make(chan struct{}), sizes: make(chan string, 8)}
 	i.mu.Lock()
 	i.vms[d.Name] = vm
@@ -60,25 +63,20 @@ func (i *insiders) in(name string) *Host {
 func fromInside(t *testing.T, policies string) *insiders {
 	t.Helper()
 	dir := t.TempDir()
-	i := &insiders{t: t, dir: dir, server: serve(t, filepath.Join(dir, "own"), "vm"), vms: make(map[string]services.VM)}
-	var p *verify.Policy
+	i := &insiders{t: t, dir: dir, server: serve(t, filepath.Join(dir, "own"), "vm"), vms: make(map[string]hosting.VM)}
+	i.server.OpenToVMs()
+	cfg := hosting.Config{Inside: true}
 	if policies != "" {
-		var err error
-		if p, err = verify.ParsePolicy("access.cedar", []byte(policies)); err != nil {
-			t.Fatal(err)
-		}
+		cfg.PolicyFile, cfg.Policies = "access.cedar", policies
 	}
-	i.server.OpenToVMs(p)
-	i.set = services.New(i, verify.NewLedger(verify.Capacity{}, nil, 0), nil)
-	t.Cleanup(i.set.Close)
+	var list []declaration.Service
 	for _, name := range []string{"a", "b", "c"} {
-		if err := i.set.Declare(declaration.Service{Name: name, Command: []string{"x"}}); err != nil {
-			t.Fatal(err)
-		}
+		list = append(list, declaration.Service{Name: name, Command: []string{"x"}})
 	}
-	i.server.HostServices(i.set)
+	i.host = supervised(t, i, cfg, list...)
+	i.server.HostServices(i.host)
 	for _, name := range []string{"a", "b"} {
-		if _, err := i.set.Start(t.Context(), name, "me"); err != nil {
+		if _, err := i.host.Start(t.Context(), name, "me"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,20 +115,20 @@ func TestServiceEndsItself(t *testing.T) {
 	if _, err := a.Stop(ctx, "self", 0); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := i.set.Wait(ctx, "a"); err != nil || st.State != services.Stopped || st.Why != "stopped by service a" {
+	if st, err := i.host.Wait(ctx, "a"); err != nil || st.State != services.Stopped || st.Why != "stopped by service a" {
 		t.Errorf("%+v, %v", st, err)
 	}
-	if b := i.set.Balance(); len(b.Grants) != 1 || b.Grants[0].Holder != "b" {
+	if b, err := i.host.Balance(ctx); err != nil || len(b.Grants) != 1 || b.Grants[0].Holder != "b" {
 		t.Errorf("still granted: %+v", b)
 	}
 	// A request of the VM that is gone does not end the next one.
-	if _, err := i.set.Start(ctx, "a", "me"); err != nil {
+	if _, err := i.host.Start(ctx, "a", "me"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.set.End("a", old, "service a"); !errors.Is(err, services.ErrState) {
+	if _, err := i.host.End(ctx, "a", old, "service a"); !errors.Is(err, services.ErrState) {
 		t.Errorf("the VM before: %v", err)
 	}
-	if st, err := i.set.Status("a"); err != nil || st.State != services.Running {
+	if st, err := i.host.Status(ctx, "a"); err != nil || st.State != services.Running {
 		t.Errorf("%+v, %v", st, err)
 	}
 }

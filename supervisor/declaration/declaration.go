@@ -131,6 +131,10 @@ func (s *Service) Elastic() bool {
 // part of the CPU time.
 func (s *Service) Sized() bool { return s.Elastic() || s.Priority > 0 }
 
+// Runs tells whether the service has a command, of its own or its image's. One that has
+// none is a VM that runs until it is stopped.
+func (s Service) Runs() bool { return len(s.Command) > 0 || s.Image != "" }
+
 // WithDefaults is the service with all that it leaves to the defaults said.
 func (s Service) WithDefaults() Service {
 	s.CPUs = cmp.Or(s.CPUs, 1)

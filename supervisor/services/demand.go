@@ -4,105 +4,89 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
-// byConnection is who started a service that was started on demand.
-const byConnection = "a connection"
+// ByConnection is who started a service that was started on demand.
+const ByConnection = "a connection"
 
-const (
-	// maxHeld is how many connections may wait for one service at a time.
-	maxHeld = 64
-	// failedPause is how long connections are refused after a start that failed, so that
-	// those who ask again and again do not have VMs boot as often.
-	failedPause = 10 * time.Second
-)
+// failedPause is how long connections are refused after a start that failed, so that
+// those who ask again and again do not have VMs boot as often.
+const failedPause = 10 * time.Second
 
 // demand is what connections make of a service that is started by them. It is guarded by
 // the set's lock.
 type demand struct {
-	users   int // connections that hold it
-	waiting int // of them, those that wait for it to run
-	idle    *time.Timer
+	held   bool   // by one or more of them
+	number uint64 // of the request that said so
+	idle   *time.Timer
 }
 
-// Hold has a service that is declared to be started on demand run, and keeps it from
-// being idle until release is called. It waits until the service runs, as long as that
-// is declared to be waited for; alive ends with its VM. The error is a *verify.Refusal
-// when the machine does not have what it needs.
-func (s *Set) Hold(ctx context.Context, name string) (alive context.Context, release func(), err error) {
+// asOf notes what a request says that has a number, unless a later one has said it.
+func (d *demand) asOf(number uint64, held bool) {
+	if number > d.number {
+		d.number, d.held = number, held
+	}
+}
+
+// Demand has a service run that is declared to be started on demand, as of now held by
+// connections, and gives its state once it runs. Requests that overtake each other are
+// told apart by their numbers, which grow. Begun says that a connection has had it begin
+// already: what has failed then is not tried again. The error is a *verify.Refusal when
+// the machine does not have what it needs.
+func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool) (Status, error) {
 	s.mu.Lock()
 	e := s.services[name]
+	var err error
 	switch {
 	case e == nil:
 		err = unknown(name)
 	case e.decl.OnDemand == nil:
 		err = fmt.Errorf("%w: %s is not started on demand", ErrState, name)
-	case e.demand.waiting >= maxHeld:
-		err = fmt.Errorf("%w: %d connections wait for %s already", ErrState, maxHeld, name)
-	}
-	if err != nil {
-		s.mu.Unlock()
-		return nil, nil, err
-	}
-	e.demand.users++
-	e.demand.waiting++
-	e.demand.rest()
-	s.mu.Unlock()
-	release = sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		e.demand.users--
+	default:
+		e.demand.asOf(number, true)
 		s.maybeIdle(e)
-	})
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(e.decl.OnDemand.Wait))
-	defer cancel()
-	alive, err = s.bringUp(ctx, e)
-	s.mu.Lock()
-	e.demand.waiting--
+	}
 	s.mu.Unlock()
 	if err != nil {
-		release()
-		return nil, nil, fmt.Errorf("%s, on demand: %w", name, err)
+		return Status{}, err
 	}
-	return alive, release, nil
-}
-
-// bringUp starts a service, once, unless it runs or comes up by itself.
-func (s *Set) bringUp(ctx context.Context, e *service) (context.Context, error) {
-	for begun := false; ; {
-		st, err := s.await(ctx, e.decl.Name, func(st Status) bool {
+	for {
+		st, err := s.await(ctx, name, func(st Status) bool {
 			return st.State != Starting && st.State != Waiting && st.State != Stopping
 		})
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("it is %s, and does not run after %v: %w", st.State, e.decl.OnDemand.Wait, err)
-		}
 		if err != nil {
-			return nil, err
+			return Status{}, err
 		}
 		s.mu.Lock()
-		same := s.services[e.decl.Name] == e
-		var alive context.Context
-		if same && e.status.State == Running && e.life != nil {
-			alive = e.life.alive
-		}
+		same := s.services[name] == e
 		s.mu.Unlock()
 		switch {
-		case alive != nil:
-			return alive, nil
 		case !same:
-			return nil, fmt.Errorf("%w: it was declared anew meanwhile", ErrState)
-		case st.State == Running: // and has just come to its end
-			continue
+			return Status{}, fmt.Errorf("%w: %s was declared anew meanwhile", ErrState, name)
+		case st.State == Running:
+			return st, nil
 		case begun, st.State == Failed && time.Since(st.Since) < failedPause:
-			return nil, fmt.Errorf("it is %s: %s", st.State, st.Why)
+			return Status{}, fmt.Errorf("it is %s: %s", st.State, st.Why)
 		}
-		if err := s.begin(e.decl.Name, byConnection, nil); err != nil && !errors.Is(err, ErrState) { // another began
-			return nil, err
+		if err := s.begin(ctx, name, ByConnection, nil); err != nil && !errors.Is(err, ErrState) { // another began
+			return Status{}, err
 		}
 		begun = true
 	}
+}
+
+// Release says that no connection holds a service any more, as of a request's number.
+func (s *Set) Release(name string, number uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.services[name]
+	if e == nil {
+		return unknown(name)
+	}
+	e.demand.asOf(number, false)
+	s.maybeIdle(e)
+	return nil
 }
 
 // rest stops the time for which nobody has held the service.
@@ -118,7 +102,7 @@ func (d *demand) rest() {
 func (s *Set) maybeIdle(e *service) {
 	e.demand.rest()
 	d, l := e.decl.OnDemand, e.life
-	if d == nil || d.Idle == 0 || e.demand.users > 0 || l == nil || e.status.State != Running || e.status.By != byConnection {
+	if d == nil || d.Idle == 0 || e.demand.held || l == nil || e.status.State != Running || e.status.By != ByConnection {
 		return
 	}
 	var timer *time.Timer
@@ -126,7 +110,7 @@ func (s *Set) maybeIdle(e *service) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if e.demand.idle == timer { // or somebody came at this moment
-			l.cancel(&stopOrder{by: fmt.Sprintf("the host: no connection for %v", d.Idle)})
+			l.cancel(&StopOrder{By: fmt.Sprintf("the host: no connection for %v", d.Idle)})
 		}
 	})
 	e.demand.idle = timer

@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
 	"warder/supervisor/sizing"
@@ -21,7 +19,7 @@ import (
 
 // fakeHost has VMs whose commands are words of a small language:
 //
-//	sleep 10s   exit 3   say TEXT   ok-after 5s   deaf
+//	sleep 10s   exit 3   ok-after 5s   deaf
 type fakeHost struct {
 	mu    sync.Mutex
 	boots map[string]int
@@ -29,6 +27,8 @@ type fakeHost struct {
 	fail  map[string]error // of Boot, by service
 	slow  time.Duration    // of Boot
 	needs map[string]need
+	decls map[string]declaration.Service
+	vms   map[string]*fakeVM // the last of each service
 }
 
 // need is what the programs in a guest would use.
@@ -38,10 +38,20 @@ type need struct {
 }
 
 func newFakeHost() *fakeHost {
-	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error), needs: make(map[string]need)}
+	return &fakeHost{
+		boots: make(map[string]int), fail: make(map[string]error), needs: make(map[string]need),
+		decls: make(map[string]declaration.Service), vms: make(map[string]*fakeVM),
+	}
 }
 
-func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
+func (h *fakeHost) declared(name string) declaration.Service {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.decls[name]
+}
+
+func (h *fakeHost) Claim(_ context.Context, name string) (verify.Claim, error) {
+	d := h.declared(name)
 	c := verify.Claim{VCPUs: cmp.Or(d.CPUsMin, d.CPUs, 1), Memory: uint64(d.Memory.Start)}
 	for _, disk := range d.Disks {
 		if disk == "absent" {
@@ -52,10 +62,19 @@ func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
 	return c, nil
 }
 
-func (h *fakeHost) Boot(ctx context.Context, d declaration.Service) (VM, error) {
+func (h *fakeHost) Boot(ctx context.Context, name string, start int, only bool) (VM, error) {
+	d := h.declared(name)
 	h.mu.Lock()
-	h.boots[d.Name]++
-	err, slow := h.fail[d.Name], h.slow
+	if v := h.vms[name]; v != nil && v.start == start {
+		h.mu.Unlock()
+		return v, nil
+	}
+	if only {
+		h.mu.Unlock()
+		return nil, nil
+	}
+	h.boots[name]++
+	err, slow := h.fail[name], h.slow
 	h.mu.Unlock()
 	select {
 	case <-time.After(slow):
@@ -66,14 +85,23 @@ func (h *fakeHost) Boot(ctx context.Context, d declaration.Service) (VM, error) 
 		return nil, err
 	}
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.live++
-	h.mu.Unlock()
-	claim, _ := h.Claim(d)
+	claim := verify.Claim{VCPUs: cmp.Or(d.CPUsMin, d.CPUs, 1), Memory: uint64(d.Memory.Start)}
 	least := bounds(d, claim).Min
-	return &fakeVM{
-		host: h, name: d.Name, booted: time.Now(), done: make(chan struct{}), stop: make(chan struct{}),
+	v := &fakeVM{
+		host: h, decl: d, start: start, booted: time.Now(), done: make(chan struct{}), stop: make(chan struct{}),
 		asked: least, has: least, shortages: make(chan proto.Shortage, 1),
-	}, nil
+	}
+	h.vms[name] = v
+	return v, nil
+}
+
+// vmOf gives the VM of a service, nil if it has none now.
+func (h *fakeHost) vmOf(name string) *fakeVM {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vms[name]
 }
 
 func (h *fakeHost) count(name string) int {
@@ -84,7 +112,9 @@ func (h *fakeHost) count(name string) int {
 
 type fakeVM struct {
 	host   *fakeHost
-	name   string
+	decl   declaration.Service
+	start  int
+	main   *fakeProcess
 	booted time.Time
 	once   sync.Once
 	done   chan struct{} // the machine has ended
@@ -107,7 +137,7 @@ const pace = 16 << 20
 // Sample has the guest come nearer to what was asked of it.
 func (v *fakeVM) Sample(context.Context) (sizing.Sample, error) {
 	v.host.mu.Lock()
-	need := v.host.needs[v.name]
+	need := v.host.needs[v.decl.Name]
 	v.host.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -148,24 +178,14 @@ func (v *fakeVM) end() {
 }
 
 func (v *fakeVM) Done() <-chan struct{} { return v.done }
-func (v *fakeVM) Use(ctx context.Context) Use {
-	use := Use{VCPUs: 1, CPUTime: time.Since(v.booted)}
-	v.mu.Lock()
-	deaf := v.deaf
-	v.mu.Unlock()
-	if !deaf {
-		use.Guest = &GuestUse{Processes: 7}
-		return use
-	}
-	<-ctx.Done() // as one whose guest does not answer
-	return use
-}
-func (v *fakeVM) Serial() []byte { return []byte("booted\n") }
-func (v *fakeVM) Ended() error   { return errors.New("the guest crashed") }
+func (v *fakeVM) Ended() error          { return errors.New("the guest crashed") }
 
 func (v *fakeVM) Stop(ctx context.Context, grace time.Duration) error {
 	v.told.Do(func() { close(v.stop) })
 	defer v.end()
+	v.host.mu.Lock()
+	delete(v.host.vms, v.decl.Name)
+	v.host.mu.Unlock()
 	v.mu.Lock()
 	deaf := v.deaf
 	v.mu.Unlock()
@@ -176,52 +196,73 @@ func (v *fakeVM) Stop(ctx context.Context, grace time.Duration) error {
 	return errors.New("it did not switch off in time and was killed")
 }
 
-func (v *fakeVM) Start(_ context.Context, cmd proto.Command, stdio control.Stdio) (Process, error) {
+func (v *fakeVM) Run(context.Context) (Process, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.main == nil {
+		p, err := v.begin(v.decl.Command)
+		if err != nil {
+			return nil, err
+		}
+		v.main = p
+		go func() {
+			defer close(p.done)
+			p.status, p.err = p.run(context.Background())
+		}()
+	}
+	return v.main, nil
+}
+
+func (v *fakeVM) Check(ctx context.Context) (proto.Status, string, error) {
+	p, err := v.begin(v.decl.Health.Command)
+	if err != nil {
+		return proto.Status{}, "", err
+	}
+	status, err := p.run(ctx)
+	return status, p.said, err
+}
+
+func (v *fakeVM) begin(words []string) (*fakeProcess, error) {
 	select {
 	case <-v.done:
 		return nil, errors.New("gone")
 	default:
 	}
-	if cmd.Args[0] == "missing" {
+	if words[0] == "missing" {
 		return nil, proto.Errorf(proto.CodeNotFound, "no such program")
 	}
-	return &fakeProcess{vm: v, words: cmd.Args, stdio: stdio, signal: make(chan int, 8)}, nil
+	return &fakeProcess{vm: v, words: words, done: make(chan struct{})}, nil
 }
 
 type fakeProcess struct {
 	vm     *fakeVM
 	words  []string
-	stdio  control.Stdio
-	signal chan int
+	said   string
+	done   chan struct{}
+	status proto.Status
+	err    error
 }
 
-func (p *fakeProcess) Signal(_ context.Context, n int) error             { p.signal <- n; return nil }
-func (p *fakeProcess) Resize(_ context.Context, cols, rows uint16) error { return nil }
-
 func (p *fakeProcess) Wait(ctx context.Context) (proto.Status, error) {
+	select {
+	case <-p.done:
+		return p.status, p.err
+	case <-ctx.Done():
+		return proto.Status{}, ctx.Err()
+	}
+}
+
+func (p *fakeProcess) run(ctx context.Context) (proto.Status, error) {
 	argument := func(i int) time.Duration { d, _ := time.ParseDuration(p.words[i+1]); return d }
 	for i, w := range p.words {
 		switch w {
-		case "say":
-			fmt.Fprintln(p.stdio.Out, p.words[i+1])
-		case "cat":
-			copied := make(chan struct{})
-			go func() {
-				defer close(copied)
-				io.Copy(p.stdio.Out, p.stdio.In)
-			}()
-			select {
-			case <-copied:
-			case <-p.vm.stop:
-			case <-p.vm.done:
-			}
 		case "deaf":
 			p.vm.mu.Lock()
 			p.vm.deaf = true
 			p.vm.mu.Unlock()
 		case "ok-after":
 			if time.Since(p.vm.booted) < argument(i) {
-				io.WriteString(p.stdio.Err, "not yet\x1b")
+				p.said = "not yet"
 				return proto.Status{Code: 1}, nil
 			}
 		case "ok-until":
@@ -235,8 +276,6 @@ func (p *fakeProcess) Wait(ctx context.Context) (proto.Status, error) {
 			case <-time.After(argument(i)):
 			case <-p.vm.stop:
 				return proto.Status{Signal: 15}, nil
-			case n := <-p.signal:
-				return proto.Status{Signal: n}, nil
 			case <-p.vm.done:
 				select {
 				case <-p.vm.stop: // it was told first
@@ -257,11 +296,15 @@ func (p *fakeProcess) Wait(ctx context.Context) (proto.Status, error) {
 }
 
 // declared makes a set of services, each "name: words of its command".
-func declared(t *testing.T, h *fakeHost, journal Journal, list ...declaration.Service) *Set {
+func declared(t *testing.T, h *fakeHost, journal *fakeJournal, list ...declaration.Service) *Set {
 	t.Helper()
+	if journal == nil {
+		journal = newFakeJournal()
+	}
 	s := New(h, verify.NewLedger(verify.Capacity{VCPUs: 4, Memory: 1 << 30}, nil, 0), journal)
 	for _, d := range list {
-		if err := s.Declare(d); err != nil {
+		h.decls[d.Name] = d.WithDefaults()
+		if err := s.Declare(d, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -272,24 +315,19 @@ func runs(name, command string) declaration.Service {
 	return declaration.Service{Name: name, Command: strings.Fields(command)}
 }
 
-// states are those that a service has been in, in order.
-func states(t *testing.T, s *Set, name string) (list []string) {
-	t.Helper()
-	err := s.Events(t.Context(), name, false, func(e Event) error {
-		if e.Sized == nil {
-			list = append(list, string(e.State))
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
-
+// want fails unless a service has been in these states, in order.
 func want(t *testing.T, s *Set, name string, list ...string) {
 	t.Helper()
-	if got := states(t, s, name); !slices.Equal(got, list) {
+	j := s.journal.(*fakeJournal)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var got []string
+	for _, r := range j.records {
+		if r.Status.Name == name {
+			got = append(got, string(r.Status.State))
+		}
+	}
+	if !slices.Equal(got, list) {
 		t.Errorf("%s: states %q, want %q", name, got, list)
 	}
 }

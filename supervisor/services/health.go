@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
-	"warder/guestinit/control"
 	"warder/guestinit/proto"
 )
 
@@ -35,7 +32,7 @@ func (l *life) watchHealth(ctx context.Context, vm VM) error {
 		switch {
 		case err == nil && !well:
 			well, failures = true, 0
-			l.to(Running, "")
+			l.runs()
 			l.health("ok")
 		case err == nil:
 			failures = 0
@@ -74,45 +71,17 @@ func (l *life) check(ctx context.Context, vm VM) error {
 	h := l.decl.Health
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Timeout))
 	defer cancel()
-	cmd := Command(l.decl)
-	cmd.Args, cmd.TTY = h.Command, false
-	said := &beginning{}
-	p, err := vm.Start(ctx, cmd, control.Stdio{Out: said, Err: said})
-	var status proto.Status
-	if err == nil {
-		status, err = p.Wait(ctx)
-	}
+	status, said, err := vm.Check(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("the health check took longer than %v", h.Timeout)
 	case err != nil:
 		return fmt.Errorf("the health check could not run: %w", err)
 	case status.ExitCode() != 0:
+		if said != "" {
+			said = ": " + said
+		}
 		return fmt.Errorf("the health check ended with status %d%s", status.ExitCode(), said)
 	}
 	return nil
-}
-
-// beginning keeps the beginning of what a check says.
-type beginning struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-// Write never fails.
-func (b *beginning) Write(p []byte) (int, error) {
-	const most = 200
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf = append(b.buf, p[:min(len(p), most-len(b.buf))]...)
-	return len(p), nil
-}
-
-func (b *beginning) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s := strings.TrimSpace(proto.Printable(string(b.buf))); s != "" {
-		return ": " + s
-	}
-	return ""
 }

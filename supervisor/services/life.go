@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
+	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
 )
 
@@ -19,26 +18,32 @@ type life struct {
 	set     *Set
 	service *service
 	decl    declaration.Service
-	claim   verify.Claim    // what it held at first
-	ctx     context.Context // ends with a *stopOrder
+	ctx     context.Context // ends with a *StopOrder
 	cancel  context.CancelCauseFunc
 	done    chan struct{} // closed when it is over
 
-	vm      VM              // guarded by the set's lock; nil without one
-	alive   context.Context // ends when nothing is left of vm; as vm
-	ties    *ties           // of the command that runs; guarded by the set's lock
+	claim   verify.Claim // what it held at first
 	command sync.WaitGroup
 	killed  error // why its last VM was not stopped in good order
+
+	// Of its row of new starts, changed under the set's lock.
+	row   int
+	delay time.Duration // before the next new start
+	began time.Time     // when the last start was
+	until time.Time     // when a new start is due
+
+	// Of its VM, changed under the set's lock; zero until it is let have another size.
+	size, held sizing.Size
 }
 
-// A stopOrder is the cause of a life's end from outside.
-type stopOrder struct {
-	by      string
-	timeout time.Duration // 0 for the declared one
-	closing bool          // the host stops
+// A StopOrder is the cause of a life's end from outside.
+type StopOrder struct {
+	By      string        `json:"by"`
+	Timeout time.Duration `json:"timeout_ns,omitempty"` // 0 for the declared one
+	Closing bool          `json:"closing,omitempty"`    // the host stops
 }
 
-func (o *stopOrder) Error() string { return "stopped by " + o.by }
+func (o *StopOrder) Error() string { return "stopped by " + o.By }
 
 const (
 	// leftoverGrace is how long processes get that the command has left behind.
@@ -50,7 +55,7 @@ const (
 // run is the whole life.
 func (l *life) run() {
 	state, why := l.rounds()
-	order, told := context.Cause(l.ctx).(*stopOrder)
+	order, told := context.Cause(l.ctx).(*StopOrder)
 	if told {
 		state, why = Stopped, order.Error()
 		if l.killed != nil {
@@ -58,7 +63,7 @@ func (l *life) run() {
 		}
 	}
 	s := l.set
-	if s.journal != nil && !(told && order.closing) {
+	if !told || !order.Closing {
 		if err := s.journal.Ended(l.decl.Name); err != nil {
 			why = fmt.Sprintf("%s; it could not be taken out of the journal: %v", why, err)
 		}
@@ -74,12 +79,14 @@ func (l *life) run() {
 }
 
 // rounds starts the service again and again as its policy says, and gives the
-// state that it is in at last.
+// state that it is in at last. It may begin anywhere in a life of which a set before
+// this one has seen the first part.
 func (l *life) rounds() (State, string) {
 	r := l.decl.Restart
-	delay, row := time.Duration(r.Delay), 0
+	if !l.until.IsZero() && !l.again() {
+		return Stopped, ""
+	}
 	for {
-		began := time.Now()
 		status, err := l.round()
 		if l.ctx.Err() != nil {
 			return Stopped, ""
@@ -100,21 +107,49 @@ func (l *life) rounds() (State, string) {
 			}
 			return Ended, why
 		}
-		if time.Since(began) >= declaration.SteadyTime {
-			delay, row = time.Duration(r.Delay), 0
-		}
-		if row++; r.Limit > 0 && row > r.Limit {
+		if !l.wait(why) {
 			return Failed, fmt.Sprintf("given up after %d new starts in a row: %s", r.Limit, why)
 		}
-		l.to(Waiting, fmt.Sprintf("%s; it is started again in %v", why, delay))
-		select {
-		case <-time.After(delay):
-		case <-l.ctx.Done():
+		if !l.again() {
 			return Stopped, ""
 		}
-		delay = min(2*delay, time.Duration(r.MaxDelay))
-		l.to(Starting, "")
 	}
+}
+
+// wait makes it a service that waits to be started again, unless that has been tried
+// too often.
+func (l *life) wait(why string) bool {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	r := l.decl.Restart
+	if time.Since(l.began) >= declaration.SteadyTime {
+		l.delay, l.row = time.Duration(r.Delay), 0
+	}
+	if l.row++; r.Limit > 0 && l.row > r.Limit {
+		return false
+	}
+	pause := l.delay
+	l.until, l.delay = time.Now().Add(pause), min(2*pause, time.Duration(r.MaxDelay))
+	l.set.to(l.service, Waiting, fmt.Sprintf("%s; it is started again in %v", why, pause))
+	return true
+}
+
+// again lets the pause pass, and says that the next start is, unless the service is
+// told to stop before.
+func (l *life) again() bool {
+	pause := time.NewTimer(time.Until(l.until))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-l.ctx.Done():
+		return false
+	}
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	l.until, l.began = time.Time{}, time.Now()
+	l.service.status.Starts++
+	l.set.to(l.service, Starting, "")
+	return true
 }
 
 func (l *life) to(state State, why string) {
@@ -123,24 +158,33 @@ func (l *life) to(state State, why string) {
 	l.set.to(l.service, state, why)
 }
 
+// ran tells whether the command of this start was started by a set before this one.
+func (l *life) ran() bool {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	return l.service.status.State != Starting
+}
+
+// runs makes a service that starts one that runs.
+func (l *life) runs() {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	if l.service.status.State == Starting && l.ctx.Err() == nil {
+		l.set.to(l.service, Running, "")
+	}
+}
+
 // round is one VM, from its start to its end. The error is of what went wrong
 // around the command.
 func (l *life) round() (proto.Status, error) {
-	l.set.mu.Lock()
-	l.service.status.Starts++
-	l.set.mu.Unlock()
-	vm, err := l.set.host.Boot(l.ctx, l.decl)
-	if err != nil {
+	vm, err := l.boot()
+	if vm == nil {
 		return proto.Status{}, err
 	}
-	alive, gone := context.WithCancel(context.Background())
-	defer gone()
-	l.setVM(vm, alive)
 	status, err := l.serve(vm)
-	l.setVM(nil, nil)
 	grace := leftoverGrace
-	if order, ok := context.Cause(l.ctx).(*stopOrder); ok {
-		if grace = order.timeout; grace == 0 {
+	if order, ok := context.Cause(l.ctx).(*StopOrder); ok {
+		if grace = order.Timeout; grace == 0 {
 			grace = time.Duration(l.decl.StopTimeout)
 		}
 		l.to(Stopping, order.Error())
@@ -153,21 +197,26 @@ func (l *life) round() (proto.Status, error) {
 		err = errors.Join(err, l.killed)
 	}
 	l.set.ledger.Resize(l.decl.Name, l.claim.VCPUs, l.claim.Memory) // what it was given on top was that VM's
+	l.let(sizing.Size{}, sizing.Size{})
 	l.set.pool.freed()
 	l.command.Wait()
 	return status, err
 }
 
-func (l *life) setVM(vm VM, alive context.Context) {
+// boot gives the VM of this start: after the first part of its life the one that
+// there is, even if the service is to be stopped.
+func (l *life) boot() (VM, error) {
 	l.set.mu.Lock()
-	defer l.set.mu.Unlock()
-	l.vm, l.alive = vm, alive
-}
-
-func (l *life) setTies(t *ties) {
-	l.set.mu.Lock()
-	defer l.set.mu.Unlock()
-	l.ties = t
+	start := l.service.status.Starts
+	l.set.mu.Unlock()
+	if !l.ran() {
+		return l.set.host.Boot(l.ctx, l.decl.Name, start, false)
+	}
+	vm, err := l.set.host.Boot(context.WithoutCancel(l.ctx), l.decl.Name, start, true)
+	if vm == nil && err == nil {
+		err = errors.New("its VM is gone")
+	}
+	return vm, err
 }
 
 // ending is how the command of a service, or its VM, ended.
@@ -179,21 +228,18 @@ type ending struct {
 // serve runs the service in its VM until it ends, is unwell, or is told to stop.
 func (l *life) serve(vm VM) (proto.Status, error) {
 	ended := make(chan ending, 1)
-	if len(l.decl.Command) > 0 || l.decl.Image != "" {
-		ties := newTies()
-		stdio, flush := l.service.stdio(ties)
-		p, err := vm.Start(l.ctx, Command(l.decl), stdio)
+	ctx := l.ctx
+	if l.ran() {
+		ctx = context.WithoutCancel(ctx) // how it ends is to be known all the same
+	}
+	if l.decl.Runs() && ctx.Err() == nil {
+		p, err := vm.Run(ctx)
 		if err != nil {
 			return proto.Status{}, err
 		}
-		ties.process = p
-		l.setTies(ties)
 		l.command.Go(func() {
 			// Until the VM is gone at the latest; told to stop, it is stopped in good order.
 			status, err := p.Wait(context.WithoutCancel(l.ctx))
-			flush()
-			l.setTies(nil)
-			ties.end(status, err)
 			l.exited(status, err)
 			ended <- ending{status, err}
 		})
@@ -210,7 +256,7 @@ func (l *life) serve(vm VM) (proto.Status, error) {
 			}
 		}()
 	} else {
-		l.to(Running, "")
+		l.runs()
 	}
 	var following sync.WaitGroup
 	if l.decl.Sized() {
@@ -248,17 +294,4 @@ func (l *life) exited(status proto.Status, err error) {
 	l.set.mu.Lock()
 	defer l.set.mu.Unlock()
 	l.service.status.Exit = &status
-}
-
-// Command is what a service runs in its VM. What it leaves open says its image, which
-// the VM knows.
-func Command(d declaration.Service) proto.Command {
-	c := proto.Command{Args: d.Command, Dir: d.Workdir, User: d.User}
-	if d.TTY {
-		c.TTY, c.Cols, c.Rows = true, 80, 24 // until somebody is attached who says
-	}
-	for _, name := range slices.Sorted(maps.Keys(d.Env)) {
-		c.Env = append(c.Env, name+"="+d.Env[name])
-	}
-	return c
 }

@@ -33,7 +33,7 @@ func (m *model) check(step string) {
 	vcpus := 0
 	disks := make(map[string]string)
 	for _, st := range m.s.List() {
-		if !st.State.active() {
+		if !st.State.Active() {
 			continue
 		}
 		active = append(active, st.Name)
@@ -60,11 +60,10 @@ func (m *model) check(step string) {
 		m.t.Fatalf("%s: %d bytes are held", step, b.Committed.Memory)
 	}
 	for _, g := range b.Grants {
-		vm, _, err := m.s.vmOf(g.Holder)
-		if err != nil {
+		v := m.h.vmOf(g.Holder)
+		if v == nil {
 			continue // it has none now
 		}
-		v := vm.(*fakeVM)
 		v.mu.Lock()
 		if g.Memory < v.has.Memory || g.Memory < v.asked.Memory {
 			m.t.Fatalf("%s: %s has %d bytes of %d, and holds %d", step, g.Holder, v.has.Memory, v.asked.Memory, g.Memory)
@@ -91,7 +90,7 @@ func (m *model) fits(name string) bool {
 	for _, st := range m.s.List() {
 		if st.Name == name {
 			want = st.Service
-		} else if st.State.active() {
+		} else if st.State.Active() {
 			vcpus += st.Service.CPUs
 			for _, d := range st.Service.Disks {
 				taken[d] = true
@@ -108,7 +107,7 @@ func (m *model) fits(name string) bool {
 func TestModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(11, 12))
-		h, j := newFakeHost(), &fakeJournal{running: map[string]string{}}
+		h, j := newFakeHost(), newFakeJournal()
 		commands := []string{"sleep 1h", "sleep 7s", "sleep 3s exit 1", "exit 0", "sleep 2s crash sleep 1h", "missing"}
 		var list []declaration.Service
 		for i := range 8 {
@@ -147,7 +146,7 @@ func TestModel(t *testing.T) {
 				cancel()
 				_, refused := errors.AsType[*verify.Refusal](err)
 				switch {
-				case st.State.active():
+				case st.State.Active():
 					did += " again"
 					if !errors.Is(err, ErrState) {
 						t.Fatalf("step %d: %s was %s: %v", step, name, st.State, err)
@@ -168,7 +167,7 @@ func TestModel(t *testing.T) {
 			case n < 6:
 				did = "stop"
 				st, err := m.s.Stop(t.Context(), name, time.Second, "me")
-				if err != nil || st.State.active() {
+				if err != nil || st.State.Active() {
 					t.Fatalf("step %d: %s: %+v, %v", step, name, st, err)
 				}
 			case n < 8:
@@ -199,10 +198,10 @@ func TestModel(t *testing.T) {
 				h.need("s9", need{memory: uint64(r.IntN(700)) * mib})
 			default:
 				did = "add, remove"
-				if err := m.s.Add(runs("extra", "exit 0")); err != nil && !errors.Is(err, ErrState) {
+				if err := m.s.Add(t.Context(), runs("extra", "exit 0")); err != nil && !errors.Is(err, ErrState) {
 					t.Fatal(err)
 				}
-				if err := m.s.Remove("extra"); err != nil && !errors.Is(err, ErrState) {
+				if err := remove(t, m.s, "extra"); err != nil && !errors.Is(err, ErrState) {
 					t.Fatal(err)
 				}
 			}

@@ -119,14 +119,14 @@ const retry = time.Second
 // StartWhenFree starts a service like Start. While the machine does not have what
 // the service needs, it waits, for patience at most; then the error is Start's.
 func (s *Set) StartWhenFree(ctx context.Context, name, by string, patience time.Duration) (Status, error) {
-	err := s.begin(name, by, nil)
+	err := s.begin(ctx, name, by, nil)
 	if err != nil && passes(err) && patience > 0 {
 		err = s.beginInTurn(ctx, name, by, patience)
 	}
 	if err != nil {
 		return Status{}, err
 	}
-	return s.await(ctx, name, func(st Status) bool { return st.State != Starting })
+	return s.Settle(ctx, name)
 }
 
 // beginInTurn waits in the pool for what a service needs.
@@ -139,7 +139,7 @@ func (s *Set) beginInTurn(ctx context.Context, name, by string, patience time.Du
 	defer s.pool.leave(w)
 	over := time.After(patience)
 	for {
-		err := s.begin(name, by, w)
+		err := s.begin(ctx, name, by, w)
 		if err == nil || !passes(err) {
 			return err
 		}

@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"warder/guestinit/control"
-	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
 	"warder/supervisor/verify"
 )
@@ -21,7 +19,7 @@ func TestOneLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHost()
 		h.slow = 3 * time.Second
-		s := declared(t, h, nil, runs("web", "say hello sleep 1h"), runs("once", "exit 0"), runs("bad", "exit 3"), runs("gone", "crash sleep 1h"), runs("missing", "missing"))
+		s := declared(t, h, nil, runs("web", "sleep 1h"), runs("once", "exit 0"), runs("bad", "exit 3"), runs("gone", "crash sleep 1h"), runs("missing", "missing"))
 		st, err := s.Start(t.Context(), "web", "user 0")
 		if err != nil || st.State != Running || st.By != "user 0" || st.Starts != 1 {
 			t.Fatalf("%+v, %v", st, err)
@@ -32,10 +30,10 @@ func TestOneLife(t *testing.T) {
 		if _, err := s.Start(t.Context(), "nobody", "x"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("a service that is not there: %v", err)
 		}
-		if err := s.Remove("web"); !errors.Is(err, ErrState) {
+		if err := remove(t, s, "web"); !errors.Is(err, ErrState) {
 			t.Errorf("removed while it ran: %v", err)
 		}
-		if err := s.Declare(runs("web", "exit 1")); !errors.Is(err, ErrState) {
+		if err := s.Declare(runs("web", "exit 1"), false); !errors.Is(err, ErrState) {
 			t.Errorf("declared anew while it ran: %v", err)
 		}
 		if st, err := s.Stop(t.Context(), "web", 0, "user 7"); err != nil || st.State != Stopped || st.Why != "stopped by user 7" || st.Exit == nil || st.Exit.Signal != 15 {
@@ -53,7 +51,7 @@ func TestOneLife(t *testing.T) {
 		if st, _ := s.Status("gone"); !strings.Contains(st.Why, "crashed") && !strings.Contains(st.Why, "gone") {
 			t.Errorf("%+v", st)
 		}
-		if err := s.Remove("web"); !errors.Is(err, ErrState) {
+		if err := remove(t, s, "web"); !errors.Is(err, ErrState) {
 			t.Errorf("removed, though the configuration has it: %v", err)
 		}
 		settled(t, s, h)
@@ -237,10 +235,14 @@ func TestRefusals(t *testing.T) {
 		}
 		absent := runs("d", "exit 0")
 		absent.Disks = []string{"absent"}
-		if err := s.Declare(absent); err == nil {
-			t.Error("a service with a disk that is not there")
+		h.decls["d"] = absent
+		if err := s.Declare(absent, false); err != nil {
+			t.Error(err)
 		}
-		if err := s.Declare(declaration.Service{Name: "../x"}); err == nil {
+		if _, err := s.Start(t.Context(), "d", ""); err == nil || !strings.Contains(err.Error(), "no such disk") {
+			t.Errorf("a service with a disk that is not there: %v", err)
+		}
+		if err := s.Declare(declaration.Service{Name: "../x"}, false); err == nil {
 			t.Error("a service with a name that is a path")
 		}
 		s.Close()
@@ -248,32 +250,65 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// fakeJournal counts what is started and not ended.
+// fakeJournal counts what is started and not ended, and keeps all records.
 type fakeJournal struct {
 	mu       sync.Mutex
 	declared []string
 	running  map[string]string
 	full     bool
+	records  []Record
+	sized    []resized
+	wrong    []Record // of sizes that are not held
 }
 
-func (j *fakeJournal) Declared(d declaration.Service) error {
-	j.declared = append(j.declared, d.Name)
+func newFakeJournal() *fakeJournal { return &fakeJournal{running: make(map[string]string)} }
+
+func (j *fakeJournal) Declared(_ context.Context, name string) error {
+	j.declared = append(j.declared, name)
 	return nil
 }
 
-func (j *fakeJournal) Removed(name string) error {
+func (j *fakeJournal) Removed(_ context.Context, name string) error {
 	j.declared = append(j.declared, "-"+name)
 	return nil
 }
 
-func (j *fakeJournal) Started(name, by string) error {
+func (j *fakeJournal) Started(_ context.Context, r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.full {
 		return errors.New("no space left on device")
 	}
-	j.running[name] = by
+	j.running[r.Status.Name] = r.Status.By
+	j.records = append(j.records, r)
 	return nil
+}
+
+func (j *fakeJournal) Changed(r Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.records = append(j.records, r)
+}
+
+func (j *fakeJournal) Sized(r Record, by Sized, why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sized = append(j.sized, resized{r.Status.Name, by})
+	if r.Held.Memory < r.Size.Memory || r.Size != by.To && by.From != by.To {
+		j.wrong = append(j.wrong, r)
+	}
+}
+
+// resized is a change of a service's size.
+type resized struct {
+	name string
+	by   Sized
+}
+
+func remove(t *testing.T, s *Set, name string) error {
+	t.Helper()
+	_, err := s.Remove(t.Context(), name)
+	return err
 }
 
 func (j *fakeJournal) Ended(name string) error {
@@ -285,19 +320,19 @@ func (j *fakeJournal) Ended(name string) error {
 
 func TestJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, j := newFakeHost(), &fakeJournal{running: map[string]string{}}
+		h, j := newFakeHost(), newFakeJournal()
 		s := declared(t, h, j, runs("a", "sleep 1h"), runs("b", "sleep 1h"), runs("c", "exit 0"))
 		for _, name := range []string{"a", "b", "c"} {
 			if _, err := s.Start(t.Context(), name, "me"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, err := range []error{s.Add(runs("d", "exit 1")), s.Add(runs("d", "exit 0")), s.Remove("d"), s.Add(runs("e", "exit 0"))} {
+		for _, err := range []error{s.Add(t.Context(), runs("d", "exit 1")), s.Add(t.Context(), runs("d", "exit 0")), remove(t, s, "d"), s.Add(t.Context(), runs("e", "exit 0"))} {
 			if err != nil {
 				t.Error(err)
 			}
 		}
-		if err := s.Add(runs("c", "exit 1")); !errors.Is(err, ErrState) {
+		if err := s.Add(t.Context(), runs("c", "exit 1")); !errors.Is(err, ErrState) {
 			t.Errorf("a service of the configuration was declared anew: %v", err)
 		}
 		if got := fmt.Sprint(j.declared); got != "[d d -d e]" {
@@ -330,16 +365,16 @@ func TestResume(t *testing.T) {
 		big := runs("big", "sleep 1h")
 		big.CPUs = 100
 		s := declared(t, h, j, runs("a", "sleep 1h"), big)
-		if err := s.Restore(runs("added", "exit 0")); err != nil || len(j.declared) != 0 {
+		if err := s.Declare(runs("added", "exit 0"), true); err != nil || len(j.declared) != 0 {
 			t.Errorf("%v, %v", err, j.declared)
 		}
-		if err := s.Resume("a", "me"); err != nil {
+		if err := s.Resume(t.Context(), "a", "me"); err != nil {
 			t.Error(err)
 		}
-		if _, ok := errors.AsType[*verify.Refusal](s.Resume("big", "me")); !ok {
+		if _, ok := errors.AsType[*verify.Refusal](s.Resume(t.Context(), "big", "me")); !ok {
 			t.Error("more was granted than there is")
 		}
-		if err := s.Resume("gone", "me"); !errors.Is(err, ErrUnknown) {
+		if err := s.Resume(t.Context(), "gone", "me"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("a service that is not declared any more: %v", err)
 		}
 		if fmt.Sprint(j.running) != "map[a:me]" {
@@ -353,44 +388,13 @@ func TestResume(t *testing.T) {
 	})
 }
 
-func TestExec(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := declared(t, newFakeHost(), nil, runs("a", "sleep 1h"))
-		cmd := proto.Command{Args: []string{"cat"}}
-		if _, err := s.Exec(t.Context(), "a", cmd, control.Stdio{}); !errors.Is(err, ErrState) {
-			t.Errorf("in a service that does not run: %v", err)
-		}
-		if _, err := s.Exec(t.Context(), "b", cmd, control.Stdio{}); !errors.Is(err, ErrUnknown) {
-			t.Errorf("in none: %v", err)
-		}
-		if _, err := s.Start(t.Context(), "a", ""); err != nil {
-			t.Fatal(err)
-		}
-		if said, err := s.Console("a"); err != nil || string(said) != "booted\n" {
-			t.Errorf("%q, %v", said, err)
-		}
-		if _, err := s.Console("b"); !errors.Is(err, ErrUnknown) {
-			t.Errorf("of none: %v", err)
-		}
-		var out strings.Builder
-		p, err := s.Exec(t.Context(), "a", cmd, control.Stdio{In: strings.NewReader("hello"), Out: &out})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := p.Wait(t.Context()); err != nil || out.String() != "hello" {
-			t.Errorf("%q, %v", out.String(), err)
-		}
-		s.Close()
-	})
-}
-
 // Whatever is asked by many at once, the books balance at the end, and each
 // request has one outcome.
 func TestManyRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHost()
 		h.slow = time.Second
-		j := &fakeJournal{running: map[string]string{}}
+		j := newFakeJournal()
 		var list []declaration.Service
 		for i := range 12 {
 			d := runs(fmt.Sprint("s", i), []string{"sleep 1h", "sleep 20s", "sleep 3s exit 1"}[i%3])

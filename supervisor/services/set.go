@@ -10,39 +10,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"warder/guestinit/control"
 	"warder/guestinit/proto"
 	"warder/supervisor/declaration"
 	"warder/supervisor/sizing"
 	"warder/supervisor/verify"
 )
 
-// A Host makes the VMs of services.
+// A Host does what a set orders with the VMs of services. What it is ordered twice it
+// does once: a set that takes the place of another one finds its VMs where they are.
 type Host interface {
 	// Claim says what a service needs of the machine, or why it could not start
 	// here: a file that is not there, an option that makes no sense.
-	Claim(declaration.Service) (verify.Claim, error)
-	// Boot brings the VM of a service up to where nothing of it has run.
-	Boot(context.Context, declaration.Service) (VM, error)
+	Claim(ctx context.Context, name string) (verify.Claim, error)
+	// Boot brings the VM of a service's nth start up to where nothing of it has run,
+	// or gives the one that is there already. When only that one is wanted, and there
+	// is none, it gives nil.
+	Boot(ctx context.Context, name string, start int, only bool) (VM, error)
 }
 
 // A VM is the machine of a service.
 type VM interface {
-	Start(context.Context, proto.Command, control.Stdio) (Process, error)
+	// Run starts the service's command, if it has not been started.
+	Run(context.Context) (Process, error)
+	// Check runs the service's health check once, and gives the beginning of what
+	// that says.
+	Check(context.Context) (status proto.Status, said string, err error)
 	// Stop ends the VM: its processes get grace. Nothing of it is left when Stop
 	// returns, whatever the error.
 	Stop(ctx context.Context, grace time.Duration) error
 	Done() <-chan struct{}
-	// Use is what it has used. The guest is asked until ctx ends.
-	Use(context.Context) Use
-	// Serial is the last that the guest's kernel said, as it came.
-	Serial() []byte
 	// Ended says what became of a VM that is done, nil when it switched off.
 	Ended() error
 
@@ -57,10 +58,8 @@ type VM interface {
 
 // A Process is a command in a VM.
 type Process interface {
-	// Wait waits for the end, and kills the command when ctx ends first.
+	// Wait waits for the end.
 	Wait(context.Context) (proto.Status, error)
-	Signal(ctx context.Context, signal int) error
-	Resize(ctx context.Context, cols, rows uint16) error
 }
 
 // The errors of a request.
@@ -70,20 +69,25 @@ var (
 	ErrClosed  = errors.New("the host is stopping")
 )
 
-// A Journal remembers what was asked for, for a host that died.
+// A Journal remembers what was asked for, and what became of it, for a host or a set
+// that died. The contexts of its first three are those of the requests, which are
+// decided when they return without an error.
 type Journal interface {
-	Declared(declaration.Service) error // by a request
-	Removed(name string) error
-	Started(name, by string) error
+	Declared(ctx context.Context, name string) error
+	Removed(ctx context.Context, name string) error
+	Started(context.Context, Record) error
 	Ended(name string) error
+	// Changed is told what a service is from now on, before it is, Sized that it is
+	// let have another size.
+	Changed(Record)
+	Sized(r Record, by Sized, why string)
 }
 
 // A Set is the services of a host. It is safe for concurrent use.
 type Set struct {
 	host    Host
 	ledger  *verify.Ledger
-	journal Journal // nil for none
-	events  *tape[Event]
+	journal Journal
 	pool    pool
 
 	mu       sync.Mutex
@@ -96,7 +100,6 @@ type Set struct {
 type service struct {
 	decl  declaration.Service
 	added bool // by a request, not by the host's own configuration
-	log   *tape[Line]
 
 	status  Status
 	life    *life
@@ -104,29 +107,18 @@ type service struct {
 	demand  demand
 }
 
-// New makes a set without services; journal may be nil.
+// New makes a set without services.
 func New(host Host, ledger *verify.Ledger, journal Journal) *Set {
-	return &Set{host: host, ledger: ledger, journal: journal, events: newEvents(), services: make(map[string]*service)}
+	return &Set{host: host, ledger: ledger, journal: journal, services: make(map[string]*service)}
 }
 
 // maxServices bounds the declarations.
 const maxServices = 1024
 
-// Declare makes a service of the host's own configuration known.
-func (s *Set) Declare(d declaration.Service) error { return s.declare(d, false, nil) }
-
 // Add makes a service known that a request declares. One that was added before and
 // is not active is declared anew.
-func (s *Set) Add(d declaration.Service) error { return s.declare(d, true, s.journal) }
-
-// Restore makes a service known that was added to a host before this one.
-func (s *Set) Restore(d declaration.Service) error { return s.declare(d, true, nil) }
-
-func (s *Set) declare(d declaration.Service, added bool, journal Journal) error {
+func (s *Set) Add(ctx context.Context, d declaration.Service) error {
 	if err := d.Check(); err != nil {
-		return err
-	}
-	if _, err := s.host.Claim(d); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -135,53 +127,70 @@ func (s *Set) declare(d declaration.Service, added bool, journal Journal) error 
 	switch {
 	case s.closed:
 		return ErrClosed
-	case old != nil && (!old.added || !added):
+	case old != nil && !old.added:
 		return fmt.Errorf("%w: %s is declared by the host's configuration", ErrState, d.Name)
-	case old != nil && old.status.State.active():
+	case old != nil && old.status.State.Active():
 		return fmt.Errorf("%w: %s is %s: stop it first", ErrState, d.Name, old.status.State)
 	case old == nil && len(s.services) >= maxServices:
 		return fmt.Errorf("%w: there are %d services already", ErrState, maxServices)
 	}
-	if journal != nil {
-		if err := journal.Declared(d); err != nil {
-			return fmt.Errorf("%s could not be put into the journal: %w", d.Name, err)
-		}
+	if err := s.journal.Declared(ctx, d.Name); err != nil {
+		return fmt.Errorf("%s could not be put into the journal: %w", d.Name, err)
 	}
-	d = d.WithDefaults()
-	e := &service{decl: d, added: added, log: newLog(), changed: make(chan struct{})}
 	if old != nil {
-		e.log = old.log
 		close(old.changed) // whoever waits finds the new one
 	}
-	e.status = Status{Name: d.Name, State: Stopped, Since: time.Now(), Service: d}
-	s.services[d.Name] = e
+	s.put(d, true)
 	return nil
 }
 
-// Remove forgets a service that was added and is not active.
-func (s *Set) Remove(name string) error {
+// Declare makes a service known that the host's own configuration declares, or that
+// was added to a set or a host before this one.
+func (s *Set) Declare(d declaration.Service, added bool) error {
+	if err := d.Check(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.services[d.Name] != nil:
+		return fmt.Errorf("%w: %s is declared already", ErrState, d.Name)
+	case len(s.services) >= maxServices:
+		return fmt.Errorf("%w: there are %d services already", ErrState, maxServices)
+	}
+	s.put(d, added)
+	return nil
+}
+
+// put makes a service known. The caller holds the lock.
+func (s *Set) put(d declaration.Service, added bool) *service {
+	d = d.WithDefaults()
+	e := &service{decl: d, added: added, changed: make(chan struct{})}
+	e.status = Status{Name: d.Name, State: Stopped, Since: time.Now(), Service: d}
+	s.services[d.Name] = e
+	return e
+}
+
+// Remove forgets a service that was added and is not active, and gives its last state.
+func (s *Set) Remove(ctx context.Context, name string) (Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.services[name]
 	switch {
 	case e == nil:
-		return unknown(name)
-	case e.status.State.active():
-		return fmt.Errorf("%w: %s is %s: stop it first", ErrState, name, e.status.State)
+		return Status{}, unknown(name)
+	case e.status.State.Active():
+		return Status{}, fmt.Errorf("%w: %s is %s: stop it first", ErrState, name, e.status.State)
 	case !e.added:
-		return fmt.Errorf("%w: %s is declared by the host's configuration: take it out there", ErrState, name)
+		return Status{}, fmt.Errorf("%w: %s is declared by the host's configuration: take it out there", ErrState, name)
 	}
-	if s.journal != nil {
-		if err := s.journal.Removed(name); err != nil {
-			return fmt.Errorf("%s could not be taken out of the journal: %w", name, err)
-		}
+	if err := s.journal.Removed(ctx, name); err != nil {
+		return Status{}, fmt.Errorf("%s could not be taken out of the journal: %w", name, err)
 	}
 	close(e.changed)
 	delete(s.services, name)
-	return nil
+	return e.status, nil
 }
-
-func unknown(name string) error { return fmt.Errorf("%w: %q", ErrUnknown, name) }
 
 func (s *Set) find(name string) (*service, error) {
 	s.mu.Lock()
@@ -191,6 +200,8 @@ func (s *Set) find(name string) (*service, error) {
 	}
 	return nil, unknown(name)
 }
+
+func unknown(name string) error { return fmt.Errorf("%w: %q", ErrUnknown, name) }
 
 // List tells of all services, by name.
 func (s *Set) List() []Status {
@@ -228,19 +239,22 @@ func (s *Set) Start(ctx context.Context, name, by string) (Status, error) {
 	return s.StartWhenFree(ctx, name, by, 0)
 }
 
+// Settle waits until a service is not starting any more, and gives its state.
+func (s *Set) Settle(ctx context.Context, name string) (Status, error) {
+	return s.await(ctx, name, func(st Status) bool { return st.State != Starting })
+}
+
 // Resume starts a service again that ran under a host before this one. Why it
 // cannot be is its state then.
-func (s *Set) Resume(name, by string) error {
-	err := s.begin(name, by, nil)
+func (s *Set) Resume(ctx context.Context, name, by string) error {
+	err := s.begin(ctx, name, by, nil)
 	if err == nil {
 		return nil
 	}
-	if s.journal != nil {
-		err = errors.Join(err, s.journal.Ended(name))
-	}
+	err = errors.Join(err, s.journal.Ended(name))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.services[name]; e != nil && !e.status.State.active() {
+	if e := s.services[name]; e != nil && !e.status.State.Active() {
 		s.to(e, Failed, "it could not be started again: "+err.Error())
 	}
 	return err
@@ -248,12 +262,12 @@ func (s *Set) Resume(name, by string) error {
 
 // begin commits the resources of a service and begins its life, unless it is
 // another's turn: turn is the request's own place in the pool, nil when it has none.
-func (s *Set) begin(name, by string, turn *place) error {
+func (s *Set) begin(ctx context.Context, name, by string, turn *place) error {
 	e, err := s.find(name)
 	if err != nil {
 		return err
 	}
-	claim, err := s.host.Claim(e.decl) // which looks at files
+	claim, err := s.host.Claim(ctx, name) // which looks at files
 	if err != nil {
 		return err
 	}
@@ -264,7 +278,7 @@ func (s *Set) begin(name, by string, turn *place) error {
 		return ErrClosed
 	case s.services[name] != e:
 		return fmt.Errorf("%w: %s was declared anew meanwhile", ErrState, name)
-	case e.status.State.active():
+	case e.status.State.Active():
 		return fmt.Errorf("%w: %s is %s already", ErrState, name, e.status.State)
 	}
 	if turn == nil {
@@ -277,31 +291,48 @@ func (s *Set) begin(name, by string, turn *place) error {
 	if err := s.ledger.Grant(name, claim); err != nil {
 		return err
 	}
-	if s.journal != nil {
-		if err := s.journal.Started(name, by); err != nil {
-			s.ledger.Return(name)
-			return fmt.Errorf("%s could not be put into the journal: %w", name, err)
-		}
+	l := s.live(e)
+	l.claim, l.began, l.delay = claim, time.Now(), time.Duration(e.decl.Restart.Delay)
+	next := e.status
+	next.State, next.Since, next.Why, next.Health = Starting, l.began, "", ""
+	next.Starts, next.By, next.Exit = 1, by, nil
+	if err := s.journal.Started(ctx, e.record(next)); err != nil {
+		e.life = nil
+		s.ledger.Return(name)
+		return fmt.Errorf("%s could not be put into the journal: %w", name, err)
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	e.life = &life{set: s, service: e, decl: e.decl, claim: claim, ctx: ctx, cancel: cancel, done: make(chan struct{})}
-	e.status.Starts, e.status.By, e.status.Exit = 0, by, nil
-	s.to(e, Starting, "")
-	s.lives.Go(e.life.run)
+	e.become(next)
+	s.lives.Go(l.run)
 	return nil
 }
 
-// to changes a service's state. The caller holds the lock.
+// live makes the life of a service. The caller holds the lock.
+func (s *Set) live(e *service) *life {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	e.life = &life{set: s, service: e, decl: e.decl, ctx: ctx, cancel: cancel, done: make(chan struct{})}
+	return e.life
+}
+
+// to changes a service's state, unless that is what it was. The caller holds the lock.
 func (s *Set) to(e *service, state State, why string) {
-	e.status.State, e.status.Since, e.status.Why = state, time.Now(), why
-	if state != Running {
-		e.status.Health = ""
+	next := e.status
+	if next.State == state && next.Why == why {
+		return // as a set before this one has left it
 	}
+	next.State, next.Since, next.Why = state, time.Now(), why
+	if state != Running {
+		next.Health = ""
+	}
+	s.journal.Changed(e.record(next))
+	e.become(next)
+	s.maybeIdle(e)
+}
+
+// become gives a service its status. The caller holds the set's lock.
+func (e *service) become(status Status) {
+	e.status = status
 	close(e.changed)
 	e.changed = make(chan struct{})
-	s.maybeIdle(e)
-	ev := Event{Time: e.status.Since, Service: e.status.Name, State: state, Why: why, By: e.status.By}
-	s.events.add(func(seq uint64) Event { ev.Seq = seq; return ev })
 }
 
 // await waits for a service to be in a state, or for ctx to end, and gives the
@@ -329,7 +360,7 @@ func (s *Set) await(ctx context.Context, name string, in func(Status) bool) (Sta
 
 // Wait waits until a service holds nothing any more, and gives its last state.
 func (s *Set) Wait(ctx context.Context, name string) (Status, error) {
-	return s.await(ctx, name, func(st Status) bool { return !st.State.active() })
+	return s.await(ctx, name, func(st Status) bool { return !st.State.Active() })
 }
 
 // Stop stops a service, which gets timeout to end, its declared one when that is
@@ -343,7 +374,7 @@ func (s *Set) Stop(ctx context.Context, name string, timeout time.Duration, by s
 	}
 	var done <-chan struct{}
 	if e.life != nil {
-		e.life.cancel(&stopOrder{by: by, timeout: timeout})
+		e.life.cancel(&StopOrder{By: by, Timeout: timeout})
 		done = e.life.done
 	}
 	s.mu.Unlock()
@@ -357,55 +388,21 @@ func (s *Set) Stop(ctx context.Context, name string, timeout time.Duration, by s
 	return s.Status(name)
 }
 
-// End stops the service whose VM vm is and does not wait for it: who asks is in that VM.
-// The error says that the service has another one meanwhile, or none.
-func (s *Set) End(name string, vm VM, by string) (Status, error) {
+// End stops the service whose VM is that of its nth start, at began, and does not wait
+// for it: who asks is in that VM. The error says that the service has another one
+// meanwhile, or none.
+func (s *Set) End(name string, start int, began time.Time, by string) (Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.services[name]
 	switch {
 	case e == nil:
 		return Status{}, unknown(name)
-	case e.life == nil || e.life.vm != vm:
+	case e.life == nil || e.status.Starts != start || !e.life.began.Equal(began):
 		return Status{}, fmt.Errorf("%w: this is not the VM that %s has now", ErrState, name)
 	}
-	e.life.cancel(&stopOrder{by: by})
+	e.life.cancel(&StopOrder{By: by})
 	return e.status, nil
-}
-
-// vmOf gives the VM of a service, if it has one now.
-func (s *Set) vmOf(name string) (VM, declaration.Service, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.services[name]
-	switch {
-	case e == nil:
-		return nil, declaration.Service{}, unknown(name)
-	case e.life == nil || e.life.vm == nil:
-		return nil, e.decl, fmt.Errorf("%w: %s has no VM now", ErrState, name)
-	}
-	return e.life.vm, e.decl, nil
-}
-
-// Exec starts a further command in the VM of a service that runs, with the
-// service's environment below its own.
-func (s *Set) Exec(ctx context.Context, name string, cmd proto.Command, stdio control.Stdio) (Process, error) {
-	vm, d, err := s.vmOf(name)
-	if err != nil {
-		return nil, err
-	}
-	cmd.Env = append(Command(d).Env, cmd.Env...)
-	return vm.Start(ctx, cmd, stdio)
-}
-
-// Console is the last that the kernel of a service's guest said, also when nothing
-// else in it answers. It is as it came: a guest can say anything.
-func (s *Set) Console(name string) ([]byte, error) {
-	vm, _, err := s.vmOf(name)
-	if err != nil {
-		return nil, err
-	}
-	return vm.Serial(), nil
 }
 
 // Close stops all services, each within its own time, and starts none any more.
@@ -415,19 +412,9 @@ func (s *Set) Close() {
 	s.closed = true
 	for _, e := range s.services {
 		if e.life != nil {
-			e.life.cancel(&stopOrder{by: "the host", closing: true})
+			e.life.cancel(&StopOrder{By: "the host", Closing: true})
 		}
 	}
 	s.mu.Unlock()
 	s.lives.Wait()
-}
-
-// stdio is what the streams of a service's command are tied to.
-func (e *service) stdio(t *ties) (control.Stdio, func()) {
-	out, err := &splitter{log: e.log, stream: "stdout"}, &splitter{log: e.log, stream: "stderr"}
-	stdio := control.Stdio{Out: io.MultiWriter(t.writer("stdout"), out), Err: io.MultiWriter(t.writer("stderr"), err)}
-	if e.decl.Stdin || e.decl.TTY {
-		stdio.In = &t.input
-	}
-	return stdio, func() { out.flush(); err.flush() }
 }

@@ -51,6 +51,9 @@ type sizer struct {
 func (l *life) follow(ctx context.Context, vm VM) {
 	b := bounds(l.decl, l.claim)
 	z := &sizer{life: l, vm: vm, bounds: b, size: b.Min, held: b.Min}
+	if size, held := l.has(); size != (sizing.Size{}) { // a set before this one has seen to it
+		z.size, z.held = size, held
+	}
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
 	defer z.satisfied()
@@ -96,12 +99,13 @@ func (z *sizer) look(ctx context.Context, pressed bool) {
 	if err := z.vm.Resize(ctx, z.size, to); err != nil {
 		if z.failed != err.Error() { // once, not each time that it is tried
 			z.failed = err.Error()
-			z.life.set.sized(z.life.service, Sized{From: z.size, To: z.size}, fmt.Sprintf("%s; it could not be told to have more or less: %v", order.Why, err))
+			z.life.sized(Sized{From: z.size, To: z.size}, fmt.Sprintf("%s; it could not be told to have more or less: %v", order.Why, err))
 		}
 		return
 	}
 	z.failed = ""
-	z.life.set.sized(z.life.service, Sized{From: z.size, To: to}, order.Why)
+	z.life.let(to, z.held)
+	z.life.sized(Sized{From: z.size, To: to}, order.Why)
 	z.size = to
 }
 
@@ -164,17 +168,31 @@ func (s *Set) senior(priority int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.services {
-		if e.status.State.active() && e.decl.Priority < priority {
+		if e.status.State.Active() && e.decl.Priority < priority {
 			return true
 		}
 	}
 	return false
 }
 
+// has is what a service is let have and holds, zero for what it has at first.
+func (l *life) has() (size, held sizing.Size) {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	return l.size, l.held
+}
+
+// let notes what a service is let have, and holds.
+func (l *life) let(size, held sizing.Size) {
+	l.set.mu.Lock()
+	defer l.set.mu.Unlock()
+	l.size, l.held = size, held
+}
+
 // sized tells that a service is let have another size.
-func (s *Set) sized(e *service, by Sized, why string) {
+func (l *life) sized(by Sized, why string) {
+	s := l.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ev := Event{Time: time.Now(), Service: e.status.Name, State: e.status.State, Why: why, By: e.status.By, Sized: &by}
-	s.events.add(func(seq uint64) Event { ev.Seq = seq; return ev })
+	s.journal.Sized(l.service.record(l.service.status), by, why)
 }

@@ -30,18 +30,20 @@ func (h *fakeHost) need(name string, n need) {
 // change.
 func size(t *testing.T, s *Set, name string) (last sizing.Size, changes int) {
 	t.Helper()
-	err := s.Events(t.Context(), name, false, func(e Event) error {
-		if e.Sized != nil {
-			if changes > 0 && e.Sized.From != last {
-				t.Errorf("from %+v, it was %+v", e.Sized.From, last)
+	j := s.journal.(*fakeJournal)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.wrong) != 0 {
+		t.Errorf("sizes that are not held: %+v", j.wrong)
+	}
+	for _, e := range j.sized {
+		if e.name == name {
+			if changes > 0 && e.by.From != last {
+				t.Errorf("from %+v, it was %+v", e.by.From, last)
 			}
-			last = e.Sized.To
+			last = e.by.To
 			changes++
 		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return last, changes
 }
@@ -49,11 +51,10 @@ func size(t *testing.T, s *Set, name string) (last sizing.Size, changes int) {
 // books checks that a service holds what it has and what it is let have.
 func books(t *testing.T, s *Set, name string) uint64 {
 	t.Helper()
-	vm, _, err := s.vmOf(name)
-	if err != nil {
-		t.Fatal(err)
+	v := s.host.(*fakeHost).vmOf(name)
+	if v == nil {
+		t.Fatalf("%s has no VM", name)
 	}
-	v := vm.(*fakeVM)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, g := range s.Balance().Grants {
@@ -107,11 +108,7 @@ func TestElastic(t *testing.T) {
 		// It is answered when it calls, not at the next look.
 		h.need("a", need{memory: 120 * mib, cpus: 0.5})
 		time.Sleep(lookEvery / 4)
-		vm, _, err := s.vmOf("a")
-		if err != nil {
-			t.Fatal(err)
-		}
-		vm.(*fakeVM).shortages <- proto.Shortage{Resource: proto.Memory}
+		h.vmOf("a").shortages <- proto.Shortage{Resource: proto.Memory}
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		expect("pressed", 200, 1, 2)

@@ -45,10 +45,10 @@ type Capacity struct {
 
 // A Meter tells what is used at this moment, in bytes.
 type Meter interface {
-	// Available is how much memory the machine has for more.
-	Available() uint64
-	// Used is how much of what a holder claims it has taken already.
-	Used(holder string) uint64
+	// Measure tells how much of what each holder claims it has taken already, and
+	// then how much memory the machine has for more: what is taken meanwhile counts
+	// twice, not never.
+	Measure() (used map[string]uint64, available uint64)
 }
 
 // A Ledger is the books of one machine. It is safe for concurrent use.
@@ -57,9 +57,10 @@ type Ledger struct {
 	meter    Meter
 	headroom uint64
 
-	mu     sync.Mutex
-	held   map[string]Claim
-	things map[string]*holding
+	mu       sync.Mutex
+	held     map[string]Claim
+	things   map[string]*holding
+	reserved Reserved
 }
 
 // holding is who has a thing.
@@ -77,6 +78,20 @@ func NewLedger(c Capacity, meter Meter, headroom uint64) *Ledger {
 
 // Turn is the resource of a refusal that says that another comes first.
 const Turn = "turn"
+
+// Reserved is memory of the machine's own that no holder can be granted. No capacity
+// bounds it.
+type Reserved struct {
+	For    string `json:"for"`
+	Memory uint64 `json:"memory"` // bytes
+}
+
+// Reserve keeps memory for the machine's own.
+func (l *Ledger) Reserve(r Reserved) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reserved = r
+}
 
 // A Refusal is a resource that there is not enough of, with the numbers.
 type Refusal struct {
@@ -128,6 +143,19 @@ func (l *Ledger) Grant(holder string, c Claim) error {
 	if err := l.fits(c); err != nil {
 		return err
 	}
+	l.hold(holder, c)
+	return nil
+}
+
+// Take notes what a holder has already, by books before these: it fits or not.
+func (l *Ledger) Take(holder string, c Claim) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold(holder, c)
+}
+
+// hold notes a claim. The caller holds the lock.
+func (l *Ledger) hold(holder string, c Claim) {
 	c.Things = slices.Clone(c.Things)
 	l.held[holder] = c
 	for _, t := range c.Things {
@@ -138,7 +166,6 @@ func (l *Ledger) Grant(holder string, c Claim) error {
 		}
 		h.holders[holder] = true
 	}
-	return nil
 }
 
 // fits says which resource there is not enough of. The caller holds the lock.
@@ -153,7 +180,7 @@ func (l *Ledger) fits(c Claim) error {
 	if r := short("memory", c.Memory, total.Memory, l.capacity.Memory); r != nil {
 		return r
 	}
-	if free := l.memory(); c.Memory > free {
+	if free := l.memory().promisable; c.Memory > free {
 		return &Refusal{Resource: "memory", Wanted: c.Memory, Free: free, Committed: total.Memory}
 	}
 	for _, t := range c.Things {
@@ -172,20 +199,29 @@ func short(resource string, wanted, committed, capacity uint64) error {
 	return &Refusal{Resource: resource, Wanted: wanted, Free: capacity - min(capacity, committed), Committed: committed}
 }
 
-// memory is how much can be promised at this moment: what is available, without
-// what has been promised and not been taken yet, and without the headroom.
-func (l *Ledger) memory() uint64 {
-	if l.meter == nil {
-		return math.MaxUint64
-	}
-	pledged := l.headroom
-	for holder, c := range l.held { // before Available: what is taken meanwhile counts twice, not never
-		pledged += c.Memory - min(c.Memory, l.meter.Used(holder))
-	}
-	available := l.meter.Available()
-	return available - min(available, pledged)
+// measured is what a meter says, and what follows for what can be promised.
+type measured struct {
+	used       map[string]uint64
+	available  uint64
+	promisable uint64
 }
 
+// memory measures how much can be promised at this moment: what is available, without
+// what has been promised and not been taken yet, and without the headroom.
+func (l *Ledger) memory() (m measured) {
+	if l.meter == nil {
+		return measured{promisable: math.MaxUint64}
+	}
+	m.used, m.available = l.meter.Measure()
+	pledged := l.headroom + l.reserved.Memory - min(l.reserved.Memory, m.used[l.reserved.For])
+	for holder, c := range l.held {
+		pledged += c.Memory - min(c.Memory, m.used[holder])
+	}
+	m.promisable = m.available - min(m.available, pledged)
+	return m
+}
+
+// total is all that is promised. The caller holds the lock.
 func (l *Ledger) total() (sum Claim) {
 	for _, c := range l.held {
 		sum.VCPUs += c.VCPUs
@@ -209,7 +245,7 @@ func (l *Ledger) Resize(holder string, vcpus int, memory uint64) (int, uint64) {
 		vcpus = c.VCPUs + min(more, max(l.capacity.VCPUs-total.VCPUs, 0))
 	}
 	if memory > c.Memory {
-		free := l.memory()
+		free := l.memory().promisable
 		if limit := l.capacity.Memory; limit > 0 {
 			free = min(free, limit-min(limit, total.Memory))
 		}
@@ -238,6 +274,8 @@ func (l *Ledger) Return(holder string) {
 type Balance struct {
 	Capacity  Capacity `json:"capacity"`
 	Committed Capacity `json:"committed"`
+	// Reserved is beside what is committed, and not there to be promised.
+	Reserved Reserved `json:"reserved,omitzero"`
 	// Promisable is how much memory could be granted now, in bytes.
 	Promisable uint64 `json:"promisable"`
 	// Available is how much memory the machine has for more, Used how much of what is
@@ -278,22 +316,17 @@ func (l *Ledger) Balance() Balance {
 	b := Balance{
 		Capacity:  l.capacity,
 		Committed: Capacity{VCPUs: total.VCPUs, Memory: total.Memory, Holders: len(l.held)},
+		Reserved:  l.reserved,
 		Grants:    []Grant{},
 	}
-	b.Promisable = l.memory()
+	m := l.memory()
+	b.Promisable, b.Available = m.promisable, m.available
 	if l.capacity.Memory > 0 {
 		b.Promisable = min(b.Promisable, l.capacity.Memory-min(l.capacity.Memory, total.Memory))
 	}
-	if l.meter != nil {
-		b.Available = l.meter.Available()
-	}
 	for holder, c := range l.held {
-		g := Grant{Holder: holder, Claim: c}
-		if l.meter != nil {
-			g.Used = l.meter.Used(holder)
-		}
-		b.Used += g.Used
-		b.Grants = append(b.Grants, g)
+		b.Used += m.used[holder]
+		b.Grants = append(b.Grants, Grant{Holder: holder, Claim: c, Used: m.used[holder]})
 	}
 	slices.SortFunc(b.Grants, func(a, b Grant) int { return cmp.Compare(a.Holder, b.Holder) })
 	return b

@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -17,20 +18,14 @@ type gauge struct {
 	used  map[string]uint64
 }
 
-func (g *gauge) Available() uint64 {
+func (g *gauge) Measure() (map[string]uint64, uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	free := g.total
 	for _, u := range g.used {
 		free -= u
 	}
-	return free
-}
-
-func (g *gauge) Used(holder string) uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.used[holder]
+	return maps.Clone(g.used), free
 }
 
 func (g *gauge) take(holder string, n uint64) {
@@ -191,7 +186,7 @@ func TestLedgerAgreesWithModel(t *testing.T) {
 				t.Fatalf("step %d: resized to %d vCPUs, %d bytes; the model says %+v", step, cpus, memory, held)
 			}
 			model.held[name] = held
-			g.take(name, min(held.Memory, g.Used(name)))
+			g.take(name, min(held.Memory, g.used[name]))
 		case ok && r.IntN(2) == 0:
 			g.take(name, uint64(r.Int64N(int64(held.Memory)+1)))
 		case ok:

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -29,15 +28,6 @@ func (r *Request) String() string {
 // A Policy says who may do what, as policies in Cedar do: what none permits is
 // refused, and so is what one forbids.
 type Policy struct{ set *cedar.PolicySet }
-
-// ReadPolicy reads a file of policies.
-func ReadPolicy(file string) (*Policy, error) {
-	src, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	return ParsePolicy(file, src)
-}
 
 // ParsePolicy reads policies; file is what positions in errors are in.
 func ParsePolicy(file string, src []byte) (*Policy, error) {

@@ -16,7 +16,7 @@ type Principal struct {
 	// Certificate is what a client of the network has shown, which is the principal then.
 	Certificate *Certificate
 	// Service is one whose VM asks, which is the principal then.
-	Service *declaration.Service
+	Service *declaration.Service `json:"-"`
 }
 
 // A Certificate is what somebody vouches for whom the host trusts in that.

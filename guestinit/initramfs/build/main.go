@@ -1,5 +1,6 @@
-// Command build makes the base initramfs of each architecture, compressed,
-// where package initramfs embeds it. It is run in the module's directory.
+// Command build makes the base initramfs of each architecture and what a supervisor
+// has beside it, compressed, where package initramfs embeds them. It is run in the
+// module's directory.
 //
 //	go run ./guestinit/initramfs/build [-o DIR] [ARCH...]
 package main
@@ -8,6 +9,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -36,19 +38,57 @@ func main() {
 		os.Exit(1)
 	}
 	for _, arch := range arches {
-		image := filepath.Join(*dir, initramfs.FileName(arch))
-		if st, err := os.Stat(image); err == nil && st.ModTime().After(newest) && !*force {
-			continue
+		for name, build := range map[string]func(w io.Writer, arch string) error{
+			initramfs.FileName(arch):       func(w io.Writer, arch string) error { return builder.Build(w, arch, slog.Default()) },
+			initramfs.SupervisorName(arch): builder.BuildSupervisor,
+		} {
+			file := filepath.Join(*dir, name)
+			if st, err := os.Stat(file); err == nil && st.ModTime().After(newest) && !*force {
+				continue
+			}
+			if err := pack(file, arch, build); err != nil {
+				fmt.Fprintln(os.Stderr, "initramfs:", err)
+				os.Exit(1)
+			}
 		}
-		if err := build(image, arch); err != nil {
+		if err := sum(*dir, arch); err != nil {
 			fmt.Fprintln(os.Stderr, "initramfs:", err)
 			os.Exit(1)
 		}
 	}
 }
 
+// sum writes down the digests of what a supervisor's VM has.
+func sum(dir, arch string) error {
+	unpacked := func(name string) ([]byte, error) {
+		packed, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		return initramfs.Unpack(packed)
+	}
+	image, err := unpacked(initramfs.FileName(arch))
+	if err != nil {
+		return err
+	}
+	pid1, err := initramfs.InitOf(image)
+	if err != nil {
+		return err
+	}
+	program, err := unpacked(initramfs.SupervisorName(arch))
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, initramfs.SumsName(arch))
+	sums := []byte(initramfs.Sums(pid1, program))
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, sums) {
+		return nil // with its time: nothing is compiled anew
+	}
+	return os.WriteFile(file, sums, 0o644)
+}
+
 // newestSource is when a source of the images last changed: the module's
-// dependencies, the Go release, what is under guestinit.
+// dependencies, the Go release, what is under guestinit, what a supervisor is made of.
 func newestSource() (newest time.Time, err error) {
 	out, err := exec.Command("go", "env", "GOMOD", "GOROOT").Output()
 	if err != nil {
@@ -68,21 +108,27 @@ func newestSource() (newest time.Time, err error) {
 			return newest, err
 		}
 	}
-	err = filepath.WalkDir(filepath.Join(root, "guestinit"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == "control" {
-			return fs.SkipDir // the host's end
+	for _, dir := range append([]string{"guestinit"}, builder.SupervisorSources...) {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == "control" {
+				return fs.SkipDir // the host's end
+			}
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			return consider(path)
+		})
+		if err != nil {
+			return newest, err
 		}
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		return consider(path)
-	})
-	return newest, err
+	}
+	return newest, nil
 }
 
-func build(path, arch string) error {
+// pack compresses what build makes.
+func pack(path, arch string, build func(w io.Writer, arch string) error) error {
 	var image, packed bytes.Buffer
-	if err := builder.Build(&image, arch, slog.Default()); err != nil {
+	if err := build(&image, arch); err != nil {
 		return err
 	}
 	// One goroutine and no time stamps: the same bytes every time.

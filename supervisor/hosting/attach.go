@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"context"
@@ -7,7 +7,10 @@ import (
 	"io"
 	"sync"
 
+	"warder/guestinit/control"
 	"warder/guestinit/proto"
+	"warder/supervisor/declaration"
+	"warder/supervisor/services"
 )
 
 // A Piece is some of what a service's command wrote, as it came, or its end.
@@ -108,27 +111,45 @@ type Attachment struct {
 
 // Attach gives a hold on the command that a service runs now: what it writes from here
 // on, and its input, if it is declared to have one.
-func (s *Set) Attach(name string) (*Attachment, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.services[name]
-	if e == nil {
-		return nil, unknown(name)
+func (h *Host) Attach(name string) (*Attachment, error) {
+	_, d, err := h.find(name)
+	if err != nil {
+		return nil, err
 	}
-	if e.life == nil || e.life.ties == nil {
-		return nil, fmt.Errorf("%w: %s has no command that runs now", ErrState, name)
+	t := h.tiesOf(name)
+	if t == nil {
+		return nil, fmt.Errorf("%w: %s has no command that runs now", services.ErrState, name)
 	}
-	t := e.life.ties
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
-		return nil, fmt.Errorf("%w: the command of %s has ended", ErrState, name)
+		return nil, fmt.Errorf("%w: the command of %s has ended", services.ErrState, name)
 	}
 	if t.users++; t.out == nil {
 		const overhead = 96 // bytes of a Piece beside its data
 		t.out = newTape(pieceRoom, func(p Piece) int { return len(p.Data) + overhead })
 	}
-	return &Attachment{ties: t, out: t.out, from: t.out.last(0), said: t.said, input: e.decl.Stdin || e.decl.TTY}, nil
+	return &Attachment{ties: t, out: t.out, from: t.out.last(0), said: t.said, input: d.Stdin || d.TTY}, nil
+}
+
+// tiesOf gives what the command of a service can be attached by, nil unless it runs.
+func (h *Host) tiesOf(name string) *ties {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := h.services[name]; s != nil && s.vm != nil && s.vm.ran.over() && s.vm.ran.err == nil {
+		return s.vm.ties
+	}
+	return nil
+}
+
+// stdio is what the streams of a service's command are tied to.
+func (t *ties) stdio(d declaration.Service, log *tape[Line]) (control.Stdio, func()) {
+	out, err := &splitter{log: log, stream: "stdout"}, &splitter{log: log, stream: "stderr"}
+	stdio := control.Stdio{Out: io.MultiWriter(t.writer("stdout"), out), Err: io.MultiWriter(t.writer("stderr"), err)}
+	if d.Stdin || d.TTY {
+		stdio.In = &t.input
+	}
+	return stdio, func() { out.flush(); err.flush() }
 }
 
 // Close lets go of the command.
@@ -176,7 +197,7 @@ func (a *Attachment) Type(ctx context.Context, p []byte) error {
 	case a.ties.input.words <- append([]byte(nil), p...):
 		return nil
 	case <-a.ties.input.done:
-		return fmt.Errorf("%w: the command has ended", ErrState)
+		return fmt.Errorf("%w: the command has ended", services.ErrState)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

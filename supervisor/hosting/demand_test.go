@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"warder/supervisor/declaration"
+	"warder/supervisor/services"
 	"warder/supervisor/verify"
 )
 
@@ -28,7 +29,7 @@ func TestHold(t *testing.T) {
 		h.slow = 3 * time.Second
 		d := onDemand("a", "sleep 100h", declaration.OnDemand{Idle: declaration.Duration(time.Minute)})
 		d.Health = &declaration.Health{Command: []string{"ok-after", "5s"}, Interval: declaration.Duration(time.Second), StartPeriod: declaration.Duration(time.Minute)}
-		s := declared(t, h, nil, d, runs("b", "sleep 1h"))
+		s := supervise(t, h, d, runs("b", "sleep 1h"))
 		var all sync.WaitGroup
 		var mu sync.Mutex
 		var releases []func()
@@ -40,7 +41,7 @@ func TestHold(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if st, err := s.Status("a"); err != nil || st.State != Running || st.Health != "ok" || st.By != byConnection {
+				if st, err := s.Status(t.Context(), "a"); err != nil || st.State != services.Running || st.Health != "ok" || st.By != services.ByConnection {
 					t.Errorf("held while it is %+v, %v", st, err)
 				}
 				mu.Lock()
@@ -52,10 +53,10 @@ func TestHold(t *testing.T) {
 		if n := h.count("a"); n != 1 {
 			t.Errorf("%d VMs were started", n)
 		}
-		state := func(want State) {
+		state := func(want services.State) {
 			t.Helper()
 			synctest.Wait()
-			if st, err := s.Status("a"); err != nil || st.State != want {
+			if st, err := s.Status(t.Context(), "a"); err != nil || st.State != want {
 				t.Errorf("it is %+v, want %s, %v", st, want, err)
 			}
 		}
@@ -63,7 +64,7 @@ func TestHold(t *testing.T) {
 			time.Sleep(2 * time.Minute)
 			release()
 			if release(); i < len(releases)-1 { // once more is none more
-				state(Running)
+				state(services.Running)
 			}
 		}
 		time.Sleep(30 * time.Second)
@@ -72,16 +73,16 @@ func TestHold(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		state(Running)
+		state(services.Running)
 		again()
 		time.Sleep(59 * time.Second)
-		state(Running)
+		state(services.Running)
 		if alive.Err() != nil {
 			t.Error("a connection to a service that runs is given up")
 		}
 		time.Sleep(2 * time.Second)
-		state(Stopped)
-		if st, _ := s.Status("a"); st.Why != "stopped by the host: no connection for 1m0s" {
+		state(services.Stopped)
+		if st, _ := s.Status(t.Context(), "a"); st.Why != "stopped by the host: no connection for 1m0s" {
 			t.Errorf("%+v", st)
 		}
 		if alive.Err() == nil {
@@ -103,15 +104,17 @@ func TestHold(t *testing.T) {
 		}
 		again()
 		time.Sleep(time.Hour)
-		state(Running)
-		for name, want := range map[string]error{"b": ErrState, "none": ErrUnknown} {
+		state(services.Running)
+		for name, want := range map[string]error{"b": services.ErrState, "none": services.ErrUnknown} {
 			if _, _, err := s.Hold(t.Context(), name); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", name, err, want)
 			}
 		}
-		s.Close()
-		settled(t, s, h)
-		if _, _, err := s.Hold(t.Context(), "a"); !errors.Is(err, ErrClosed) {
+		if _, err := s.Stop(t.Context(), "a", 0, "me"); err != nil {
+			t.Error(err)
+		}
+		s.over()
+		if _, _, err := s.Hold(t.Context(), "a"); !errors.Is(err, services.ErrClosed) {
 			t.Errorf("of a host that stops: %v", err)
 		}
 	})
@@ -127,7 +130,7 @@ func TestHoldFails(t *testing.T) {
 		wide.CPUs = 9
 		slow := onDemand("slow", "sleep 1h", declaration.OnDemand{Wait: declaration.Duration(5 * time.Second)})
 		slow.Health = &declaration.Health{Command: []string{"ok-after", "1h"}, StartPeriod: declaration.Duration(2 * time.Hour)}
-		s := declared(t, h, nil, onDemand("broken", "sleep 1h", declaration.OnDemand{}), wide, slow)
+		s := supervise(t, h, onDemand("broken", "sleep 1h", declaration.OnDemand{}), wide, slow)
 		for range 100 {
 			if _, _, err := s.Hold(t.Context(), "broken"); err == nil || !strings.Contains(err.Error(), "no kernel") {
 				t.Fatal(err)
@@ -136,7 +139,7 @@ func TestHoldFails(t *testing.T) {
 		if n := h.count("broken"); n != 1 {
 			t.Errorf("it was tried %d times at once", n)
 		}
-		time.Sleep(failedPause)
+		time.Sleep(10 * time.Second)
 		s.Hold(t.Context(), "broken")
 		if n := h.count("broken"); n != 2 {
 			t.Errorf("after the pause it was tried %d times", n)
@@ -161,7 +164,7 @@ func TestHoldFails(t *testing.T) {
 		all.Wait()
 		full := 0
 		for range 2 * maxHeld {
-			if err := <-errs; errors.Is(err, ErrState) {
+			if err := <-errs; errors.Is(err, services.ErrState) {
 				full++
 			} else if !errors.Is(err, context.DeadlineExceeded) {
 				t.Error(err)
@@ -170,10 +173,90 @@ func TestHoldFails(t *testing.T) {
 		if full != maxHeld {
 			t.Errorf("%d were turned away", full)
 		}
-		if e := s.services["slow"]; e.demand.users != 0 || e.demand.waiting != 0 {
-			t.Errorf("still counted: %+v", e.demand)
+		synctest.Wait()
+		if e := s.services["slow"]; e.demand != (demand{}) || s.Host.waiting != 0 {
+			t.Errorf("still counted: %+v, %d", e.demand, s.Host.waiting)
 		}
-		s.Close()
-		settled(t, s, h)
+		if _, err := s.Stop(t.Context(), "slow", 0, "me"); err != nil {
+			t.Error(err)
+		}
+		s.over()
+	})
+}
+
+// Connections that hold a service hold it under the next supervisor too, those that wait
+// are served by it, and what was begun for them is not begun twice.
+func TestHoldUnderTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost()
+		h.slow = 10 * time.Second
+		s := supervise(t, h, onDemand("a", "sleep 100h", declaration.OnDemand{Idle: declaration.Duration(time.Minute)}), onDemand("once", "sleep 5s exit 1", declaration.OnDemand{}))
+		type hold struct {
+			alive   context.Context
+			release func()
+			err     error
+		}
+		held := make(chan hold)
+		ask := func(name string) {
+			go func() {
+				alive, release, err := s.Hold(t.Context(), name)
+				held <- hold{alive, release, err}
+			}()
+		}
+		replace := func() {
+			s.kill()
+			time.Sleep(2 * time.Second)
+			s.connect()
+		}
+		ask("a")
+		ask("a")
+		time.Sleep(5 * time.Second)
+		replace() // while it boots
+		one, two := <-held, <-held
+		if one.err != nil || two.err != nil || one.alive != two.alive || h.count("a") != 1 {
+			t.Fatalf("%v, %v, %d VMs", one.err, two.err, h.count("a"))
+		}
+		state := func(want services.State) {
+			t.Helper()
+			synctest.Wait()
+			if st, err := s.Status(t.Context(), "a"); err != nil || st.State != want || st.By != services.ByConnection {
+				t.Errorf("it is %+v, want %s, %v", st, want, err)
+			}
+		}
+		one.release()
+		replace()
+		time.Sleep(time.Hour)
+		state(services.Running)
+		s.kill()
+		two.release() // while there is none
+		time.Sleep(time.Second)
+		s.connect()
+		time.Sleep(59 * time.Second)
+		state(services.Running)
+		replace() // which gives it its whole time again
+		time.Sleep(59 * time.Second)
+		state(services.Running)
+		if one.alive.Err() != nil {
+			t.Error("it is given up while it runs")
+		}
+		time.Sleep(2 * time.Second)
+		state(services.Stopped)
+		if one.alive.Err() == nil || h.count("a") != 1 {
+			t.Errorf("%d VMs, %v", h.count("a"), one.alive.Err())
+		}
+
+		// Of a start that was decided under the last one only the outcome is told.
+		ask("once")
+		time.Sleep(5 * time.Second)
+		s.kill()
+		time.Sleep(20 * time.Second) // by now its command has ended
+		s.connect()
+		if it := <-held; it.err == nil {
+			it.release()
+		}
+		if st, err := s.Wait(t.Context(), "once"); err != nil || st.Starts != 1 || h.count("once") != 1 {
+			t.Errorf("%+v, %v, %d VMs", st, err, h.count("once"))
+		}
+		s.over()
 	})
 }

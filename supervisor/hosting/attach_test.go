@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"bytes"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+
+	"warder/supervisor/services"
 )
 
 // Who is attached types into a command and hears it. Who does not listen is told how
@@ -15,11 +17,11 @@ func TestAttach(t *testing.T) {
 		h := newFakeHost()
 		d := runs("cat", "cat")
 		d.Stdin = true
-		s := declared(t, h, nil, d, runs("a", "sleep 1s"))
-		if _, err := s.Attach("cat"); !errors.Is(err, ErrState) {
+		s := supervise(t, h, d, runs("a", "sleep 1s"))
+		if _, err := s.Attach("cat"); !errors.Is(err, services.ErrState) {
 			t.Errorf("a service that does not run: %v", err)
 		}
-		if _, err := s.Attach("none"); !errors.Is(err, ErrUnknown) {
+		if _, err := s.Attach("none"); !errors.Is(err, services.ErrUnknown) {
 			t.Error(err)
 		}
 		for _, name := range []string{"cat", "a"} {
@@ -65,7 +67,7 @@ func TestAttach(t *testing.T) {
 		if got > pieceRoom || lost == 0 || got+lost != pieces<<10 {
 			t.Errorf("%d bytes were kept and %d lost, of %d", got, lost, pieces<<10)
 		}
-		if err := typist.Type(t.Context(), piece); !errors.Is(err, ErrState) {
+		if err := typist.Type(t.Context(), piece); !errors.Is(err, services.ErrState) {
 			t.Errorf("into a command that has ended: %v", err)
 		}
 		typist.Close()
@@ -94,7 +96,6 @@ func TestAttach(t *testing.T) {
 		if typist.Close(); typist.ties.out != nil {
 			t.Error("output is kept for nobody")
 		}
-		s.Close()
-		settled(t, s, h)
+		s.end()
 	})
 }

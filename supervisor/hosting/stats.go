@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"context"
@@ -6,13 +6,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"warder/supervisor/services"
 )
 
 // Stats is what a service uses, at one moment. Counters begin with its VM.
 type Stats struct {
-	Name  string    `json:"name"`
-	State State     `json:"state"`
-	Time  time.Time `json:"time"`
+	Name  string         `json:"name"`
+	State services.State `json:"state"`
+	Time  time.Time      `json:"time"`
 	// Starts tells one VM of the service from the next.
 	Starts int `json:"starts"`
 	Use
@@ -62,23 +64,27 @@ const guestWord = 2 * time.Second
 
 // Stats tells what services use that have a VM now, by name: all, or the one of a name
 // that is not "".
-func (s *Set) Stats(ctx context.Context, name string) ([]Stats, error) {
+func (h *Host) Stats(ctx context.Context, name string) ([]Stats, error) {
 	type subject struct {
-		status Status
+		status services.Status
 		vm     VM
 	}
-	var subjects []subject
-	s.mu.Lock()
-	if name != "" && s.services[name] == nil {
-		s.mu.Unlock()
-		return nil, unknown(name)
-	}
-	for n, e := range s.services {
-		if e.life != nil && e.life.vm != nil && (name == "" || n == name) {
-			subjects = append(subjects, subject{e.status, e.life.vm})
+	if name != "" {
+		if err := h.Known(name); err != nil {
+			return nil, err
 		}
 	}
-	s.mu.Unlock()
+	var subjects []subject
+	h.mu.Lock()
+	for n, s := range h.services {
+		if s.vm == nil || s.vm.over() || name != "" && n != name {
+			continue
+		}
+		if vm, err := s.vm.up(); err == nil {
+			subjects = append(subjects, subject{s.status(), vm})
+		}
+	}
+	h.mu.Unlock()
 	list := make([]Stats, len(subjects))
 	ctx, cancel := context.WithTimeout(ctx, guestWord)
 	defer cancel()

@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"bytes"
@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"warder/supervisor/services"
 )
 
-func lines(t *testing.T, s *Set, n int) (list []Line) {
+func lines(t *testing.T, s *supervised, n int) (list []Line) {
 	t.Helper()
 	if err := s.Logs(t.Context(), "a", n, false, func(l Line) error { list = append(list, l); return nil }); err != nil {
 		t.Fatal(err)
@@ -20,7 +22,7 @@ func lines(t *testing.T, s *Set, n int) (list []Line) {
 
 func TestLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := declared(t, newFakeHost(), nil, runs("a", "say one say two exit 0"))
+		s := supervise(t, newFakeHost(), runs("a", "say one say two exit 0"))
 		ctx, cancel := context.WithCancel(t.Context())
 		followed := make(chan string, 10)
 		go s.Logs(ctx, "a", -1, true, func(l Line) error { followed <- l.Text; return nil })
@@ -47,16 +49,17 @@ func TestLogs(t *testing.T) {
 		if got := lines(t, s, 0); len(got) != 0 {
 			t.Errorf("%+v", got)
 		}
-		if err := s.Logs(t.Context(), "b", 1, false, nil); !errors.Is(err, ErrUnknown) {
+		if err := s.Logs(t.Context(), "b", 1, false, nil); !errors.Is(err, services.ErrUnknown) {
 			t.Errorf("of no service: %v", err)
 		}
+		s.over()
 	})
 }
 
 // A guest's output is bounded, whatever it is, and what is lost is counted.
 func TestLogIsBounded(t *testing.T) {
-	s := declared(t, newFakeHost(), nil, runs("a", "exit 0"))
-	e, err := s.find("a")
+	s := supervise(t, newFakeHost(), runs("a", "exit 0"))
+	e, _, err := s.find("a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,23 +95,23 @@ func TestLogIsBounded(t *testing.T) {
 }
 
 func TestEventsAreBounded(t *testing.T) {
-	s := declared(t, newFakeHost(), nil, runs("a", "exit 0"), runs("b", "exit 0"))
-	e, err := s.find("a")
+	s := supervise(t, newFakeHost(), runs("a", "exit 0"), runs("b", "exit 0"))
+	e, _, err := s.find("a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 10000 {
 		s.mu.Lock()
-		s.to(e, Starting, strings.Repeat("w", 100))
+		s.record(e, services.Record{Status: services.Status{State: services.Starting, Why: strings.Repeat("w", 100)}})
 		s.mu.Unlock()
 	}
 	if s.events.held > eventRoom {
 		t.Errorf("%d bytes are kept", s.events.held)
 	}
-	if got := states(t, s, "b"); len(got) != 0 {
+	if got := s.states("b"); len(got) != 0 {
 		t.Errorf("b: %q", got)
 	}
-	if got := states(t, s, ""); len(got) < 100 {
+	if got := s.states(""); len(got) < 100 {
 		t.Errorf("%d events", len(got))
 	}
 }

@@ -1,4 +1,4 @@
-package services
+package hosting
 
 import (
 	"bytes"
@@ -80,8 +80,8 @@ func (s *splitter) put() {
 
 // Logs hands the last lines of a service's output to put, all that are kept when
 // n is negative, and with follow goes on until ctx ends or put fails.
-func (s *Set) Logs(ctx context.Context, name string, n int, follow bool, put func(Line) error) error {
-	e, err := s.find(name)
+func (h *Host) Logs(ctx context.Context, name string, n int, follow bool, put func(Line) error) error {
+	e, _, err := h.find(name)
 	if err != nil {
 		return err
 	}

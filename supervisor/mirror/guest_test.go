@@ -1,0 +1,193 @@
+package mirror
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"warder/guestinit"
+	"warder/guestinit/control"
+	"warder/guestinit/initramfs"
+	"warder/guestinit/proto"
+	"warder/internal/testkvm"
+	"warder/supervisor"
+	"warder/supervisor/declaration"
+	"warder/supervisor/hosting"
+	"warder/supervisor/link"
+)
+
+// TestVM has supervisors in VMs of their own: one that dies is followed by another
+// from the same image, with other credentials, and its memory is kept.
+func TestVM(t *testing.T) {
+	testkvm.Need(t)
+	dir := t.TempDir()
+	var mu sync.Mutex
+	var vms []*supervisor.ServiceVM
+	ending := 0
+	m := &VMs{
+		Keep: dir, Log: slog.New(slog.DiscardHandler),
+		Began: func(vm *supervisor.ServiceVM) {
+			mu.Lock()
+			defer mu.Unlock()
+			vms = append(vms, vm)
+		},
+		Ending: func(*supervisor.ServiceVM) {
+			mu.Lock()
+			defer mu.Unlock()
+			ending++
+		},
+		Refused: func(why string) { t.Error(why) },
+	}
+	h := hosting.New(nothing{}, nil, hosting.Config{})
+	if err := h.Declare(declaration.Service{Name: "a"}, false); err != nil {
+		t.Fatal(err)
+	}
+	k, err := Start(t.Context(), h, m, func(e Event) { t.Log(e.Action, e.Text) }, m.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := vms[0]
+	info, err := first.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("of %d MiB it leaves %d, and takes %d of the host's", info.MemoryTotal>>20, info.MemoryAvailable>>20, first.Machine().MemoryStats().Used>>20)
+	if info.MemoryAvailable < 16<<20 {
+		t.Errorf("%d MiB are left to it", info.MemoryAvailable>>20)
+	}
+	// There is nothing in it that a program could be run with, and the key is gone.
+	for _, args := range [][]string{{"sh", "-c", "true"}, {"/bin/cat", link.CredentialFile}} {
+		if _, err := first.Run(t.Context(), proto.Command{Args: args}, control.Stdio{}); err == nil {
+			t.Errorf("%q ran", args)
+		}
+	}
+	for range 20 { // the time of one question
+		if _, err := h.Status(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if _, err := h.Status(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("a request is answered after", time.Since(began))
+
+	first.Machine().Kill()
+	if st, err := h.Status(t.Context(), "a"); err != nil || st.Name != "a" { // it waits for the next one
+		t.Fatalf("%+v, %v", st, err)
+	}
+	for k.Status().Mirrors == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	st := k.Status()
+	if len(vms) != 2 || vms[1] == first || !strings.Contains(st.Reason, "it ended") || st.Took <= 0 {
+		t.Errorf("%d VMs, %+v", len(vms), st)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	k.Close()
+	if ending != 2 {
+		t.Errorf("%d ends of 2 were told", ending)
+	}
+	cores, err := filepath.Glob(filepath.Join(dir, "supervisor-*.core"))
+	if err != nil || len(cores) != 1 {
+		t.Fatalf("kept: %q, %v", cores, err)
+	}
+	if st, err := os.Stat(cores[0]); err != nil || st.Size() < DefaultMemory || st.Mode().Perm() != 0o600 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	for _, vm := range vms {
+		select {
+		case <-vm.Done():
+		default:
+			t.Error("a VM is left")
+		}
+	}
+}
+
+// TestStrangers has the decision module run in the VM of a service: nobody is behind
+// the port there. Where somebody is, its key does not fit.
+func TestStrangers(t *testing.T) {
+	testkvm.Need(t)
+	_, module, err := initramfs.Supervisor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, _, err := link.NewCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, its, err := link.NewCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	its.Peer = own.Certificate // it knows the host, and the host does not know it
+	credential, err := its.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	tries := uint64(0)
+	vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
+		Name: "service", Log: slog.New(slog.DiscardHandler),
+		Files: []guestinit.File{{Path: program, Mode: 0o755, Data: module}, {Path: "/key", Mode: 0o600, Data: credential}},
+		VsockWatcher: Guard(nil, func(n uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			tries += n
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Close()
+	run := func() string {
+		t.Helper()
+		said := &tail{}
+		script := fmt.Sprintf("cp /key %s && exec %s", link.CredentialFile, program)
+		status, err := vm.Run(t.Context(), proto.Command{Args: []string{"sh", "-c", script}}, control.Stdio{Out: said, Err: said})
+		if err != nil || status.ExitCode() != 1 {
+			t.Errorf("status %+v, error %v", status, err)
+		}
+		return said.String()
+	}
+	if said := run(); !strings.Contains(said, "the host's port for supervisors") {
+		t.Errorf("nobody is there, and it said %q", said)
+	}
+	mu.Lock()
+	if tries != 1 {
+		t.Errorf("%d tries were seen", tries)
+	}
+	mu.Unlock()
+
+	l, err := vm.Machine().Vsock().Listen(link.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan string, 1)
+	m := &VMs{Refused: func(why string) { refused <- why }}
+	ctx, cancel := context.WithCancel(t.Context())
+	accepted := make(chan *tls.Conn, 1)
+	go func() {
+		c, _ := m.accept(ctx, l, own, &machine{done: make(chan struct{})})
+		accepted <- c
+	}()
+	if said := run(); said == "" {
+		t.Error("it was refused without a word")
+	}
+	if why := <-refused; !strings.Contains(why, "not the peer") {
+		t.Errorf("refused: %s", why)
+	}
+	cancel()
+	if c := <-accepted; c != nil {
+		t.Error("a stranger was let in")
+	}
+}
