@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"warder/supervisor"
 	"warder/supervisor/hosting"
 	"warder/supervisor/link"
 )
@@ -36,6 +37,9 @@ const (
 	shortPause = time.Second
 	longPause  = time.Minute
 	steady     = time.Minute
+	// firstTries is how often the first one is made whose guest fails to come up. A host
+	// that cannot have one at all is to say so soon.
+	firstTries = 3
 )
 
 // A Maker makes supervisors that know nobody yet.
@@ -112,7 +116,7 @@ type order struct {
 func Start(ctx context.Context, host *hosting.Host, maker Maker, tell func(Event), log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{host: host, maker: maker, tell: tell, log: log, done: make(chan struct{}), orders: make(chan order, 1), change: make(chan struct{})}
 	began := time.Now()
-	s, c, err := k.make(ctx)
+	s, c, err := k.first(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +126,22 @@ func Start(ctx context.Context, host *hosting.Host, maker Maker, tell func(Event
 	k.cancel = cancel
 	go k.keep(own, s, c)
 	return k, nil
+}
+
+// first makes the first one. It is tried again where a guest failed, and not where the
+// host cannot have one.
+func (k *Keeper) first(ctx context.Context) (s Supervisor, c *link.Conn, err error) {
+	for try := range firstTries {
+		if try > 0 {
+			k.tell(Event{Failed, err.Error()})
+			k.log.Warn("the first supervisor is made again", "because", err)
+		}
+		s, c, err = k.make(ctx)
+		if _, guest := errors.AsType[*supervisor.GuestError](err); !guest || ctx.Err() != nil {
+			break
+		}
+	}
+	return s, c, err
 }
 
 // make makes a supervisor that supervises.

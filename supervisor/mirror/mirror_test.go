@@ -1,8 +1,10 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"warder/supervisor"
 	"warder/supervisor/decision"
 	"warder/supervisor/declaration"
 	"warder/supervisor/hosting"
@@ -28,11 +31,14 @@ func (nothing) Boot(context.Context, declaration.Service) (hosting.VM, error) {
 	return nil, errors.New("there are none")
 }
 
+var errNoMemory = errors.New("no memory")
+
 // fakeMaker makes supervisors that are goroutines.
 type fakeMaker struct {
 	mu   sync.Mutex
 	made []*fake
 	fail int           // so many times from now on
+	err  error         // then
 	slow time.Duration // to be made
 }
 
@@ -42,7 +48,7 @@ func (m *fakeMaker) Make(ctx context.Context) (Supervisor, error) {
 	defer m.mu.Unlock()
 	if m.fail > 0 {
 		m.fail--
-		return nil, errors.New("no memory")
+		return nil, cmp.Or(m.err, errNoMemory)
 	}
 	here, there := net.Pipe()
 	f := &fake{conn: here, done: make(chan struct{}), there: &deaf{Conn: there, hung: make(chan struct{})}}
@@ -280,11 +286,28 @@ func TestNoneLasts(t *testing.T) {
 	})
 }
 
+// A first one whose guest failed is tried again, and told of.
+func TestFirstIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := fmt.Errorf("its VM: %w", &supervisor.GuestError{Cause: "it stands still"})
+		k := keepOne(t, &fakeMaker{fail: firstTries - 1, err: stuck})
+		if st := k.Status(); !st.Up || st.Mirrors != 0 {
+			t.Errorf("%+v", st)
+		}
+		k.events(t, "failed: its VM: it stands still", "failed: its VM: it stands still", "started: ")
+		k.over(t)
+	})
+}
+
 func TestFirstFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hosting.New(nothing{}, nil, hosting.Config{PolicyFile: "p", Policies: "permit ("})
 		if _, err := Start(t.Context(), h, &fakeMaker{fail: 1}, func(Event) {}, slog.New(slog.DiscardHandler)); err == nil || err.Error() != "no memory" {
 			t.Errorf("%v", err)
+		}
+		stuck := fmt.Errorf("its VM: %w", &supervisor.GuestError{Cause: "it stands still"})
+		if _, err := Start(t.Context(), h, &fakeMaker{fail: firstTries, err: stuck}, func(Event) {}, slog.New(slog.DiscardHandler)); !errors.Is(err, stuck) {
+			t.Errorf("none of its guests comes up: %v", err)
 		}
 		if _, err := Start(t.Context(), h, &fakeMaker{}, func(Event) {}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "p") {
 			t.Errorf("with policies that are none: %v", err)
