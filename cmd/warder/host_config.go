@@ -9,7 +9,6 @@ import (
 	"warder/guestinit/proto"
 	"warder/supervisor"
 	"warder/supervisor/declaration"
-	"warder/supervisor/mirror"
 	"warder/supervisor/network"
 	"warder/vmm"
 )
@@ -193,9 +192,6 @@ func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) 
 			errs = append(errs, &declaration.Problem{Path: place + "." + p.Path, Text: p.Text})
 		}
 		return errs
-	}
-	if v.Name == mirror.Name {
-		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: mirror.Name + " is the name of the host's own VM: give another"})
 	}
 	if seen[v.Name] {
 		errs = append(errs, &declaration.Problem{Path: place + ".name", Text: fmt.Sprintf("there are two of the name %s", v.Name)})

@@ -18,7 +18,6 @@ import (
 	"warder/supervisor/declaration"
 	"warder/supervisor/hosting"
 	"warder/supervisor/journal"
-	"warder/supervisor/mirror"
 	"warder/supervisor/systemd"
 	"warder/supervisor/verify"
 	"warder/vmm"
@@ -189,7 +188,7 @@ func declared(d declaration.Service) (hostVM, error) {
 
 // Claim is what a service needs of this machine.
 func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
-	if h.named[d.Name] || d.Name == mirror.Name {
+	if h.named[d.Name] {
 		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
 	}
 	if d.OnDemand != nil && !h.onDemand[d.Name] {

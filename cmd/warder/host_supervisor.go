@@ -13,7 +13,6 @@ import (
 	"warder/supervisor/api"
 	"warder/supervisor/declaration"
 	"warder/supervisor/mirror"
-	"warder/vmm/cgroup"
 )
 
 // supervisorConfig is what the host's supervisor is given.
@@ -49,24 +48,20 @@ func (s *supervisorConfig) bytes() uint64 {
 	return uint64(s.memory)
 }
 
-// startSupervisor makes the host's supervisor, has it kept from then on, and puts away
-// what hosts have left behind that were killed.
+// startSupervisor makes the host's supervisor, and has it kept from then on.
 func (h *host) startSupervisor(ctx context.Context, cfg supervisorConfig) error {
 	seen := &supervisorWatch{host: h}
 	vms := &mirror.VMs{
 		Kernel: h.kernel, Memory: cfg.bytes(), CPUWeight: h.weight, BootTimeout: bootTime, Keep: cfg.Keep, Log: h.log,
 		Began: seen.began, Ending: seen.ending,
-		Refused: func(why string) { h.tellSupervisor(mirror.Event{Action: "supervisor-refused", Text: why}) },
+		Refused:   func(why string) { h.tellSupervisor(mirror.Event{Action: "supervisor-refused", Text: why}) },
+		Unchecked: func(why string) { h.tellSupervisor(mirror.Event{Action: "supervisor-unchecked", Text: why}) },
 	}
 	k, err := mirror.Start(ctx, h.services, vms, h.tellSupervisor, h.log)
 	if err != nil {
 		return fmt.Errorf("there is no supervisor, and no host without one: %w", err)
 	}
 	h.supervisor = k
-	// By now no thread is left in the groups of a host that was killed moments ago.
-	if n, err := cgroup.Sweep(); n > 0 || err != nil {
-		h.log.Debug("groups of processes that are gone", "removed", n, "err", err)
-	}
 	if h.socket.server != nil {
 		h.socket.server.Supervise(k)
 	}

@@ -25,6 +25,7 @@ import (
 	"warder/supervisor/mirror"
 	"warder/supervisor/network"
 	"warder/supervisor/rootfs"
+	"warder/vmm/cgroup"
 )
 
 // host is several service VMs in this process under one watch.
@@ -62,8 +63,8 @@ type host struct {
 	monitoring context.CancelFunc // ends what the monitors do by themselves
 	monitors   sync.WaitGroup
 
-	updating context.CancelFunc // ends the updates of rules
-	updates  sync.WaitGroup
+	keeping context.CancelFunc // ends what the host does by the clock
+	upkeep  sync.WaitGroup
 }
 
 // bootTime is how long one VM may take to come up where the host's KVM is
@@ -124,7 +125,7 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	h.monitorVMs()
 	h.read(out)
 	h.tellRules(rules.now, left)
-	h.update(rules, cfg.Patterns.every)
+	h.keepUp(rules, cfg.Patterns.every)
 	err = h.startSupervisor(ctx, cfg.Supervisor)
 	if err == nil {
 		err = h.offer(ctx, cfg)
@@ -278,19 +279,40 @@ func (h *host) tellRules(l *pattern.Library, left []error) {
 	tell(rulesInForce, fmt.Sprintf("in force: %s%s", count(uint64(len(l.Rules)), "rule"), unseen(l)))
 }
 
-// update keeps the rules up to date until the host stops.
-func (h *host) update(l *library, every time.Duration) {
+// keepUp keeps the rules up to date, and the machine clean, until the host stops.
+func (h *host) keepUp(l *library, every time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
-	h.updating = cancel
+	h.keeping = cancel
 	if l.scheduled {
-		h.updates.Go(func() { l.keepUpdated(ctx, every, h.watch) })
+		h.upkeep.Go(func() { l.keepUpdated(ctx, every, h.watch) })
+	}
+	h.upkeep.Go(func() { h.reclaim(ctx) })
+}
+
+// reclaimEvery is the time from one look for what killed hosts have left to the next.
+const reclaimEvery = 20 * time.Second
+
+// reclaim removes the groups of processes that are gone until ctx ends. Those of a host
+// that was killed moments ago can still be in use.
+func (h *host) reclaim(ctx context.Context) {
+	again := time.NewTicker(reclaimEvery)
+	defer again.Stop()
+	for {
+		if n, err := cgroup.Sweep(); n > 0 || err != nil {
+			h.log.Debug("groups of processes that are gone", "removed", n, "err", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
 // stop stops all VMs in good order and prints what is left to print.
 func (h *host) stop() error {
-	h.updating()
-	h.updates.Wait()
+	h.keeping()
+	h.upkeep.Wait()
 	h.stopServices()
 	h.doors.close()
 	// They stop at once and share the host's CPUs.

@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,6 +55,31 @@ func (l *Live) Read(ctx context.Context, pid int, at uint64, p []byte) error {
 		return fmt.Errorf("%w: %w", ErrNotResident, err)
 	}
 	return nil
+}
+
+// Resident gives each page of 4 KiB, from one address of a process's up to another, that is
+// in the guest's memory. The page is gone when each returns; its error ends the walk. A
+// caller bounds the range.
+func (l *Live) Resident(ctx context.Context, pid int, from, to uint64, each func(at uint64, page []byte) error) error {
+	const size = 4096
+	s, err := l.spaceOf(ctx, pid)
+	if err != nil {
+		return err
+	}
+	space, page := s.Cached(), make([]byte, size)
+	for at := from &^ (size - 1); at < to && ctx.Err() == nil; at += size {
+		err := space.Read(l.m.Memory(), at, page)
+		if errors.Is(err, pagetable.ErrNotPresent) {
+			continue
+		}
+		if err == nil {
+			err = each(at, page)
+		}
+		if err != nil {
+			return fmt.Errorf("introspect: process %d at %#x: %w", pid, at, err)
+		}
+	}
+	return ctx.Err()
 }
 
 // Write changes memory at an address of the kernel's or of a process's, whatever

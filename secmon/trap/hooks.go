@@ -1,6 +1,7 @@
 package trap
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -282,4 +283,24 @@ func (h *hooks) hook(cpu CPU) vmm.TrapAction {
 		return h.aside(h.stepBack, through)
 	}
 	return h.hit(a, s, cpu, through)
+}
+
+// Unhook puts into code, which was read at an address of a machine's kernel, what hooks
+// stand there in place of.
+func Unhook(m Machine, at uint64, code []byte) {
+	a := of(m).now.Load()
+	if a == nil {
+		return
+	}
+	for _, s := range a.sites {
+		// The part of the hook, and of the code, that is of both.
+		first, begin := max(int64(at-s.at), 0), max(int64(s.at-at), 0)
+		n := min(int64(len(s.hook))-first, int64(len(code))-begin)
+		if n <= 0 {
+			continue
+		}
+		if there := code[begin : begin+n]; bytes.Equal(there, s.hook[first:first+n]) {
+			copy(there, s.old[first:first+n])
+		}
+	}
 }

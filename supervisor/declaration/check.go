@@ -44,13 +44,20 @@ func (p *Problem) Error() string {
 // name is good as a hostname, as a part of a path, and in a line of output.
 var name = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// Self is what a service calls itself, whatever its name.
-const Self = "self"
+const (
+	// Self is what a service calls itself, whatever its name.
+	Self = "self"
+	// Supervisor is what the VM is called that decides about services.
+	Supervisor = "supervisor"
+)
 
 // CheckName says what is wrong with the name of a service.
 func CheckName(s string) error {
-	if s == Self {
+	switch s {
+	case Self:
 		return fmt.Errorf("name %q: that is what services call themselves, give another", s)
+	case Supervisor:
+		return fmt.Errorf("name %q: that is the VM which decides about services, give another", s)
 	}
 	if !name.MatchString(s) {
 		return fmt.Errorf("name %q: give letters a to z, digits, - inside, at most 63", clip(s))

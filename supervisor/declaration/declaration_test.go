@@ -70,6 +70,7 @@ func TestParse(t *testing.T) {
 // hostile are declarations that are refused, with what the error says.
 var hostile = map[string]string{
 	"":                                                  "name",
+	"name: supervisor":                                  "the VM which decides",
 	"name: ../etc":                                      "letters a to z",
 	"name: a/b":                                         "letters a to z",
 	"name: -a":                                          "letters a to z",

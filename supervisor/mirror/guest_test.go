@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,33 +18,50 @@ import (
 	"warder/guestinit/initramfs"
 	"warder/guestinit/proto"
 	"warder/internal/testkvm"
+	"warder/secmon/introspect"
+	"warder/secmon/pattern"
+	"warder/secmon/watch"
 	"warder/supervisor"
 	"warder/supervisor/declaration"
 	"warder/supervisor/hosting"
 	"warder/supervisor/link"
 )
 
-// TestVM has supervisors in VMs of their own: one that dies is followed by another
-// from the same image, with other credentials, and its memory is kept.
+// TestVM has supervisors in VMs of their own: one that dies, that is seen to be attacked,
+// or in which there is something else than it was made with, is followed by another from the
+// same image, with other credentials, and its memory is kept.
 func TestVM(t *testing.T) {
 	testkvm.Need(t)
 	dir := t.TempDir()
+	rules, err := pattern.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := watch.New(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var mu sync.Mutex
 	var vms []*supervisor.ServiceVM
 	ending := 0
 	m := &VMs{
-		Keep: dir, Log: slog.New(slog.DiscardHandler),
+		Keep: dir, Log: slog.New(slog.DiscardHandler), CheckEvery: time.Second,
 		Began: func(vm *supervisor.ServiceVM) {
 			mu.Lock()
 			defer mu.Unlock()
 			vms = append(vms, vm)
+			if err := w.Attach(t.Context(), watch.Target{Name: Name, Machine: vm.Machine(), Kernel: vm.Kernel()}); err != nil {
+				t.Error(err)
+			}
 		},
 		Ending: func(*supervisor.ServiceVM) {
 			mu.Lock()
 			defer mu.Unlock()
+			w.Forget(Name)
 			ending++
 		},
-		Refused: func(why string) { t.Error(why) },
+		Refused:   func(why string) { t.Error(why) },
+		Unchecked: func(why string) { t.Error(why) },
 	}
 	h := hosting.New(nothing{}, nil, hosting.Config{})
 	if err := h.Declare(declaration.Service{Name: "a"}, false); err != nil {
@@ -79,36 +97,101 @@ func TestVM(t *testing.T) {
 	}
 	t.Log("a request is answered after", time.Since(began))
 
-	first.Machine().Kill()
-	if st, err := h.Status(t.Context(), "a"); err != nil || st.Name != "a" { // it waits for the next one
-		t.Fatalf("%+v, %v", st, err)
+	w.Mirror = func(string) (string, error) {
+		_, err := k.Mirror(context.Background(), "a rule saw it attacked")
+		return "", err
 	}
-	for k.Status().Mirrors == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
-	st := k.Status()
-	if len(vms) != 2 || vms[1] == first || !strings.Contains(st.Reason, "it ended") || st.Took <= 0 {
-		t.Errorf("%d VMs, %+v", len(vms), st)
+	for i, loss := range []struct {
+		why  string
+		lose func(vm *supervisor.ServiceVM)
+	}{
+		{"it ended", func(vm *supervisor.ServiceVM) { vm.Machine().Kill() }},
+		{"a rule saw it attacked", func(vm *supervisor.ServiceVM) {
+			vm.Run(t.Context(), proto.Command{Args: []string{"/init"}}, control.Stdio{}) // it may be cut off
+		}},
+		{"it fails its integrity check: process: ", func(vm *supervisor.ServiceVM) { patch(t, vm) }},
+	} {
+		mu.Lock()
+		last := vms[len(vms)-1]
+		mu.Unlock()
+		loss.lose(last)
+		for k.Status().Mirrors == i {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if st, err := h.Status(t.Context(), "a"); err != nil || st.Name != "a" { // it waits for the next one
+			t.Fatalf("%+v, %v", st, err)
+		}
+		st := k.Status()
+		if len(vms) != i+2 || !strings.HasPrefix(st.Reason, loss.why) || st.Took <= 0 {
+			t.Errorf("%d VMs, %+v", len(vms), st)
+		}
 	}
 	if err := h.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 	k.Close()
-	if ending != 2 {
-		t.Errorf("%d ends of 2 were told", ending)
+	if ending != 4 {
+		t.Errorf("%d ends of 4 were told", ending)
 	}
 	cores, err := filepath.Glob(filepath.Join(dir, "supervisor-*.core"))
-	if err != nil || len(cores) != 1 {
+	if err != nil || len(cores) != 3 {
 		t.Fatalf("kept: %q, %v", cores, err)
 	}
-	if st, err := os.Stat(cores[0]); err != nil || st.Size() < DefaultMemory || st.Mode().Perm() != 0o600 {
-		t.Errorf("%+v, %v", st, err)
+	for _, core := range cores {
+		if st, err := os.Stat(core); err != nil || st.Size() < DefaultMemory || st.Mode().Perm() != 0o600 {
+			t.Errorf("%+v, %v", st, err)
+		}
 	}
 	for _, vm := range vms {
 		select {
 		case <-vm.Done():
 		default:
 			t.Error("a VM is left")
+		}
+	}
+}
+
+// patch changes the last byte of a page of the code of the decision module.
+func patch(t *testing.T, vm *supervisor.ServiceVM) {
+	t.Helper()
+	kernel, err := introspect.OpenWhole(vm.Kernel())
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := introspect.Attach(t.Context(), introspect.Of(vm.Machine()), kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := live.Processes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(p introspect.ProcessInfo) bool { return p.Exe == program })
+	if i < 0 {
+		t.Fatalf("no process runs %s: %+v", program, all)
+	}
+	maps, err := live.Maps(t.Context(), all[i].PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range maps {
+		if m.Name != program || !strings.Contains(m.Perms, "x") {
+			continue
+		}
+		at := uint64(0)
+		err := live.Resident(t.Context(), all[i].PID, uint64(m.Start), uint64(m.End), func(page uint64, code []byte) error {
+			at = page + uint64(len(code)) - 1
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var was [1]byte
+		if err := live.Read(t.Context(), all[i].PID, at, was[:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := live.Write(t.Context(), all[i].PID, at, []byte{^was[0]}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

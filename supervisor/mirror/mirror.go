@@ -5,8 +5,8 @@
 //	            ▼                                          │ failed
 //	Start ──▶ made ──▶ connected ──▶ supervises ──▶ lost ──┴──▶ the next is made
 //
-// A supervisor is lost when its VM or its program ends, when it does not answer, and
-// when somebody says that it is to be replaced: a person, or a rule that saw it
+// A supervisor is lost when its VM or its program ends, when it does not answer, when
+// there is something in it that it was not made with (secmon/integrity), and when somebody says that it is to be replaced: a person, or a rule that saw it
 // attacked. Whatever the reason, its machine stands still before the next one is
 // connected, and its credentials are good for nothing any more. What the services
 // are doing goes on meanwhile, see supervisor/hosting.
@@ -53,9 +53,9 @@ type Maker interface {
 type Supervisor interface {
 	// Conn is the connection to it, whose peer is known.
 	Conn() io.ReadWriteCloser
-	// Done is closed when it has ended by itself, and Ended says how then.
+	// Done is closed when it is lost by itself, and Why says why then.
 	Done() <-chan struct{}
-	Ended() error
+	Why() error
 	// Halt has it do nothing any more, at once. Discard gives back what it held,
 	// and tells what was kept of it.
 	Halt()
@@ -230,23 +230,17 @@ func (k *Keeper) watch(ctx context.Context, s Supervisor, c *link.Conn) (order, 
 		}
 	}()
 	lost := func(why string) (order, bool) { return order{why, time.Now()}, true }
-	ended := func() (order, bool) {
-		if err := s.Ended(); err != nil {
-			return lost("it ended: " + err.Error())
-		}
-		return lost("it ended")
-	}
 	select {
 	case <-ctx.Done():
 		return order{}, false
 	case o := <-k.orders:
 		return o, true
 	case <-s.Done():
-		return ended()
+		return lost(s.Why().Error())
 	case <-c.Done():
 		select {
 		case <-s.Done(): // which says more, if it comes
-			return ended()
+			return lost(s.Why().Error())
 		case <-time.After(time.Second):
 		}
 		return lost("it hung up")

@@ -76,7 +76,7 @@ type fake struct {
 
 func (f *fake) Conn() io.ReadWriteCloser { return f.conn }
 func (f *fake) Done() <-chan struct{}    { return f.done }
-func (f *fake) Ended() error             { return errors.New("its program ended with status 2") }
+func (f *fake) Why() error               { return errors.New("its program ended with status 2") }
 
 func (f *fake) Halt() {
 	f.mu.Lock()

@@ -17,13 +17,14 @@ import (
 	"warder/guestinit/initramfs"
 	"warder/guestinit/proto"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/supervisor/link"
 	"warder/vmm"
 )
 
 const (
 	// Name is that of a supervisor's VM.
-	Name = "supervisor"
+	Name = declaration.Supervisor
 	// program is the decision module in it.
 	program = "/supervisor"
 	// DefaultMemory is what it has, in bytes.
@@ -48,6 +49,10 @@ type VMs struct {
 	Ending func(*supervisor.ServiceVM)
 	// Refused is told of who connected and was not the supervisor.
 	Refused func(why string)
+	// CheckEvery is the time from one check of a supervisor's integrity to the next.
+	// Default: 30 s. Unchecked is told why one cannot be checked.
+	CheckEvery time.Duration
+	Unchecked  func(why string)
 }
 
 // Make makes one.
@@ -90,6 +95,7 @@ func (m *VMs) boot(ctx context.Context, own link.Credential, files []guestinit.F
 		return nil, fmt.Errorf("the supervisor's VM: %w", err)
 	}
 	v := &machine{makes: m, vm: vm, done: make(chan struct{})}
+	v.checking, v.stop = context.WithCancel(context.Background())
 	m.Began(vm)
 	said := &tail{}
 	p, err := vm.Start(ctx, proto.Command{Args: []string{program}}, control.Stdio{Out: said, Err: said})
@@ -102,6 +108,13 @@ func (m *VMs) boot(ctx context.Context, own link.Credential, files []guestinit.F
 		_, e := v.Discard(false)
 		return nil, errors.Join(fmt.Errorf("the supervisor's VM: %w", err), e)
 	}
+	programs := make(map[string][]byte)
+	for _, f := range files {
+		if f.Mode&0o111 != 0 {
+			programs[f.Path] = f.Data
+		}
+	}
+	v.checks.Go(func() { v.check(programs) })
 	return v, nil
 }
 
@@ -127,7 +140,7 @@ func (m *VMs) accept(ctx context.Context, l net.Listener, own link.Credential, v
 		if err != nil {
 			select {
 			case <-v.done:
-				return nil, v.Ended()
+				return nil, v.Why()
 			default:
 			}
 			return nil, errors.Join(errors.New("it has not introduced itself"), ctx.Err())
@@ -150,9 +163,22 @@ type machine struct {
 	vm    *supervisor.ServiceVM
 	conn  *tls.Conn // nil until it has introduced itself
 
-	done chan struct{} // closed when its program or the VM has ended
+	lost sync.Once
+	done chan struct{} // closed when it is lost
 	why  error         // then
 	halt sync.Once
+
+	checking context.Context // until it is halted
+	stop     context.CancelFunc
+	checks   sync.WaitGroup
+}
+
+// lose says that it is lost.
+func (v *machine) lose(why error) {
+	v.lost.Do(func() {
+		v.why = why
+		close(v.done)
+	})
 }
 
 // wait notes how the program ended.
@@ -164,17 +190,18 @@ func (v *machine) wait(p *supervisor.Process, said *tail) {
 	if s := said.String(); s != "" {
 		err = fmt.Errorf("%w: %s", err, s)
 	}
-	v.why = err
-	close(v.done)
+	v.lose(fmt.Errorf("it ended: %w", err))
 }
 
 func (v *machine) Conn() io.ReadWriteCloser { return v.conn }
 func (v *machine) Done() <-chan struct{}    { return v.done }
-func (v *machine) Ended() error             { return v.why }
+func (v *machine) Why() error               { return v.why }
 
 // Halt stops its vCPUs and its devices for good, so that its memory stays as it is.
 func (v *machine) Halt() {
 	v.halt.Do(func() {
+		v.stop()
+		v.checks.Wait()
 		if v.vm.Machine().Pause() != nil {
 			v.vm.Machine().Kill() // it has ended, or is as good as that
 		}
