@@ -67,15 +67,15 @@ test: deps
 ## soak: what takes minutes each: rules on a million random events beside a plain
 ## evaluation; in the lab shares of CPUs, crowds, drivers that come and go under
 ## load, guests on a wire, a thousand looks at a busy guest, twenty services on a
-## machine that cannot hold all, with their host killed; machines that boot
-## from a disk by UEFI
+## machine that cannot hold all, with their host killed; a supervisor that hangs, a
+## service that floods; machines that boot from a disk by UEFI
 soak: deps
 	@.ci/packages soak
 	@$(GO) test -tags soak -run 'AgreesWith|TestDay' ./secmon/pattern/...
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false $(TESTFLAGS) \
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m \
-		-run '^(TestArmingUnderLoad|TestThousandComparisons|TestCrowdOfServices)$$' ./secmon/trap ./supervisor/api ./cmd/warder
+		-run '^(TestArmingUnderLoad|TestThousandComparisons|TestHang|TestFloodFromAVM|TestCrowdOfServices)$$' ./secmon/trap ./supervisor/api ./supervisor/mirror ./cmd/warder
 	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
 
 # The packages whose tests boot a kernel.

@@ -17,7 +17,8 @@ const starts = 4
 
 // benchServices measures from a request for a service, which is not running, to where
 // the service answers its health check, on a host that is up; what that is as a part of a
-// bare machine's boot; and how long a guest that bursts waits for memory.
+// bare machine's boot; how long a guest that bursts waits for memory; and how long there
+// is no supervisor.
 func benchServices(ctx context.Context, b *bench) error {
 	h, err := b.startHost(ctx, `  - {name: cold, memory: 256M, health: {command: ['true'], timeout: 5m}}
   - {name: burst, memory: '128M:512M', command: [sh, -c, `+fmt.Sprintf("%q", burstScript)+`]}
@@ -47,6 +48,13 @@ func benchServices(ctx context.Context, b *bench) error {
 		}
 		b.add("memory burst, first more", warderName, "ms", measure.Less, waited.Seconds()*1e3)
 		b.add("memory burst, 80 MiB", warderName, "ms", measure.Less, grown.Seconds()*1e3)
+	}
+	for range b.repeat {
+		took, err := h.mirror(ctx)
+		if err != nil {
+			return err
+		}
+		b.add("supervisor replaced", warderName, "ms", measure.Less, took.Seconds()*1e3)
 	}
 	return b.ratio(ctx, p50)
 }
