@@ -29,6 +29,7 @@ type link struct {
 	g     *Gateway
 	queue chan []byte
 	full  atomic.Bool // the switch waits to be told of room
+	acks  *acks
 
 	mu  sync.RWMutex
 	to  stack.NetworkDispatcher
@@ -42,7 +43,7 @@ var (
 )
 
 func newLink(g *Gateway) *link {
-	return &link{g: g, queue: make(chan []byte, inbound), mtu: uint32(g.cfg.MTU)}
+	return &link{g: g, queue: make(chan []byte, inbound), acks: newAcks(g.cfg.MTU, g.port.Send), mtu: uint32(g.cfg.MTU)}
 }
 
 // Queue implements net.Receiver.
@@ -162,7 +163,7 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 			l.g.counts.ignored.Add(1)
 			continue
 		}
-		l.g.port.Send(f)
+		l.acks.pass(pkt, f)
 		n++
 	}
 	return n, nil
