@@ -107,7 +107,7 @@ func (q *question) fileName(f object, inode uint64) (name, fs string, err error)
 		return "", "", err
 	}
 	switch fs {
-	case "sockfs":
+	case SocketFS:
 		return fmt.Sprintf("socket:[%d]", inode), fs, nil
 	case "pipefs":
 		return fmt.Sprintf("pipe:[%d]", inode), fs, nil

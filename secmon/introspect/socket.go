@@ -8,6 +8,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
+// SocketFS is the file system type of sockets.
+const SocketFS = "sockfs"
+
 // ErrNoSocket is the error for a file descriptor that is open and no socket.
 var ErrNoSocket = errors.New("not a socket")
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -200,12 +201,24 @@ func TestLibraryNeeds(t *testing.T) {
 		{"service: auditd", "type: EXECVE, a0: x", "execve execveat"},
 		{"service: sshd", "message: x", ""},
 		{"product: warder, service: flow", "destination.port: 22", ""},
+		{"product: warder, service: flow", "event.action: accept", "accept accept4"},
 		{"product: warder, service: syscall", "warder.syscall.name: mount", "mount"},
 	} {
 		n := needs(c.source, c.detection)
 		if got := strings.Join(n.Syscalls, " "); got != c.calls || len(n.Open) != 0 {
 			t.Errorf("%s, %s: calls %q, want %q; open %d", c.source, c.detection, got, c.calls, len(n.Open))
 		}
+	}
+	both := library(t, `title: a
+logsource: {product: warder, service: flow}
+detection: {s: {event.action: send}, condition: s}
+---
+title: b
+logsource: {product: warder, service: syscall}
+detection: {s: {warder.syscall.name: write}, condition: s}
+`).Needs()
+	if !slices.Contains(both.Syscalls, "write") || !slices.Contains(both.Flows, "write") || slices.Contains(both.Sockets, "write") || !slices.Contains(both.Sockets, "writev") || !slices.Contains(both.Syscalls, "writev") {
+		t.Errorf("all writes, and their flows: calls %q, flows %q, on sockets alone %q", both.Syscalls, both.Flows, both.Sockets)
 	}
 	if n := needs("service: auditd", "type: SYSCALL, comm: x"); len(n.Open) != 1 {
 		t.Error("a rule about every system call is not told of")

@@ -19,6 +19,8 @@ type Needs struct {
 	// Flows are those calls among them of which it is wanted which flow they have to do with:
 	// actions of flows, as connect and accept.
 	Flows []string
+	// Sockets are those among Flows that are wanted for nothing else: only on sockets of IP.
+	Sockets []string
 	// Payload is how many bytes of what a call writes to a share are looked at.
 	Payload int
 	// Message is how many bytes are looked at of what a message of a flow between
@@ -46,7 +48,8 @@ var (
 	connectCalls = []string{"connect"}
 	flowCalls    = map[string][]string{
 		event.Connected: {"connect"}, event.Accepted: {"accept", "accept4"},
-		event.Sent: {"send", "sendmsg", "sendto"}, event.Received: {"recv", "recvfrom", "recvmsg"},
+		event.Sent:     {"pwritev2", "send", "sendfile", "sendfile64", "sendmmsg", "sendmsg", "sendto", "write", "writev"},
+		event.Received: {"preadv2", "read", "readv", "recv", "recvfrom", "recvmmsg", "recvmmsg_time64", "recvmsg"},
 	}
 	addressCalls = []string{"accept", "accept4", "bind", "connect", "sendto"}
 )
@@ -110,10 +113,12 @@ func (l *Library) Needs() Needs {
 			}
 		}
 	}
-	slices.Sort(n.Syscalls)
-	n.Syscalls = slices.Compact(n.Syscalls)
 	slices.Sort(n.Flows)
 	n.Flows = slices.Compact(n.Flows)
+	n.Sockets = slices.DeleteFunc(slices.Clone(n.Flows), func(call string) bool { return slices.Contains(n.Syscalls, call) })
+	n.Syscalls = append(n.Syscalls, n.Sockets...)
+	slices.Sort(n.Syscalls)
+	n.Syscalls = slices.Compact(n.Syscalls)
 	return n
 }
 
@@ -126,7 +131,6 @@ func (n *Needs) flows(r *Rule, e sigma.Expr) {
 	for _, a := range actions {
 		calls := flowCalls[a]
 		n.Flows = append(n.Flows, calls...)
-		n.Syscalls = append(n.Syscalls, calls...)
 		for _, call := range calls {
 			n.Process = true
 			n.add(r, call)

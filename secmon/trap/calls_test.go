@@ -56,6 +56,13 @@ var many = testguest.Register("many", func(g *testguest.Guest) {
 	buf := make([]byte, 100)
 	_, err = unix.Read(conn, buf)
 	g.Check(err)
+	g.Check(os.WriteFile("file", []byte("of a file"), 0o600))
+	file, err := unix.Open("file", unix.O_RDONLY, 0)
+	g.Check(err)
+	_, err = unix.Sendfile(client, file, nil, 4)
+	g.Check(err)
+	_, err = unix.Readv(conn, [][]byte{buf})
+	g.Check(err)
 	udp, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	g.Check(err)
 	g.Check(unix.Sendto(udp, []byte("datagram"), unix.MSG_NOSIGNAL, &unix.SockaddrInet6{Port: 53, Addr: [16]byte{15: 1}}))
@@ -100,6 +107,14 @@ func TestCallsAreDecoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	onSockets, flows := &recorder{}, &recorder{}
+	calls := []string{"write", "writev", "sendfile", "read", "readv"}
+	tr2, err := trap.Arm(t.Context(), trap.Of(r.Machine), trap.Config{
+		VM: "vm", Kernel: k, Sink: onSockets.sink, Calls: calls, Flows: calls, Sockets: calls, Flow: func(e event.Event) { flows.sink(e) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(dir+"/armed", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -108,9 +123,12 @@ func TestCallsAreDecoded(t *testing.T) {
 	}
 	testguest.Get[uint32](r, "done")
 	events := rec.all()
-	if err := tr.Disarm(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, tr := range []*trap.Traps{tr, tr2} {
+		if err := tr.Disarm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	checkSockets(t, onSockets.all(), flows.all())
 	if err := os.WriteFile(dir+"/done", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -180,10 +198,34 @@ func checkFlows(t *testing.T, events []event.Event) {
 		"listen tcp to 127.0.0.1:7777 from -, initiated false",
 		"connect tcp to 127.0.0.1:7777 from -, initiated true",
 		"accept4 tcp to 127.0.0.1:7777 from -, initiated false",
+		"writev tcp to 127.0.0.1:7777 from set, initiated true",
+		"read tcp to 127.0.0.1:7777 from set, initiated false",
 		"sendto udp to [::1]:53 from -, initiated true",
 	}
 	if d := cmp.Diff(want, flows); d != "" {
 		t.Errorf("flows (-want +got):\n%s", d)
+	}
+}
+
+// checkSockets looks at what files and sockets are read and written with: told is only what
+// is done with sockets, and it is all of one flow.
+func checkSockets(t *testing.T, calls, flows []event.Event) {
+	t.Helper()
+	var got []string
+	for _, e := range append(calls, flows...) {
+		n := e.Net
+		if n == nil {
+			t.Errorf("%s on no socket is told: %+v", e.Call.Name, e.Call.File)
+			continue
+		}
+		if n.Flow == 0 || n.Flow != flows[0].Net.Flow {
+			t.Errorf("%s %s is of the flow %d", e.Call.Name, e.Action, n.Flow)
+		}
+		got = append(got, fmt.Sprintf("%s%s %d", e.Call.Name, e.Action, n.Bytes[0]))
+	}
+	want := []string{"writev 0", "read 0", "sendfile 0", "readv 0", "send 9", "receive 9", "send 4", "receive 4"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("on sockets (-want +got):\n%s", d)
 	}
 }
 

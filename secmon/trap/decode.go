@@ -60,7 +60,7 @@ type wanted struct {
 func (d *decoder) missing(what event.Missing) { d.event.Call.Missing |= what }
 
 // decode reads what there is to say of the hit. It gives false when that has
-// been said before.
+// been said before, or concerns nobody.
 func (d *decoder) decode() bool {
 	d.event = event.Event{
 		Time: time.Now().UnixNano(), Kind: event.Syscall,
@@ -89,6 +89,9 @@ func (d *decoder) decode() bool {
 	d.parameters()
 	if f := special[d.call.Name]; f != nil {
 		f(d)
+	}
+	if !slices.ContainsFunc(d.site.clients, func(t *Traps) bool { return d.concerns(&t.cfg) }) {
+		return false
 	}
 	if d.armed.wants.process {
 		d.process()

@@ -8,14 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/secmon/event"
+	"warder/secmon/introspect"
 	"warder/secmon/syscalls"
 )
 
 // flowActs are the calls on sockets by what they do with a flow.
 var flowActs = map[string]string{
 	"connect": event.Connected, "accept": event.Accepted, "accept4": event.Accepted,
-	"sendto": event.Sent, "sendmsg": event.Sent, "send": event.Sent,
-	"recvfrom": event.Received, "recvmsg": event.Received, "recv": event.Received,
+	"sendto": event.Sent, "sendmsg": event.Sent, "send": event.Sent, "sendmmsg": event.Sent,
+	"write": event.Sent, "writev": event.Sent, "pwritev2": event.Sent, "sendfile": event.Sent, "sendfile64": event.Sent,
+	"recvfrom": event.Received, "recvmsg": event.Received, "recv": event.Received, "recvmmsg": event.Received, "recvmmsg_time64": event.Received,
+	"read": event.Received, "readv": event.Received, "preadv2": event.Received,
 }
 
 // wantsFlow reports whether a client wants to know which flow the call is of.
@@ -23,6 +26,15 @@ func (d *decoder) wantsFlow(c *Config) bool {
 	n := d.event.Net
 	return c.Flow != nil && n != nil && n.Transport != event.Vsock && slices.Contains(c.Flows, d.event.Call.Name)
 }
+
+// concerns reports whether a client is to be told of the call: those in Sockets are to be on a
+// socket of IP, as far as that could be found out.
+func (d *decoder) concerns(c *Config) bool {
+	return d.event.Net != nil || d.event.Call.Missing != 0 || !slices.Contains(c.Sockets, d.event.Call.Name)
+}
+
+// manyMessages are the calls whose result is a number of messages.
+var manyMessages = map[string]bool{"sendmmsg": true, "recvmmsg": true, "recvmmsg_time64": true}
 
 // settled is the event of what a call that has returned did with a flow. Only now is it known
 // which one: a connect has its port, an accept its peer.
@@ -44,14 +56,15 @@ func (d *decoder) settled() (e event.Event, ok bool) {
 	n := *d.event.Net
 	local, remote := unmap(s.Local), unmap(s.Remote)
 	n.Initiated = action == event.Connected || action == event.Sent
+	if (action == event.Sent || action == event.Received) && !manyMessages[c.Name] {
+		n.Bytes[0] = uint64(c.Result)
+	}
 	switch action {
 	case event.Sent:
-		n.Bytes[0] = uint64(c.Result)
 		if remote.Port() == 0 {
 			remote = n.Destination
 		}
 	case event.Received:
-		n.Bytes[0] = uint64(c.Result)
 		if remote.Port() == 0 {
 			remote = d.sender()
 		}
@@ -84,6 +97,22 @@ func (d *decoder) sender() netip.AddrPort {
 		}
 	}
 	return netip.AddrPort{}
+}
+
+// onSocket reports whether the descriptor of a call for files of all kinds is a socket.
+func (d *decoder) onSocket() bool { return d.open && d.file.FS == introspect.SocketFS }
+
+// get starts the flow of such a call that receives, put that of one that sends.
+func (d *decoder) get() {
+	if d.onSocket() {
+		d.receive()
+	}
+}
+
+func (d *decoder) put() {
+	if d.onSocket() {
+		d.send()
+	}
 }
 
 // receive starts the flow of a call that receives.

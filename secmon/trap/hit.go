@@ -16,7 +16,7 @@ func (h *hooks) hit(a *armed, s *site, cpu CPU, through vmm.TrapAction) vmm.Trap
 	var holds []*Hold
 	for _, t := range s.clients {
 		t.hits.Add(1)
-		if !told {
+		if !told || !d.concerns(&t.cfg) {
 			continue
 		}
 		e := d.event

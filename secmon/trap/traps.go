@@ -51,6 +51,8 @@ type Config struct {
 	// is told.
 	Flow  func(event.Event)
 	Flows []string
+	// Sockets are those among Calls that concern the client on sockets of IP alone.
+	Sockets []string
 }
 
 // Stats count what the traps did.

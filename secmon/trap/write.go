@@ -13,6 +13,7 @@ type vector struct {
 }
 
 func (d *decoder) write() {
+	d.put()
 	if d.open {
 		d.offset(d.file)
 	}
@@ -35,6 +36,7 @@ func (d *decoder) pwrite() {
 const maxVectors = 1024
 
 func (d *decoder) writev() {
+	d.put()
 	if d.open {
 		d.offset(d.file)
 	}
@@ -43,6 +45,7 @@ func (d *decoder) writev() {
 
 func (d *decoder) pwritev() {
 	const appends = 0x10 // RWF_APPEND
+	d.put()
 	c := &d.event.Call
 	// The offset comes in two halves, of which a 64-bit kernel needs one.
 	at := int64(c.Args[3])
@@ -125,7 +128,8 @@ func (d *decoder) payload(from []vector) {
 var special = map[string]func(*decoder){
 	"write": (*decoder).write, "pwrite64": (*decoder).pwrite, "writev": (*decoder).writev,
 	"pwritev": (*decoder).pwritev, "pwritev2": (*decoder).pwritev,
-	"connect": (*decoder).connect, "bind": (*decoder).bind, "sendto": (*decoder).send, "sendmsg": (*decoder).send, "send": (*decoder).send,
-	"recvfrom": (*decoder).receive, "recvmsg": (*decoder).receive, "recv": (*decoder).receive,
+	"connect": (*decoder).connect, "bind": (*decoder).bind, "sendto": (*decoder).send, "sendmsg": (*decoder).send, "send": (*decoder).send, "sendmmsg": (*decoder).send,
+	"sendfile": (*decoder).put, "sendfile64": (*decoder).put, "read": (*decoder).get, "readv": (*decoder).get, "preadv2": (*decoder).get,
+	"recvfrom": (*decoder).receive, "recvmsg": (*decoder).receive, "recv": (*decoder).receive, "recvmmsg": (*decoder).receive, "recvmmsg_time64": (*decoder).receive,
 	"accept": (*decoder).accept, "accept4": (*decoder).accept, "listen": (*decoder).accept,
 }

@@ -72,7 +72,7 @@ func (m *machine) arm(ctx context.Context, w *Watch, for_ wants) (*armed, error)
 			}
 			return w.observe(m, e)
 		},
-		Flows: for_.flows, Flow: func(e event.Event) {
+		Flows: for_.flows, Sockets: for_.sockets, Flow: func(e event.Event) {
 			if !replaced() {
 				w.flowed(m, e)
 			}

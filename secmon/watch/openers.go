@@ -40,11 +40,17 @@ const (
 	openTime = int64(time.Minute)
 )
 
+// connects are the calls that can open a connection of TCP; those that send can by TCP Fast Open.
+var connects = map[string]bool{"connect": true, "sendto": true, "sendmsg": true, "sendmmsg": true, "send": true}
+
 // note remembers who makes a call that may open a flow.
 func (o *openers) note(e *event.Event) {
 	n := e.Net
 	if e.Kind != event.Syscall || n == nil || !n.Initiated || !n.Destination.IsValid() && n.Transport != event.Vsock {
 		return
+	}
+	if n.Transport == "tcp" && !connects[e.Call.Name] {
+		return // it goes on with a flow
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

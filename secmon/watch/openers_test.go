@@ -12,7 +12,7 @@ func TestOpeners(t *testing.T) {
 	var o openers
 	to := func(i uint16) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 2}), i) }
 	call := func(at int64, pid uint32, port uint16) {
-		o.note(&event.Event{Time: at, Kind: event.Syscall, VM: "a", Process: event.Process{PID: pid}, Net: &event.Net{Transport: "tcp", Destination: to(port), Initiated: true}})
+		o.note(&event.Event{Time: at, Kind: event.Syscall, VM: "a", Process: event.Process{PID: pid}, Call: event.Call{Name: "connect"}, Net: &event.Net{Transport: "tcp", Destination: to(port), Initiated: true}})
 	}
 	flow := func(at int64, transport string, port uint16) uint32 {
 		e := event.Event{Time: at, Kind: event.Flow, Action: event.Began, VM: "a", Net: &event.Net{Transport: transport, Destination: to(port), SourceVM: "a", Initiated: true}}
@@ -22,6 +22,7 @@ func TestOpeners(t *testing.T) {
 	call(1, 7, 80)
 	call(2, 8, 443)
 	call(3, 9, 443)
+	o.note(&event.Event{Time: 3, Kind: event.Syscall, VM: "a", Process: event.Process{PID: 10}, Call: event.Call{Name: "write"}, Net: &event.Net{Transport: "tcp", Destination: to(80), Initiated: true}})
 	for _, c := range []struct {
 		at        int64
 		transport string

@@ -23,6 +23,7 @@ type wants struct {
 	payload int
 	process bool
 	flows   []string // sorted; calls of which the flow is wanted
+	sockets []string // sorted; those among them that are wanted for nothing else
 	message int      // bytes of messages that rules look at; no matter of traps
 	share   int      // bytes of what is written to a share and read there; neither
 }
@@ -31,7 +32,7 @@ type wants struct {
 func needed(l *pattern.Library) wants {
 	n := l.Needs()
 	return wants{
-		calls: slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), flows: n.Flows,
+		calls: slices.DeleteFunc(n.Syscalls, func(c string) bool { return !trap.Known(c) }), flows: n.Flows, sockets: n.Sockets,
 		payload: n.Payload, process: n.Process, message: n.Message, share: n.Share,
 	}
 }
@@ -42,7 +43,7 @@ func Unseen(l *pattern.Library) []string {
 }
 
 func (a wants) equal(b wants) bool {
-	return a.payload == b.payload && a.process == b.process && slices.Equal(a.calls, b.calls) && slices.Equal(a.flows, b.flows)
+	return a.payload == b.payload && a.process == b.process && slices.Equal(a.calls, b.calls) && slices.Equal(a.flows, b.flows) && slices.Equal(a.sockets, b.sockets)
 }
 
 // Reload has the watch evaluate another library from the next event on, and trap

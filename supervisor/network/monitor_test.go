@@ -179,7 +179,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 			t.Errorf("nobody did that: %s", s)
 		}
 	}
-	for _, want := range [][]string{{"start web", "connect web", "accept db"}, {"start web", "send web", "receive db", "send db", "receive web"}} {
+	for _, want := range [][]string{{"start web", "connect web", "accept db", "send db", "receive web"}, {"start web", "send web", "receive db", "send db", "receive web"}} {
 		if !slices.ContainsFunc(slices.Collect(maps.Values(flows)), func(did map[string]bool) bool {
 			return !slices.ContainsFunc(want, func(s string) bool { return !did[s] })
 		}) {
