@@ -1,8 +1,11 @@
 package lan
 
 import (
+	"net/netip"
+
 	"warder/devices/virtio/net"
 	"warder/secmon/lan/packet"
+	"warder/secmon/lan/request"
 )
 
 // An Inspector sees every frame that is sent into the switch, before it goes on.
@@ -17,6 +20,30 @@ type Inspector interface {
 	// sets their verdicts. It runs on the way of the frames, for several ports at
 	// once, and does not wait. Nothing of frames may be kept after it returns.
 	Inspect(frames []Seen)
+}
+
+// A RequestInspector is an [Inspector] that is told of requests too which the gateway has
+// read and does not pass on. RequestRefused does not wait.
+type RequestInspector interface {
+	RequestRefused(RefusedRequest)
+}
+
+// RefusedRequest is a request that one service makes and is not declared to make.
+type RefusedRequest struct {
+	From, To            *Port // To is nil if the gateway itself is asked
+	VLAN                uint16
+	Protocol            uint8 // of IP
+	Source, Destination netip.AddrPort
+	HTTP                *request.Head // nil if it is none of HTTP
+	Name                string        // that was asked for by DNS
+	Why                 error         // it could not be read, nil if it could
+}
+
+// RequestRefused tells the switch's inspector.
+func (s *Switch) RequestRefused(r RefusedRequest) {
+	if i, ok := s.inspector.(RequestInspector); ok {
+		i.RequestRefused(r)
+	}
 }
 
 // Seen is a frame as an inspector sees it.

@@ -109,7 +109,7 @@ func dnsData(p []byte, kind uint16, at, n int) string {
 		name, _, _ := dnsName(p, at+2)
 		return name
 	case kind == 16 && n > 1:
-		return text(p[at+1 : at+min(n, 1+int(p[at]))])
+		return Text(p[at+1 : at+min(n, 1+int(p[at]))])
 	}
 	return ""
 }
@@ -129,7 +129,7 @@ func dnsName(p []byte, at int) (name string, next int, ok bool) {
 			if jumps == 0 {
 				next = at + 1
 			}
-			return strings.ToLower(text(out)), next, true
+			return strings.ToLower(Text(out)), next, true
 		case n&pointer == pointer:
 			if at+2 > len(p) {
 				return "", 0, false

@@ -166,7 +166,7 @@ func parse(side int, p []byte) (h *Head, length int64, chunked, ok bool) {
 		if !found || i < 0 || !httpMethod(first) {
 			return nil, 0, false, false
 		}
-		h.Method = text(method)
+		h.Method = Text(method)
 		h.target(target[:i])
 	}
 	for len(rest) > 0 {
@@ -174,11 +174,11 @@ func parse(side int, p []byte) (h *Head, length int64, chunked, ok bool) {
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		value = bytes.TrimSpace(value)
-		switch strings.ToLower(text(name)) {
+		switch strings.ToLower(Text(name)) {
 		case "host":
-			h.Host = text(value)
+			h.Host = Text(value)
 		case "user-agent":
-			h.UserAgent = text(value)
+			h.UserAgent = Text(value)
 		case "content-length":
 			n, err := strconv.ParseInt(string(value), 10, 62)
 			if err != nil || n < 0 {
@@ -186,7 +186,7 @@ func parse(side int, p []byte) (h *Head, length int64, chunked, ok bool) {
 			}
 			length = n
 		case "transfer-encoding":
-			chunked = strings.HasSuffix(strings.ToLower(text(value)), "chunked")
+			chunked = strings.HasSuffix(strings.ToLower(Text(value)), "chunked")
 		}
 	}
 	return h, length, chunked, true
@@ -200,8 +200,8 @@ func (h *Head) target(p []byte) {
 		if j < 0 {
 			j = len(p)
 		}
-		h.Host, p = text(p[:j]), p[j:]
+		h.Host, p = Text(p[:j]), p[j:]
 	}
 	path, query, _ := bytes.Cut(p, []byte("?"))
-	h.Path, h.Query = text(path), text(query)
+	h.Path, h.Query = Text(path), Text(query)
 }

@@ -184,9 +184,9 @@ func At(port uint16) Protocol {
 // maxText is how long a string that is kept of a guest's message may be, in bytes.
 const maxText = 1024
 
-// text is what a guest wrote, as far as it is short; bytes that are no text are
+// Text is what a guest wrote, as far as it is short; bytes that are no text are
 // replaced.
-func text(p []byte) string {
+func Text(p []byte) string {
 	p = p[:min(len(p), maxText)]
 	clean := true
 	for _, c := range p {
@@ -212,5 +212,5 @@ func Banner(p []byte) string {
 	if !ok || !bytes.HasPrefix(line, []byte("SSH-")) {
 		return ""
 	}
-	return text(bytes.TrimSuffix(line, []byte("\r")))
+	return Text(bytes.TrimSuffix(line, []byte("\r")))
 }

@@ -133,7 +133,7 @@ func parseHello(p []byte) *Hello {
 			named = true
 			list := reader{p: data.take(data.uint16())}
 			if list.uint8() == 0 {
-				h.ServerName = strings.ToLower(text(list.take(list.uint16())))
+				h.ServerName = strings.ToLower(Text(list.take(list.uint16())))
 			}
 		case extALPN:
 			list := reader{p: data.take(data.uint16())}
@@ -143,7 +143,7 @@ func parseHello(p []byte) *Hello {
 					first = ends(name)
 				}
 				if len(name) > 0 {
-					h.ALPN = append(h.ALPN, text(name))
+					h.ALPN = append(h.ALPN, Text(name))
 				}
 			}
 		case extSignatures:

@@ -13,6 +13,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 
 	"warder/secmon/lan"
+	"warder/secmon/lan/packet"
 )
 
 const (
@@ -126,6 +127,13 @@ func (g *Gateway) resolve(from netip.Addr, name string) ([]netip.Addr, dnsmessag
 	named, may := g.mayResolve(p, name)
 	if !may || p.IsIsolated() {
 		g.counts.nameRefused.Add(1)
+		r := lan.RefusedRequest{From: p, VLAN: g.cfg.VLAN, Protocol: packet.UDP, Source: netip.AddrPortFrom(from, 0), Name: name}
+		for _, a := range g.addrs {
+			if a.Is4() == from.Is4() {
+				r.Destination = netip.AddrPortFrom(a, dnsPort)
+			}
+		}
+		g.cfg.Switch.RequestRefused(r)
 		return nil, dnsmessage.RCodeRefused
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, lookupTime)

@@ -78,7 +78,8 @@ func (g *Gateway) allows(from, to *lan.Port, proto uint8, port uint16, by func(*
 // readTCP takes a connection from one service to another. The client sees it open when
 // the server has opened it.
 func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
-	from, to, at, rules, ok := g.reads(r.ID(), packet.TCP)
+	id := r.ID()
+	from, to, at, rules, ok := g.reads(id, packet.TCP)
 	if !ok {
 		r.Complete(true)
 		return
@@ -112,12 +113,15 @@ func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
 	defer stop()
 	err = g.requests(server, client, from, to, at.Port(), rules[0].DNS != nil)
 	var refused *request.Refusal
+	if errors.As(err, &refused) {
+		g.refuse(from, to, packet.TCP, id, refused)
+	}
 	switch {
 	case err == nil:
 		_ = server.CloseWrite() // the answers may go on
 		<-back
 		return
-	case errors.As(err, &refused) && refused.Request != nil && refused.First:
+	case refused != nil && refused.Request != nil && refused.First:
 		// No answer of the server's is under way.
 		_, _ = client.Write([]byte(notDeclared))
 		server.Close()
@@ -128,6 +132,15 @@ func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
 		server.Close()
 	}
 	<-back
+}
+
+// refuse tells of a request from one service to another that is not passed on.
+func (g *Gateway) refuse(from, to *lan.Port, proto uint8, id stack.TransportEndpointID, r *request.Refusal) {
+	g.cfg.Switch.RequestRefused(lan.RefusedRequest{
+		From: from, To: to, VLAN: g.cfg.VLAN, Protocol: proto,
+		Source: netip.AddrPortFrom(fromAddress(id.RemoteAddress), id.RemotePort), Destination: netip.AddrPortFrom(fromAddress(id.LocalAddress), id.LocalPort),
+		HTTP: r.Request, Name: r.Name, Why: r.Unwrap(),
+	})
 }
 
 // requests passes on what the rules in force allow.
@@ -172,7 +185,8 @@ func (p *patient) Read(b []byte) (int, error) {
 
 // readUDP takes questions of DNS from one service to another.
 func (g *Gateway) readUDP(r *udp.ForwarderRequest) bool {
-	from, to, at, _, ok := g.reads(r.ID(), packet.UDP)
+	id := r.ID()
+	from, to, at, _, ok := g.reads(id, packet.UDP)
 	if !ok {
 		return false
 	}
@@ -193,7 +207,10 @@ func (g *Gateway) readUDP(r *udp.ForwarderRequest) bool {
 		}
 		defer server.Close()
 		g.counts.opened.Add(1)
-		g.relayUDP(&questions{client, func(name string) bool { return g.asks(from, to, packet.UDP, at.Port(), name) }}, server)
+		g.relayUDP(&questions{
+			client, func(name string) bool { return g.asks(from, to, packet.UDP, at.Port(), name) },
+			func(r *request.Refusal) { g.refuse(from, to, packet.UDP, id, r) },
+		}, server)
 	})
 	return true
 }
@@ -202,6 +219,7 @@ func (g *Gateway) readUDP(r *udp.ForwarderRequest) bool {
 type questions struct {
 	net.Conn
 	allowed func(name string) bool
+	refuse  func(*request.Refusal)
 }
 
 func (q *questions) Read(b []byte) (int, error) {
@@ -210,8 +228,10 @@ func (q *questions) Read(b []byte) (int, error) {
 		if err != nil {
 			return n, err
 		}
-		if name, err := request.Question(b[:n]); err == nil && q.allowed(name) {
+		r := request.Ask(b[:n], q.allowed)
+		if r == nil {
 			return n, nil
 		}
+		q.refuse(r)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/dns/dnsmessage"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -73,10 +74,49 @@ func said(t *testing.T, conn net.Conn, what string) string {
 	return fmt.Sprintf("%d %s", r.StatusCode, strings.TrimSpace(string(b)))
 }
 
+// refusals are the requests that an inspector is told of.
+type refusals struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (*refusals) Start(*lan.Flows)          {}
+func (*refusals) Ended(*lan.Flow, string)   {}
+func (*refusals) Inspect(frames []lan.Seen) {}
+
+func (r *refusals) RequestRefused(x lan.RefusedRequest) {
+	what := x.Name
+	switch h := x.HTTP; {
+	case h != nil:
+		what = h.Method + " " + h.Host + h.Path
+	case x.Why != nil:
+		what = "unread"
+	}
+	to := "-"
+	if x.To != nil {
+		to = x.To.Name()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, fmt.Sprintf("%s > %s %v: %s", x.From.Name(), to, x.Destination, what))
+}
+
+// check holds what was told since the last time against what should have been.
+func (r *refusals) check(t *testing.T, want ...string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d := cmp.Diff(want, r.told); d != "" {
+		t.Errorf("refused requests (-want +got):\n%s", d)
+	}
+	r.told = nil
+}
+
 // TestRequests has one service ask another for what it may and may not, over one
 // connection and many.
 func TestRequests(t *testing.T) {
-	s := lan.New(lan.Config{})
+	told := &refusals{}
+	s := lan.New(lan.Config{Inspector: told})
 	g, _ := newGateway(t, s)
 	web, api := plug(t, s, "web", 2), plug(t, s, "api", 3)
 	other := plug(t, s, "other", 4)
@@ -136,6 +176,13 @@ func TestRequests(t *testing.T) {
 		t.Errorf("%d requests were refused", st.RequestsRefused)
 	}
 
+	const to = "web > api 10.7.0.3:80: "
+	told.check(t, to+"GET api/v2", to+"GET api/admin", to+"DELETE api/v1/x", to+"GET elsewhere/v1/x", to+"unread", to+"unread", to+"unread", to+"unread")
+	if _, code := web.ask("www.example.net.", dnsmessage.TypeA); code != dnsmessage.RCodeRefused {
+		t.Errorf("a name outside that is not declared: %v", code)
+	}
+	told.check(t, "web > - 10.7.0.1:53: www.example.net")
+
 	// The rules change under an open connection.
 	conn, err := web.dial("10.7.0.3:80")
 	if err != nil {
@@ -156,7 +203,8 @@ func TestRequests(t *testing.T) {
 // TestQuestions has one service ask another for names that it may ask for and others, over
 // UDP and TCP.
 func TestQuestions(t *testing.T) {
-	s := lan.New(lan.Config{})
+	told := &refusals{}
+	s := lan.New(lan.Config{Inspector: told})
 	newGateway(t, s)
 	web, ns := plug(t, s, "web", 2), plug(t, s, "ns", 3)
 	may := &request.DNS{Names: []string{"*.example.org"}}
@@ -258,6 +306,8 @@ func TestQuestions(t *testing.T) {
 			t.Errorf("%s over TCP: the connection ended as if nothing were wrong", q.name)
 		}
 	}
+	const to = "web > ns 10.7.0.3:53: "
+	told.check(t, to+"secret.example.com.", to+"unread", to+"example.org.", to+"b.example.com.")
 	mu.Lock()
 	defer mu.Unlock()
 	if got = slices.Compact(got); fmt.Sprint(got) != "[a.example.org.<nil> b.example.org.<nil> c.example.org.<nil>]" {

@@ -25,6 +25,7 @@ const (
 	lateral    = "lateral-movement"
 	wrongPort  = "wrong-port"
 	flowsSpent = "flow-exhaustion"
+	undeclared = "request-refused"
 )
 
 // turn is one frame, while it is looked at.

@@ -31,6 +31,18 @@ func Question(b []byte) (name string, err error) {
 	return q.Name.String(), nil
 }
 
+// Ask is why a message of DNS is not passed on, nil for a question that is allowed.
+func Ask(b []byte, allowed func(name string) bool) *Refusal {
+	name, err := Question(b)
+	if err != nil {
+		return &Refusal{why: err}
+	}
+	if !allowed(name) {
+		return &Refusal{Name: name}
+	}
+	return nil
+}
+
 // MaxQuestion bounds a question in bytes.
 const MaxQuestion = 1232
 
@@ -52,12 +64,9 @@ func RelayQuestions(server io.Writer, client io.Reader, allowed func(name string
 		if _, err := io.ReadFull(client, b[2:2+n]); err != nil {
 			return err
 		}
-		name, err := Question(b[2 : 2+n])
-		if err != nil {
-			return &Refusal{First: first, why: err}
-		}
-		if !allowed(name) {
-			return &Refusal{First: first, why: errors.New("the name " + name + " is not declared")}
+		if r := Ask(b[2:2+n], allowed); r != nil {
+			r.First = first
+			return r
 		}
 		if _, err := server.Write(b[:2+n]); err != nil {
 			return err

@@ -12,8 +12,10 @@ import (
 
 // A Refusal is why a client's requests are passed on no further.
 type Refusal struct {
-	// Request is the one that is not allowed, nil if what was said could not be read.
+	// Request is the one of HTTP that is not allowed, Name the name that may not be asked for.
+	// If what was said could not be read there is neither.
 	Request *Head
+	Name    string
 	// First says that nothing was passed on before.
 	First bool
 	why   error
@@ -23,10 +25,13 @@ func (r *Refusal) Error() string {
 	if r.Request != nil {
 		return fmt.Sprintf("%s %s%s is not declared", r.Request.Method, r.Request.Host, r.Request.Path)
 	}
+	if r.Name != "" {
+		return "the name " + r.Name + " is not declared"
+	}
 	return r.why.Error()
 }
 
-// Unwrap is what could not be read.
+// Unwrap is what could not be read, nil if it could.
 func (r *Refusal) Unwrap() error { return r.why }
 
 // Relay passes a client's requests on to a server, each as soon as its head is whole and
