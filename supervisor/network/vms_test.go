@@ -62,6 +62,33 @@ type machine struct {
 	out  *bufio.Reader
 }
 
+// programDir is a directory with this program in it, for guests.
+func programDir(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	program, err := os.ReadFile(self)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "program"), program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// didNotStart says why, with the last words of the guest's kernel.
+func didNotStart(t *testing.T, name string, err error) {
+	t.Helper()
+	if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
+		t.Log(strings.Join(g.Serial, "\n"))
+	}
+	t.Errorf("%s: %v", name, err)
+}
+
 // begin starts this program in the guest.
 func (m *machine) begin() error {
 	in, stdin := io.Pipe()
@@ -145,18 +172,7 @@ func compareCaptures(t *testing.T, e *ear, common string, web, db *machine, port
 // is not heard.
 func TestVMs(t *testing.T) {
 	testkvm.Need(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	program, err := os.ReadFile(self)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "program"), program, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := programDir(t)
 	giveAddress(t, "lo:1", outsideAddress)
 	l, err := net.Listen("tcp", netip.AddrPortFrom(outsideAddress, 0).String())
 	if err != nil {
@@ -216,10 +232,7 @@ func TestVMs(t *testing.T) {
 				BootTimeout:  5 * time.Minute, VsockWatcher: ear.mon.Vsock(name), Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
-				if g, ok := errors.AsType[*supervisor.GuestError](err); ok {
-					t.Log(strings.Join(g.Serial, "\n"))
-				}
-				t.Errorf("%s: %v", name, err)
+				didNotStart(t, name, err)
 				return
 			}
 			if err := ear.watch.Attach(t.Context(), watch.Target{Name: name, Machine: vm.Machine(), Kernel: pkg.KernelPath, Port: n.Port(name)}); err != nil {
@@ -288,7 +301,7 @@ func TestVMs(t *testing.T) {
 		t.Errorf("nothing of web's was refused by policy: %v", n.Port("web").Stats())
 	}
 	var out bytes.Buffer
-	if status, err := web.vm.Run(t.Context(), proto.Command{Args: []string{"ping", "-c", "1", "db"}}, control.Stdio{Out: &out, Err: &out}); err != nil || status != (proto.Status{}) {
+	if status, err := web.vm.Run(t.Context(), proto.Command{Args: []string{"ping", "-c", "1", "-w", "60000", "db"}}, control.Stdio{Out: &out, Err: &out}); err != nil || status != (proto.Status{}) {
 		t.Errorf("ping: %+v, %v, %s", status, err, out.String())
 	}
 	for _, p := range n.Status().Ports {
