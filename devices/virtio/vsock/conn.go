@@ -45,12 +45,12 @@ type Conn struct {
 	queued bool // in the device's ready list
 	linger *time.Timer
 
-	recv    ring
+	recv    fifo
 	recvEnd bool   // the guest said it will not send more
 	fwdCnt  uint32 // bytes that left recv
 	told    uint32 // fwdCnt as the guest knows it
 
-	send      ring
+	send      fifo
 	sendEnd   bool   // the guest said it will not receive more
 	txCnt     uint32 // bytes sent
 	peerFwd   uint32 // of these, bytes that the guest consumed
@@ -71,8 +71,8 @@ func (d *Device) newConn(p ports, s state) *Conn {
 		ports:    p,
 		state:    s,
 		opened:   make(chan struct{}),
-		recv:     ring{limit: bufferSize},
-		send:     ring{limit: bufferSize},
+		recv:     fifo{limit: bufferSize},
+		send:     fifo{limit: bufferSize},
 		readable: sync.NewCond(&d.mu),
 		writable: sync.NewCond(&d.mu),
 	}

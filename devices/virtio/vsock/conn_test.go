@@ -401,30 +401,3 @@ func TestConnectionsTakeTurns(t *testing.T) {
 		t.Errorf("order %v, want %v", order, want)
 	}
 }
-
-func TestRing(t *testing.T) {
-	r := ring{limit: 10_000}
-	var want, got []byte
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 10_000 {
-		p := make([]byte, random.IntN(6000))
-		for i := range p {
-			p[i] = byte(random.Uint32())
-		}
-		n := r.write(p)
-		want = append(want, p[:n]...)
-		if n < len(p) && r.free() != 0 {
-			t.Fatalf("took %d of %d with %d free", n, len(p), r.free())
-		}
-		q := make([]byte, random.IntN(6000))
-		got = append(got, q[:r.read(q)]...)
-		if len(r.buf) > r.limit || r.n != len(want)-len(got) {
-			t.Fatalf("%d bytes of memory, %d held, want %d", len(r.buf), r.n, len(want)-len(got))
-		}
-	}
-	rest := make([]byte, r.n)
-	got = append(got, rest[:r.read(rest)]...)
-	if !bytes.Equal(got, want) {
-		t.Error("the bytes changed")
-	}
-}

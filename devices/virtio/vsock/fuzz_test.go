@@ -198,8 +198,10 @@ func (r *fuzzRun) check(maxConns int) {
 		if c.ports != p || c.state == over {
 			r.t.Fatalf("connection %+v in state %d stands for %+v", c.ports, c.state, p)
 		}
-		if c.recv.n > bufferSize || len(c.recv.buf) > bufferSize || len(c.send.buf) > bufferSize {
-			r.t.Fatalf("connection %+v has %d bytes in %d", p, c.recv.n, len(c.recv.buf))
+		for _, f := range []*fifo{&c.recv, &c.send} {
+			if f.n > bufferSize || len(f.parts) > bufferSize/len(chunk{})+1 {
+				r.t.Fatalf("connection %+v has %d bytes in %d chunks", p, f.n, len(f.parts))
+			}
 		}
 		if c.hasOutput() && !c.queued {
 			r.t.Fatalf("connection %+v has output and is not in line", p)

@@ -26,28 +26,79 @@ func (c *Conn) remote() Addr { return Addr{CID: c.d.cid, Port: c.ports.guest} }
 func (c *Conn) Read(p []byte) (int, error) {
 	c.d.mu.Lock()
 	defer c.d.mu.Unlock()
+	if err := c.await(len(p) == 0); err != nil || len(p) == 0 {
+		return 0, err
+	}
+	n := c.recv.read(p)
+	c.forwarded(n)
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo: it writes what the guest sends, as it comes, until the
+// guest's orderly end. Its other errors are those of Read and of w. What w failed to
+// take is lost.
+func (c *Conn) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		p, err := c.take()
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+		n, err := w.Write(p.bytes())
+		total += int64(n)
+		c.giveBack(p)
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// take takes what the guest sent first out of the buffer, as soon as there is something.
+func (c *Conn) take() (part, error) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if err := c.await(false); err != nil {
+		return part{}, err
+	}
+	return c.recv.take(), nil
+}
+
+func (c *Conn) giveBack(p part) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	c.forwarded(len(p.bytes()))
+	c.recv.giveBack(p)
+}
+
+// await waits until there is something to read. With only it does not, and says why
+// there cannot be.
+func (c *Conn) await(only bool) error {
 	for {
 		switch {
 		case c.closed:
-			return 0, c.opError("read", net.ErrClosed)
+			return c.opError("read", net.ErrClosed)
 		case c.readDeadline.passed:
-			return 0, c.opError("read", os.ErrDeadlineExceeded)
-		case len(p) == 0:
-			return 0, nil
-		case c.recv.n > 0:
-			n := c.recv.read(p)
-			c.fwdCnt += uint32(n)
-			if c.state == open && !c.recvEnd && c.fwdCnt-c.told >= bufferSize/2 {
-				c.owe |= oweUpdate
-				c.schedule()
-			}
-			return n, nil
+			return c.opError("read", os.ErrDeadlineExceeded)
+		case only || c.recv.n > 0:
+			return nil
 		case c.recvEnd:
-			return 0, io.EOF
+			return io.EOF
 		case c.state == over:
-			return 0, c.opError("read", c.reason())
+			return c.opError("read", c.reason())
 		}
 		c.readable.Wait()
+	}
+}
+
+// forwarded notes that n bytes have left the buffer, and tells the guest when that is
+// worth a packet.
+func (c *Conn) forwarded(n int) {
+	c.fwdCnt += uint32(n)
+	if c.state == open && !c.recvEnd && !c.closed && c.fwdCnt-c.told >= bufferSize/2 {
+		c.owe |= oweUpdate
+		c.schedule()
 	}
 }
 
