@@ -14,8 +14,9 @@ import (
 
 const (
 	// bufferSize is what the device holds for a connection in each direction, in
-	// bytes: the buf_alloc that it advertises.
-	bufferSize = 128 << 10
+	// bytes: the buf_alloc that it advertises. Linux sends packets of 64 KiB, of which
+	// several are on their way then, for one doorbell; its own vhost has as much.
+	bufferSize = 256 << 10
 	// maxRefusals bounds the resets that wait for room in the guest's receive queue.
 	// More are dropped: the guest's own time-outs then do their work.
 	maxRefusals = 256

@@ -56,7 +56,9 @@ func (c *Conn) emit(p []byte) (header, int, bool) {
 		h := c.packet(OpData)
 		h.Len = uint32(n)
 		c.txCnt += uint32(n)
-		c.writable.Broadcast()
+		if c.send.free() >= bufferSize/2 { // whoever waits found no room at all
+			c.writable.Broadcast()
+		}
 		return h, n, true
 	default:
 		c.shutSent = c.shutdown

@@ -50,25 +50,44 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 	return virtio.Serve(ctx, loops...)
 }
 
-// serveRx fills the guest's buffers with packets as there are some.
+// publishAfter is how many packets the guest is shown together while there are more.
+const publishAfter = 32
+
+// serveRx fills the guest's buffers with packets as there are some. It shows them to the
+// guest before it waits for anything.
 func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, maxPayload)
 	watched := new(Packet)
 	var room *virtq.Chain // a buffer of the guest that waits for a packet
-	for {
-		if !d.hasOutput() {
+	for filled := 0; ; {
+		output := d.hasOutput()
+		if output && room == nil {
+			var err error
+			if room, err = q.Pop(); err != nil {
+				return err
+			}
+		}
+		if !output || room == nil || filled == publishAfter {
+			if err := q.Publish(); err != nil {
+				return err
+			}
+			filled = 0
+		}
+		switch {
+		case !output:
 			select {
 			case <-d.output:
-				continue
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-		}
-		if room == nil {
-			var err error
-			if room, err = q.Next(ctx); err != nil {
+			continue
+		case room == nil:
+			if err := q.Wait(ctx); err != nil {
 				return err
 			}
+			continue
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
 		}
 		size := room.Writer.Len() - HeaderSize
 		if size <= 0 {
@@ -82,10 +101,11 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 				return err
 			}
 		}
-		if err := q.Push(room, uint32(room.Writer.Written())); err != nil {
+		if err := q.Put(room, uint32(room.Writer.Written())); err != nil {
 			return err
 		}
 		room = nil
+		filled++
 	}
 }
 
@@ -110,15 +130,31 @@ func (d *Device) hasOutput() bool {
 func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, bufferSize)
 	watched := new(Packet)
-	for {
-		c, err := q.Next(ctx)
+	for taken := 0; ; {
+		c, err := q.Pop()
 		if err != nil {
 			return err
 		}
+		if c == nil || taken == publishAfter {
+			if err := q.Publish(); err != nil {
+				return err
+			}
+			taken = 0
+		}
+		if c == nil {
+			if err := q.Wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		d.receiveChain(c.Reader, buf, watched)
-		if err := q.Push(c, 0); err != nil {
+		if err := q.Put(c, 0); err != nil {
 			return err
 		}
+		taken++
 	}
 }
 
