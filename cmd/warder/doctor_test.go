@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"warder/boot/kernelpkg"
 	"warder/vmm/hostinfo"
 )
 
@@ -96,6 +97,7 @@ ready: warder run will work here
 
 func TestDoctorMissesTheGuest(t *testing.T) {
 	t.Setenv("WARDER_CACHE", t.TempDir())
+	t.Setenv(kernelpkg.Variable, "") // whichever kernel other tests are run with
 	r := hostinfo.Report{Arch: "amd64", Ready: true}
 	addGuest(&r)
 	if r.Ready || len(r.Items) != 2 {

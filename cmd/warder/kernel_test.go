@@ -25,6 +25,7 @@ func kernelOutput(t *testing.T, args ...string) (string, error) {
 
 func TestKernelCommands(t *testing.T) {
 	t.Setenv("WARDER_CACHE", t.TempDir())
+	t.Setenv(kernelpkg.Variable, "") // whichever kernel other tests are run with
 	if _, err := kernelOutput(t, "path", "--arch", "arm64"); err == nil || !strings.Contains(err.Error(), "warder kernel pull --arch arm64") {
 		t.Errorf("path without a kernel: %v", err)
 	}
