@@ -61,8 +61,14 @@ func (filler) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// recording is the recorder that "record" has begun.
-var recording *recorder
+// What a guest has begun: a recorder, what it sees of an interface, a conversation by UDP,
+// and what its echo has heard.
+var (
+	recording *recorder
+	watching  *sight
+	peer      net.Conn
+	heard     = make(chan string, 1000)
+)
 
 func inGuest(what string, args []string) (string, error) {
 	switch what {
@@ -132,6 +138,7 @@ func inGuest(what string, args []string) (string, error) {
 				if err != nil {
 					return
 				}
+				heard <- string(p[:n])
 				_, _ = c.WriteTo(p[:n], from)
 			}
 		}()
@@ -146,12 +153,60 @@ func inGuest(what string, args []string) (string, error) {
 			return "", err
 		}
 		to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort(args[0]))
-		if _, err := c.WriteTo([]byte(args[1]), to); err != nil {
+		if _, err := c.WriteTo([]byte(strings.Join(args[1:], " ")), to); err != nil {
 			return "", err
 		}
 		p := make([]byte, 100)
 		n, _, err := c.ReadFrom(p)
 		return string(p[:n]), err
+	case "hears": // what its echo is told next
+		select {
+		case text := <-heard:
+			return text, nil
+		case <-time.After(time.Minute):
+			return "", errors.New("nothing")
+		}
+	case "converse": // and from which port
+		var err error
+		if peer, err = net.Dial("udp", args[0]); err != nil {
+			return "", err
+		}
+		_, port, err := net.SplitHostPort(peer.LocalAddr().String())
+		return port, err
+	case "say", "tell": // and what comes back
+		if _, err := io.WriteString(peer, args[0]); err != nil || what == "tell" {
+			return "told", err
+		}
+		if err := peer.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			return "", err
+		}
+		p := make([]byte, 100)
+		n, err := peer.Read(p)
+		return string(p[:n]), err
+	case "watch":
+		var err error
+		watching, err = watchCard(args[0])
+		return "watching", err
+	case "seen":
+		count, err := strconv.Atoi(args[1])
+		if err != nil {
+			return "", err
+		}
+		return "saved", watching.save(args[0], count, strings.Join(args[2:], " "))
+	case "frame":
+		var macs [2]net.HardwareAddr
+		for i := range macs {
+			var err error
+			if macs[i], err = net.ParseMAC(args[2*i]); err != nil {
+				return "", err
+			}
+		}
+		vlan, err := strconv.Atoi(args[4])
+		if err != nil {
+			return "", err
+		}
+		self, to := station{vnet.MAC(macs[0]), netip.MustParseAddr(args[1])}, station{vnet.MAC(macs[1]), netip.MustParseAddr(args[3])}
+		return "sent", sendFrame(self, to, uint16(vlan), args[5])
 	case "record":
 		var err error
 		recording, err = record()

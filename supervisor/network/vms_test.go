@@ -192,6 +192,7 @@ func TestVMs(t *testing.T) {
 		{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
 		{From: List{"web"}, To: List{"db"}, Ports: List{"tcp/8000"}, HTTP: &HTTP{Method: List{"GET"}, Path: List{"/v1/*"}}},
 		{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
+		{From: List{"trunk"}, To: List{"web", "other"}, Ports: List{"udp/7"}},
 	}
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
@@ -200,6 +201,8 @@ func TestVMs(t *testing.T) {
 		{"web", Member{VLAN: "front", DHCP: true, Egress: []Egress{{To: List{outsideAddress.String()}, Ports: List{fmt.Sprintf("tcp/%d", l.Addr().(*net.TCPAddr).Port)}}}}},
 		{"db", Member{VLAN: "front", Publish: List{fmt.Sprintf("127.0.0.1:0:%d", database)}}},
 		{"other", Member{VLAN: "back"}},
+		{"watcher", Member{Mirror: List{"web", "db"}}},
+		{"trunk", Member{Trunk: List{"front", "back"}}},
 	}, Options{Inspector: ear.mon, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -223,11 +226,15 @@ func TestVMs(t *testing.T) {
 	for _, name := range []string{"web", "db", "other"} {
 		all.Go(func() {
 			card, _ := n.Interface(name)
+			cards := []supervisor.Net{card}
+			if second, has := n.Interface(map[string]string{"db": "trunk", "other": "watcher"}[name]); has {
+				cards = append(cards, second)
+			}
 			if name == "web" { // as a guest of another's, it is told nothing of IPv6
-				card.Addresses, card.Gateways, card.Resolvers = nil, nil, nil
+				cards[0].Addresses, cards[0].Gateways, cards[0].Resolvers = nil, nil, nil
 			}
 			vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
-				Name: name, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}, {Host: common, Guest: "/mnt/" + name}},
+				Name: name, Nets: cards, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}, {Host: common, Guest: "/mnt/" + name}},
 				ShareWatcher: func(dir string) (fs.Watcher, error) { return ear.shares.Watch(name, dir) },
 				BootTimeout:  5 * time.Minute, VsockWatcher: ear.mon.Vsock(name), Log: slog.New(slog.DiscardHandler),
 			})
@@ -321,6 +328,10 @@ func TestVMs(t *testing.T) {
 	}
 
 	compareCaptures(t, ear, common, web, db, database)
+	more := &ports{n: n, e: ear, common: common, web: web, db: db, other: other}
+	more.mirrored(t, database)
+	more.diverted(t, database)
+	more.trunked(t)
 	// Two VMs put together, on a share, what a third one is not let read.
 	const first, second = "echo 0 >/pro", "c/sys/kernel/randomize_va_space"
 	for _, c := range []struct {
