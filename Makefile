@@ -68,7 +68,8 @@ test: deps
 ## evaluation; in the lab shares of CPUs, crowds, drivers that come and go under
 ## load, guests on a wire, a thousand looks at a busy guest, twenty services on a
 ## machine that cannot hold all, with their host killed; a supervisor that hangs, a
-## service that floods; machines that boot from a disk by UEFI
+## service that floods; floods of the LAN by a quarter of sixteen VMs; machines that boot from
+## a disk by UEFI
 soak: deps
 	@.ci/packages soak
 	@$(GO) test -tags soak -run 'AgreesWith|TestDay' ./secmon/pattern/...
@@ -76,6 +77,8 @@ soak: deps
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m \
 		-run '^(TestArmingUnderLoad|TestThousandComparisons|TestHang|TestFloodFromAVM|TestCrowdOfServices)$$' ./secmon/trap ./supervisor/api ./supervisor/mirror ./cmd/warder
+	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -memory 4096 -timeout 40m -overall 44m $(TESTFLAGS) \
+		-run '^TestFlood$$' ./supervisor/network
 	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
 
 # The packages whose tests boot a kernel.
