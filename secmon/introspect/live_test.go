@@ -115,6 +115,62 @@ func TestSockets(t *testing.T) {
 	}
 }
 
+// changing is memory in which something changes when it is read.
+type changing struct {
+	bytes  []byte
+	at     int64 // where the read does that
+	change func()
+}
+
+func (c *changing) ReadAt(p []byte, off int64) (int, error) {
+	if f := c.change; f != nil && off <= c.at && c.at < off+int64(len(p)) {
+		c.change = nil
+		f()
+	}
+	return copy(p, c.bytes[off:]), nil
+}
+
+// TestSocketReplaced has a socket leave its chain while that is walked, just before it
+// would be reached, for another in its place at the chain's head, as a connection does
+// that begins to wait for its last packets.
+func TestSocketReplaced(t *testing.T) {
+	const away, sock = landBase + 2*landSize, 1024
+	l, tasks := village(t)
+	l.unixTable()
+	second := l.socket(tasks["daemon"], 3, 53, true)
+	first := l.socket(tasks["child"], 4, 57, true)
+	node := l.off("sock.__sk_common.skc_node")
+	bucket := l.get(l.vars["udp_table"]+l.off("udp_table.hash")) + 16*(53%4) + l.off("udp_hslot.head")
+	if l.get(bucket) != first+node || l.get(first+node) != second+node {
+		t.Fatal("the two are not in one chain")
+	}
+	slow := &changing{bytes: append([]byte(nil), l.bytes[first-landBase:][:sock]...), at: int64(node)}
+	slow.change = func() {
+		other := l.alloc(sock)
+		copy(l.bytes[other-landBase:], l.bytes[second-landBase:][:sock])
+		l.put(other+node, away+node)
+		l.put(bucket, other+node)
+		le.PutUint64(slow.bytes[node:], 0)
+	}
+	if err := l.mem.Attach(away, sock, slow); err != nil {
+		t.Fatal(err)
+	}
+	l.put(bucket, away+node)
+	all, err := l.live.Sockets(t.Context())
+	if err != nil || slow.change != nil {
+		t.Fatalf("%v, or nothing was changed", err)
+	}
+	var listed []string
+	for _, s := range all {
+		if s.tabled {
+			listed = append(listed, s.Local)
+		}
+	}
+	if d := cmp.Diff([]string{"0.0.0.0:53", "0.0.0.0:57"}, listed); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // Lists that a guest has made to hold us up end in an error, in bounded time.
 func TestListsWithoutEnd(t *testing.T) {
 	for name, spoil := range map[string]func(l *land, tasks map[string]uint64){

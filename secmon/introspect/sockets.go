@@ -129,7 +129,8 @@ const chainAttempts = 32
 
 // sockets yields what a table holds. A socket can be moved to another chain, or
 // be replaced by what waits for its last packets, while it is looked at: each is
-// read at once, and the chain again if it was not what belongs there any more.
+// read at once, and the chain again if it was not what belongs there any more. What
+// is put in another's place is put at the head.
 func (q *question) sockets(t bucketTable, add func(SocketInfo)) {
 	if t.n > maxBuckets || t.size == 0 || t.size > 64 || t.first+8 > t.size {
 		q.fail(fmt.Errorf("%w: a hash table of %d buckets of %d bytes", ErrWalk, t.n, t.size))
@@ -150,10 +151,12 @@ func (q *question) sockets(t bucketTable, add func(SocketInfo)) {
 }
 
 func (q *question) bucket(t bucketTable, i uint64) (chain []SocketInfo) {
+	at := t.at + i*t.size + t.first
 	for n := 1; ; n++ {
 		chain = chain[:0]
 		stale := false
-		end := q.hash(q.word(t.at+i*t.size+t.first), maxSockets, t.typ, t.member, func(o object) {
+		head := q.word(at)
+		end := q.hash(head, maxSockets, t.typ, t.member, func(o object) {
 			// A connection begins with its sock.
 			s, ok := q.socket(q.at("sock", o.addr))
 			// What is closed is on its way out of the table.
@@ -162,7 +165,7 @@ func (q *question) bucket(t bucketTable, i uint64) (chain []SocketInfo) {
 				chain = append(chain, s)
 			}
 		})
-		moved := !t.unmarked && end != (t.end+i)<<1|1
+		moved := !t.unmarked && end != (t.end+i)<<1|1 || q.word(at) != head
 		if q.err == nil && !stale && !moved || n == chainAttempts || q.ctx.Err() != nil || q.left <= 0 {
 			return chain
 		}
