@@ -171,6 +171,45 @@ func TestSocketReplaced(t *testing.T) {
 	}
 }
 
+// TestSocketWhoseMemoryIsAnothers has a socket be seen whose memory then becomes that of
+// another, which is seen as well. The first may be there still, in another place.
+func TestSocketWhoseMemoryIsAnothers(t *testing.T) {
+	const away, sock = landBase + 2*landSize, 1024
+	l, tasks := village(t)
+	l.unixTable()
+	num, node := l.off("sock_common.skc_num"), l.off("sock.__sk_common.skc_node")
+	bucket := func(port uint64) uint64 {
+		return l.get(l.vars["udp_table"]+l.off("udp_table.hash")) + 16*(port%4) + l.off("udp_hslot.head")
+	}
+	moved := l.socket(tasks["daemon"], 3, 53, true)
+	between := l.socket(tasks["child"], 4, 58, true)
+	l.socket(tasks["child"], 5, 59, true)
+	slow := &changing{bytes: append([]byte(nil), l.bytes[between-landBase:][:sock]...), at: int64(node)}
+	slow.change = func() {
+		le.PutUint16(l.bytes[moved+num-landBase:], 55)
+		l.put(bucket(53), 0)
+		l.put(moved+node, l.get(bucket(55)))
+		l.put(bucket(55), moved+node)
+	}
+	if err := l.mem.Attach(away, sock, slow); err != nil {
+		t.Fatal(err)
+	}
+	l.put(bucket(58), away+node)
+	all, err := l.live.Sockets(t.Context())
+	if err != nil || slow.change != nil {
+		t.Fatalf("%v, or nothing was changed", err)
+	}
+	var listed []string
+	for _, s := range all {
+		if s.tabled {
+			listed = append(listed, s.Local)
+		}
+	}
+	if d := cmp.Diff([]string{"0.0.0.0:53", "0.0.0.0:55", "0.0.0.0:58", "0.0.0.0:59"}, listed); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // Lists that a guest has made to hold us up end in an error, in bounded time.
 func TestListsWithoutEnd(t *testing.T) {
 	for name, spoil := range map[string]func(l *land, tasks map[string]uint64){

@@ -89,6 +89,11 @@ func (l *Live) Sockets(ctx context.Context) (all []SocketInfo, err error) {
 		whole[name] = true
 		for _, s := range table {
 			s.tabled = true
+			if was := found[uint64(s.Sock)]; was != nil && was.key() != s.key() {
+				// Since that was seen it has been replaced by what waits for its last
+				// packets, and another socket has its memory.
+				all = append(all, *was)
+			}
 			found[uint64(s.Sock)] = &s
 		}
 	}
