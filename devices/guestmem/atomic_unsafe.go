@@ -45,7 +45,9 @@ func (m *Memory) word32(a Addr, n uint64) (*uint32, uint, error) {
 	return (*uint32)(unsafe.Pointer(unsafe.SliceData(b))), uint(a&3) * 8, nil
 }
 
-func (m *Memory) word64(a Addr) (*uint64, error) {
+// Word is the word at a, a multiple of 8, where it lies: to be loaded again and
+// again by package sync/atomic. It must not be used after Close.
+func (m *Memory) Word(a Addr) (*uint64, error) {
 	if a%8 != 0 {
 		return nil, ErrRange
 	}
@@ -82,7 +84,7 @@ func (m *Memory) LoadUint32(a Addr) (uint32, error) {
 
 // LoadUint64 reads the word at a, a multiple of 8.
 func (m *Memory) LoadUint64(a Addr) (uint64, error) {
-	p, err := m.word64(a)
+	p, err := m.Word(a)
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +119,7 @@ func (m *Memory) StoreUint32(a Addr, v uint32) error {
 
 // StoreUint64 writes the word at a, a multiple of 8.
 func (m *Memory) StoreUint64(a Addr, v uint64) error {
-	p, err := m.word64(a)
+	p, err := m.Word(a)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +45,7 @@ type Memory struct {
 	regions []Region // by base, without overlap
 	fd      int
 	keeping keeping
+	unplugs atomic.Uint64
 
 	attached []attachment
 }

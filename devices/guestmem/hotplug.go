@@ -75,6 +75,7 @@ func (m *Memory) Unplug(a Addr, n uint64) error {
 		for i := range there {
 			there[i].Store(false)
 		}
+		m.unplugs.Add(1)
 	}
 	m.keeping.mu.Unlock()
 	if len(kept) > 0 {
@@ -83,6 +84,10 @@ func (m *Memory) Unplug(a Addr, n uint64) error {
 	_, err = m.Discard(a, n)
 	return err
 }
+
+// Unplugs counts how often memory was taken away. As long as it is the same, what
+// Slice and Word have given is still the guest's.
+func (m *Memory) Unplugs() uint64 { return m.unplugs.Load() }
 
 func (m *Memory) blocksIn(a Addr, n uint64) ([]atomic.Bool, error) {
 	for _, r := range m.regions {

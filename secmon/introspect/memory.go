@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 var (
@@ -31,43 +32,25 @@ type reader struct {
 	word [8]byte
 	text [maxPath]byte // of a string or name
 	path [maxPath]byte // filled from its end
-	// met are strings that were answers, of which the next one is likely to be
-	// one again; nil to keep none.
+	// met are words and strings that were answers, of which the next one is likely to
+	// be one again; nil to keep none.
 	met map[string]string
-	// lines are what was read since the question began, nil to read everything when
-	// it is asked for.
-	lines *lines
+	// mount is one whose file system has been asked for, and what it was.
+	mount      uint64
+	fs, source string
+	// pages is v, nil where its memory cannot be looked at in place.
+	pages Pages
 }
 
-// lines are pieces of memory that were read for one question, of which the members of a
-// structure are then taken. None crosses a page.
-type lines struct {
-	question uint64
-	line     [lineCount]struct {
-		at       uint64
-		question uint64 // for which it was read
-		data     [lineSize]byte
-	}
-}
-
-const (
-	lineSize  = 256
-	lineCount = 32
-)
-
-// read fills p, which must lie in one line, from va on.
-func (l *lines) read(v View, p []byte, va uint64) error {
-	at := va &^ (lineSize - 1)
-	e := &l.line[at/lineSize%lineCount]
-	if e.at != at || e.question != l.question {
-		e.question = 0
-		if err := v.ReadAt(e.data[:], at); err != nil {
-			return err
-		}
-		e.at, e.question = at, l.question
-	}
-	copy(p, e.data[va-at:])
-	return nil
+// Pages is a View of memory that can be looked at in place, which is cheaper.
+type Pages interface {
+	View
+	// Page is what lies from va on to the end of its page. The guest may change it at
+	// any time; it is good until the next question.
+	Page(va uint64) ([]byte, error)
+	// Uint64 is the word at va. It is false for one that is not there, or not in one
+	// page.
+	Uint64(va uint64) (uint64, bool)
 }
 
 // Bounds of what reader.met keeps.
@@ -82,13 +65,13 @@ func (r *reader) read(p []byte, va uint64) error {
 	if r.left--; r.left < 0 {
 		return fmt.Errorf("%w: more than %d reads", ErrWalk, maxReads)
 	}
-	err := error(nil)
-	if r.lines != nil && va%lineSize+uint64(len(p)) <= lineSize {
-		err = r.lines.read(r.v, p, va)
-	} else {
-		err = r.v.ReadAt(p, va)
+	if r.pages != nil {
+		if b, err := r.pages.Page(va); err == nil && len(b) >= len(p) {
+			copy(p, b)
+			return nil
+		}
 	}
-	if err != nil {
+	if err := r.v.ReadAt(p, va); err != nil {
 		return fmt.Errorf("%w: %#x: %w", ErrNotResident, va, err)
 	}
 	return nil
@@ -96,6 +79,12 @@ func (r *reader) read(p []byte, va uint64) error {
 
 // uint reads a field of up to 8 bytes of the structure at base.
 func (r *reader) uint(base uint64, f field) (uint64, error) {
+	if r.pages != nil && r.left > 0 {
+		if v, ok := r.pages.Uint64(base + f.off); ok {
+			r.left--
+			return v & (1<<(8*f.size) - 1), nil // all of it from 8 bytes on
+		}
+	}
 	r.word = [8]byte{}
 	if err := r.read(r.word[:min(f.size, 8)], base+f.off); err != nil {
 		return 0, err
@@ -106,7 +95,7 @@ func (r *reader) uint(base uint64, f field) (uint64, error) {
 // pointer reads a pointer field, which may be nil.
 func (r *reader) pointer(base uint64, f field) (uint64, error) {
 	if base == 0 {
-		return 0, fmt.Errorf("%w: nil pointer", ErrWalk)
+		return 0, errNil
 	}
 	return r.uint(base, field{f.off, 8})
 }
@@ -119,16 +108,18 @@ func (r *reader) follow(base uint64, fields ...field) (uint64, error) {
 			return 0, err
 		}
 		if p == 0 {
-			return 0, fmt.Errorf("%w: nil pointer", ErrWalk)
+			return 0, errNil
 		}
 		base = p
 	}
 	return base, nil
 }
 
+var errNil = fmt.Errorf("%w: nil pointer", ErrWalk)
+
 // A chunk never crosses a page, so that a string which ends before one that
 // is not resident is read whole.
-const chunk = 256
+const chunk = 64
 
 // cstring reads a NUL-terminated string of less than limit bytes.
 func (r *reader) cstring(va uint64, limit int) (string, error) {
@@ -165,18 +156,20 @@ var words = func() map[string]string {
 // interned is the string of these bytes, without a copy of one that is in words
 // or was met before.
 func (r *reader) interned(p []byte) string {
-	if w, ok := words[string(p)]; ok {
-		return w
+	met := r.met
+	if met == nil {
+		met = words
 	}
-	if r.met == nil || len(p) > maxMetLength {
-		return string(p)
+	s, ok := met[string(p)]
+	if ok {
+		return s
 	}
-	s, ok := r.met[string(p)]
-	if !ok {
-		if s = string(p); len(r.met) >= maxMet {
-			clear(r.met)
-		}
-		r.met[s] = s
+	if s = string(p); r.met == nil || len(p) > maxMetLength {
+		return s
 	}
+	if len(r.met) >= maxMet {
+		r.met = maps.Clone(words)
+	}
+	r.met[s] = s
 	return s
 }

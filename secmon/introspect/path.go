@@ -192,8 +192,18 @@ func joinUp(names []string) string {
 	return "/" + strings.TrimPrefix(strings.Join(names, "/"), "/")
 }
 
-// fileSystem reads the type and source of a mount.
+// fileSystem reads the type and source of a mount. Most questions are about one alone.
 func (r *reader) fileSystem(mount uint64) (typ, source string, err error) {
+	if mount == r.mount && mount != 0 {
+		return r.fs, r.source, nil
+	}
+	if typ, source, err = r.readFileSystem(mount); err == nil {
+		r.mount, r.fs, r.source = mount, typ, source
+	}
+	return typ, source, err
+}
+
+func (r *reader) readFileSystem(mount uint64) (typ, source string, err error) {
 	l := r.layout
 	name, err := r.follow(mount+l.mountVFS.off, l.vfsSuper, l.superType, l.fsTypeName)
 	if err != nil {

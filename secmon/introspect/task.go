@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // Linux' own limits: include/uapi/linux/limits.h.
@@ -23,7 +24,7 @@ type Task struct {
 
 // reader starts a question about the task.
 func (t *Task) reader() *reader {
-	t.r.Guest, t.r.v, t.r.left = t.guest, t.view, maxReads
+	t.r.Guest, t.r.v, t.r.left, t.r.mount = t.guest, t.view, maxReads, 0
 	return &t.r
 }
 
@@ -48,17 +49,18 @@ func (g *Guest) Current(v View, base uint64) (*Task, error) {
 
 // Next makes t the task that a vCPU runs now, as [Guest.Current] finds it. A Task
 // that is asked about one task after the other has the memory that it needs, and
-// the strings that it has met. What it has read of the guest's memory it reads again
-// only after the next call: all its answers are of one moment.
+// the strings that it has met.
 func (t *Task) Next(g *Guest, v View, base uint64) error {
 	if t.r.met == nil {
-		t.r.met, t.r.lines = make(map[string]string), new(lines)
+		t.r.met = maps.Clone(words)
 	}
-	t.r.lines.question++
 	return t.find(g, v, base)
 }
 
 func (t *Task) find(g *Guest, v View, base uint64) (err error) {
+	if t.view != v {
+		t.r.pages, _ = v.(Pages)
+	}
 	t.guest, t.view, t.addr = g, v, base
 	if g.arch == "amd64" {
 		if t.addr, err = t.reader().follow(base, field{g.currentTask, 8}); err != nil {

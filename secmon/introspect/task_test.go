@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"testing"
 
@@ -350,7 +351,7 @@ func TestQuestionsDoNotAllocate(t *testing.T) {
 
 // What is met is bounded, whatever the guest calls things.
 func TestMetIsBounded(t *testing.T) {
-	r := &reader{met: make(map[string]string)}
+	r := &reader{met: maps.Clone(words)}
 	for i := range 10 * maxMet {
 		name := fmt.Sprintf("name %d", i)
 		if got := r.interned([]byte(name)); got != name {
@@ -360,33 +361,5 @@ func TestMetIsBounded(t *testing.T) {
 	long := strings.Repeat("x", maxMetLength+1)
 	if got := r.interned([]byte(long)); got != long || len(r.met) > maxMet || r.met[long] != "" {
 		t.Errorf("%d strings are kept", len(r.met))
-	}
-}
-
-// TestNextLooksAgain: what was read stays until the next task is asked for, and no
-// longer.
-func TestNextLooksAgain(t *testing.T) {
-	w := newTown()
-	task := new(Task)
-	pid := func(next bool) uint32 {
-		t.Helper()
-		if next {
-			if err := task.Next(w.Guest, w, w.task); err != nil {
-				t.Fatal(err)
-			}
-		}
-		p, err := task.Process()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p.PID
-	}
-	before := pid(true)
-	w.set(w.task, w.layout.taskPID, 4711)
-	if got := pid(false); got != before {
-		t.Errorf("%d in the middle of a question, which began with %d", got, before)
-	}
-	if got := pid(true); got != 4711 {
-		t.Errorf("%d, want what is there now", got)
 	}
 }

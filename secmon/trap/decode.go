@@ -117,8 +117,7 @@ func (d *decoder) findTask() bool {
 	if err != nil {
 		return false
 	}
-	d.view.cache.Reset(space)
-	d.view.mem = d.h.m.Memory()
+	d.view.Reset(space)
 	d.found = d.task.Next(d.guest, &d.view, base) == nil
 	return d.found
 }

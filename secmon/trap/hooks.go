@@ -13,6 +13,7 @@ import (
 	"warder/secmon/introspect"
 	"warder/vmm"
 	"warder/vmm/icache"
+	"warder/vmm/pagetable"
 )
 
 // hooks are those of one machine. Everybody who traps calls in it shares them: a
@@ -180,7 +181,8 @@ func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*
 	a := &armed{guest: guest, clients: clients, sites: make(map[uint64]*site), names: make(map[string]*site), decoders: make(map[int]*decoder)}
 	for _, cpu := range h.m.CPUs() {
 		if a.decoders[cpu.ID()] = before.decoders[cpu.ID()]; a.decoders[cpu.ID()] == nil {
-			a.decoders[cpu.ID()] = new(decoder)
+			mem := h.m.Memory()
+			a.decoders[cpu.ID()] = &decoder{view: pages{pagetable.NewTLB(mem), mem}}
 		}
 	}
 	p := planner{view: v, guest: guest, before: before, plan: a}

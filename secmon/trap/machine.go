@@ -30,7 +30,7 @@ type CPU interface {
 // Memory is a guest's physical memory; *guestmem.Memory is one.
 type Memory interface {
 	pagetable.Memory
-	Slice(a guestmem.Addr, n uint64) ([]byte, error)
+	pagetable.InPlace
 }
 
 // Machine is what traps need of a virtual machine. [Of] makes one.
@@ -80,18 +80,16 @@ func (m machine) Owner(make func() any) any { return m.m.TrapOwner(make) }
 
 // pages reads a guest's memory through the address space of a vCPU, for one hit.
 type pages struct {
-	cache pagetable.Cache
-	mem   Memory
+	*pagetable.TLB
+	mem Memory
 }
 
-func (p *pages) ReadAt(b []byte, va uint64) error { return p.cache.Read(p.mem, va, b) }
-
 // Physical implements introspect.Spaces.
-func (p *pages) Physical(va uint64) (guestmem.Addr, error) { return p.cache.Translate(p.mem, va) }
+func (p *pages) Physical(va uint64) (guestmem.Addr, error) { return p.Translate(va) }
 
 // Of implements introspect.Spaces.
 func (p *pages) Of(tables guestmem.Addr) introspect.Spaces {
-	return view{p.cache.Space().User(tables), p.mem}
+	return view{p.Space().User(tables), p.mem}
 }
 
 // view reads a guest's memory through one address space.

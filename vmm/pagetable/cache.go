@@ -15,36 +15,28 @@ const (
 // Cache is an address space that remembers where pages are, as a CPU's TLB does:
 // for as long as one question about a guest takes. It is not for concurrent use.
 type Cache struct {
-	space    Space
-	question uint64
-	small    [smallPieces]piece
-	large    [largePieces]piece
+	space Space
+	small [smallPieces]piece
+	large [largePieces]piece
 }
 
 // A piece is a part of a page that lies in one piece of memory.
 type piece struct {
-	number   uint64 // of the piece plus one; 0 for none
-	at       guestmem.Addr
-	question uint64 // for which it was found
+	number uint64 // of the piece plus one; 0 for none
+	at     guestmem.Addr
 }
 
 // Cached returns the space with an empty memory of its pages.
 func (s Space) Cached() *Cache { return &Cache{space: s} }
 
-// Reset makes c a space with an empty memory of its pages, for the next question.
-func (c *Cache) Reset(s Space) { c.space, c.question = s, c.question+1 }
-
-// Space is the space of the latest question.
-func (c *Cache) Space() Space { return c.space }
-
 // Translate returns where va is, without what [Mapping] says beyond that.
 func (c *Cache) Translate(mem Reader, va uint64) (guestmem.Addr, error) {
 	number := va/largePiece + 1
-	if p := &c.large[number%largePieces]; p.number == number && p.question == c.question {
+	if p := &c.large[number%largePieces]; p.number == number {
 		return p.at + guestmem.Addr(va%largePiece), nil
 	}
 	number = va/smallPiece + 1
-	if p := &c.small[number%smallPieces]; p.number == number && p.question == c.question {
+	if p := &c.small[number%smallPieces]; p.number == number {
 		return p.at + guestmem.Addr(va%smallPiece), nil
 	}
 	m, err := c.space.Translate(mem, va)
@@ -53,9 +45,9 @@ func (c *Cache) Translate(mem Reader, va uint64) (guestmem.Addr, error) {
 	}
 	if m.PageSize >= largePiece {
 		number = va/largePiece + 1
-		c.large[number%largePieces] = piece{number, m.Addr - guestmem.Addr(va%largePiece), c.question}
+		c.large[number%largePieces] = piece{number, m.Addr - guestmem.Addr(va%largePiece)}
 	} else {
-		c.small[number%smallPieces] = piece{number, m.Addr - guestmem.Addr(va%smallPiece), c.question}
+		c.small[number%smallPieces] = piece{number, m.Addr - guestmem.Addr(va%smallPiece)}
 	}
 	return m.Addr, nil
 }
