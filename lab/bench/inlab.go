@@ -58,6 +58,7 @@ func prepare(ctx context.Context, o options, log *slog.Logger) (_ *inLab, err er
 	case strings.HasPrefix("qemu", o.peer) || strings.HasPrefix(o.peer, "qemu"):
 		l.cfg.Packages = packages[o.arch]
 	}
+	l.cfg.Packages = append(slices.Clip(l.cfg.Packages), "strace")
 	l.add(l.cfg.Init, "/bin/warder")
 	programs := map[string]string{"warder/lab/bench/inside": "/bench/inside"}
 	if o.arch == "amd64" {

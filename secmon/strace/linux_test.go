@@ -1,9 +1,7 @@
 package strace_test
 
 import (
-	"bytes"
 	"context"
-	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"warder/boot/kernelpkg"
+	"warder/boot/linked"
 	"warder/internal/testguest"
 	"warder/internal/testkvm"
 	"warder/secmon/introspect"
@@ -69,53 +68,18 @@ var straced = testguest.Register("straced", func(g *testguest.Guest) {
 // withLibraries is programs with what they are linked to, as an initramfs.
 func withLibraries(t *testing.T, programs ...string) []byte {
 	t.Helper()
-	triple := map[string]string{"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[runtime.GOARCH]
-	find := func(name string) string {
-		for _, dir := range []string{"/lib/" + triple, "/usr/lib/" + triple, "/lib", "/lib64"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-				return filepath.Join(dir, name)
-			}
-		}
-		testkvm.Missing(t, name+", which a program of the guest is linked to")
-		return ""
+	files, err := linked.Files(runtime.GOARCH, programs...)
+	if err != nil {
+		testkvm.Missing(t, err.Error())
 	}
 	var records []cpio.Record
 	seen := map[string]bool{}
-	for queue := slices.Clone(programs); len(queue) > 0; queue = queue[1:] {
-		path := queue[0]
-		if seen[path] {
-			continue
-		}
-		seen[path] = true
-		data, err := os.ReadFile(path)
-		if err != nil {
-			testkvm.Missing(t, err.Error())
-		}
+	for path, data := range files {
 		for dir := filepath.Dir(path); dir != "/" && !seen[dir]; dir = filepath.Dir(dir) {
 			seen[dir] = true
 			records = append(records, cpio.Directory(dir[1:], 0o755))
 		}
 		records = append(records, cpio.StaticFile(path[1:], string(data), 0o755))
-		f, err := elf.NewFile(bytes.NewReader(data))
-		if err != nil {
-			t.Fatal(err)
-		}
-		libraries, err := f.ImportedLibraries()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, l := range libraries {
-			queue = append(queue, find(l))
-		}
-		for _, p := range f.Progs {
-			if p.Type == elf.PT_INTERP {
-				name := make([]byte, p.Filesz-1)
-				if _, err := p.ReadAt(name, 0); err != nil {
-					t.Fatal(err)
-				}
-				queue = append(queue, string(name))
-			}
-		}
 	}
 	slices.SortStableFunc(records, func(a, b cpio.Record) int { return strings.Compare(a.Name, b.Name) })
 	return testguest.Archive(t, records)

@@ -33,6 +33,12 @@ var workloads = map[string]func(report) error{
 type report func(quantity string, value float64)
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == tracedArgument {
+		if err := makeCalls(printed("calls")); err != nil {
+			fmt.Println("error", err)
+		}
+		return
+	}
 	if os.Getpid() != 1 {
 		if err := beside(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "guest:", err)
@@ -70,11 +76,16 @@ func measure(devices []string) {
 		if !ok {
 			continue // an argument of the kernel's
 		}
-		err := f(func(quantity string, value float64) { fmt.Printf("%s/%s %g\n", d, quantity, value) })
+		err := f(printed(d))
 		if err != nil {
 			fmt.Printf("error %s: %v\n", d, err)
 		}
 	}
+}
+
+// printed writes what is found of a device to standard output.
+func printed(device string) report {
+	return func(quantity string, value float64) { fmt.Printf("%s/%s %g\n", device, quantity, value) }
 }
 
 // What is moved, the same for all devices.

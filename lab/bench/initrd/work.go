@@ -2,8 +2,10 @@ package initrd
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
+	"slices"
 
 	"warder/boot/kernelpkg"
 )
@@ -30,4 +32,20 @@ func Work(init string, kernel *kernelpkg.Package) ([]byte, error) {
 		files = append(files, file{path.Join(ModulesDir[1:], fmt.Sprintf("%02d-%s", i, path.Base(m.Path))), data})
 	}
 	return archive(files...)
+}
+
+// Programs is an archive of files by their absolute paths, to be behind [Work].
+func Programs(files map[string][]byte) ([]byte, error) {
+	parts := make(map[string][]byte)
+	for name, data := range files {
+		parts[name[1:]] = data
+		for dir := path.Dir(name[1:]); dir != "."; dir = path.Dir(dir) {
+			parts[dir] = nil
+		}
+	}
+	var all []file
+	for _, name := range slices.Sorted(maps.Keys(parts)) { // directories first
+		all = append(all, file{name, parts[name]})
+	}
+	return archive(all...)
 }

@@ -3,25 +3,34 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 
+	"warder/boot/linked"
 	"warder/lab/bench/initrd"
 	"warder/lab/bench/measure"
 )
 
-// trapped are the ways in which calls are trapped, by the name of the column, with
-// warder's option and how many calls it sees at least.
-var trapped = []struct {
-	name, option string
-	calls        int
-}{
-	{"nothing trapped", "", 0},
-	{"other calls", "entry:mkdirat,connect", 0},
-	{"passed on", "pass:getppid,openat", 6000},
-	{"who and what", "entry:getppid,openat", 6000},
-	{"program, arguments", "all:getppid,openat", 6000},
-	{"result", "result:getppid,openat", 12000},
-	{"warder's rules", "rules", 4000},
+// trapping is a way in which calls are trapped, by the name of the column.
+type trapping struct {
+	name   string
+	option string // of warder's
+	calls  int    // that it sees at least
+	strace string // which calls a strace in the guest traces
+}
+
+var trapped = []trapping{
+	{name: "nothing trapped"},
+	{name: "other calls", option: "entry:mkdirat,connect"},
+	{name: "passed on", option: "pass:getppid,openat", calls: 6000},
+	{name: "who and what", option: "entry:getppid,openat", calls: 6000},
+	{name: "program, arguments", option: "all:getppid,openat", calls: 6000},
+	{name: "result", option: "result:getppid,openat", calls: 12000},
+	{name: "warder's rules", option: "rules", calls: 4000},
+	{name: "strace of the two", strace: "getppid,openat"},
+	{name: "strace", strace: "all"},
 }
 
 // What a trapped call costs beyond an untrapped one, beside bareExit, which goals
@@ -38,10 +47,20 @@ func benchTraps(ctx context.Context, b *bench) error {
 	if !strings.HasPrefix(warderName, b.peer) {
 		return nil
 	}
+	straced, err := b.withStrace()
+	if err != nil {
+		b.absent("strace", err)
+	}
 	for range b.repeat {
 		took := make(map[string]map[string]float64)
 		for _, t := range trapped {
-			values, err := b.trapOnce(ctx, t.name, t.option, t.calls)
+			files := b.files.work
+			if t.strace != "" {
+				if files = straced; files == "" {
+					continue
+				}
+			}
+			values, err := b.trapOnce(ctx, t, files)
 			if err != nil {
 				b.absent(t.name, err)
 				continue
@@ -59,12 +78,33 @@ func benchTraps(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// withStrace makes an initramfs that has strace, too.
+func (b *bench) withStrace() (string, error) {
+	work, err := os.ReadFile(b.files.work)
+	if err != nil {
+		return "", err
+	}
+	programs, err := linked.Files(runtime.GOARCH, "/usr/bin/strace")
+	if err != nil {
+		return "", err
+	}
+	more, err := initrd.Programs(programs)
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Join(filepath.Dir(b.files.work), "strace.cpio")
+	return name, os.WriteFile(name, append(work, more...), 0o644)
+}
+
 // trapOnce runs the guest once and gives what each thing took, in nanoseconds.
-func (b *bench) trapOnce(ctx context.Context, name, option string, least int) (map[string]float64, error) {
-	g := guest{kernel: b.files.vmlinux, initrd: b.files.work, memory: bootMemory, devices: []string{"calls"}, options: "iomem=relaxed"}
+func (b *bench) trapOnce(ctx context.Context, t trapping, files string) (map[string]float64, error) {
+	g := guest{kernel: b.files.vmlinux, initrd: files, memory: bootMemory, devices: []string{"calls"}, options: "iomem=relaxed"}
+	if t.strace != "" {
+		g.devices = append(g.devices, initrd.Strace+t.strace)
+	}
 	args := warderPeer(g)
-	if option != "" {
-		args = append(args, "--trap", option)
+	if t.option != "" {
+		args = append(args, "--trap", t.option)
 	}
 	m, err := b.start(ctx, args, false)
 	if err != nil {
@@ -91,15 +131,15 @@ func (b *bench) trapOnce(ctx context.Context, name, option string, least int) (m
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, last)
 	}
-	if option != "" {
+	if t.option != "" {
 		var count int
 		_, tail, _ := strings.Cut(last, "vm: ")
-		if _, err := fmt.Sscanf(tail, "%d calls were trapped", &count); err != nil || count < least {
-			return nil, fmt.Errorf("want at least %d calls trapped, warder said %q", least, last)
+		if _, err := fmt.Sscanf(tail, "%d calls were trapped", &count); err != nil || count < t.calls {
+			return nil, fmt.Errorf("want at least %d calls trapped, warder said %q", t.calls, last)
 		}
 	}
 	for _, quantity := range []string{"exit", "getppid", "openat", "file read", "MiB hashed"} {
-		b.add(quantity, name, "ns", measure.Less, values[quantity])
+		b.add(quantity, t.name, "ns", measure.Less, values[quantity])
 	}
 	return values, nil
 }
