@@ -159,6 +159,11 @@ func startGuest(t *testing.T) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		select {
+		case <-vm.Done():
+			t.Errorf("it ended: %v\n%s", vm.Ended(), strings.Join(vm.Ended().Serial, "\n"))
+		default:
+		}
 		if err := vm.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
