@@ -104,21 +104,47 @@ type Difference struct {
 
 // Compare holds what a guest says of itself, by own, against its memory. Both
 // change all the time: each side is asked twice, in turn, and what comes or goes
-// meanwhile is no difference.
-func (l *Live) Compare(ctx context.Context, own func(context.Context) (OwnView, error)) ([]Difference, error) {
-	var said [2]OwnView
-	var seen [2]outside
-	var err error
-	for i := range 2 {
-		if seen[i], err = l.outside(ctx); err != nil {
+// meanwhile is no difference. What seems to be one is looked at once more, for a guest's
+// own view can miss what is there: /proc/net is read piece by piece, and a
+// piece begins where the last one ended in a list that is not the same any more.
+func (l *Live) Compare(ctx context.Context, own func(context.Context) (OwnView, error)) (all []Difference, err error) {
+	var before, after bothViews
+	for _, v := range []*bothViews{&before, &after} {
+		if *v, err = l.bothViews(ctx, own); err != nil {
 			return nil, err
 		}
-		if said[i], err = own(ctx); err != nil {
-			return nil, fmt.Errorf("introspect: the guest's own view: %w", err)
+	}
+	if all = between(before, after); len(all) == 0 {
+		return nil, nil
+	}
+	again, err := l.bothViews(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	still := between(after, again)
+	return slices.DeleteFunc(all, func(d Difference) bool { return !slices.Contains(still, d) }), nil
+}
+
+// bothViews are what memory says, and then what the guest says.
+type bothViews struct {
+	seen outside
+	said OwnView
+}
+
+func (l *Live) bothViews(ctx context.Context, own func(context.Context) (OwnView, error)) (v bothViews, err error) {
+	if v.seen, err = l.outside(ctx); err == nil {
+		if v.said, err = own(ctx); err != nil {
+			err = fmt.Errorf("introspect: the guest's own view: %w", err)
 		}
 	}
-	// By the guest's second view what is in both of the host's, by the host's
-	// second what is in both of the guest's, must have been there.
+	return v, err
+}
+
+// between gives the differences of two pairs of views, one after the other. By the guest's
+// first view what is in both of the host's, by the host's second what is in both of the guest's,
+// must have been there.
+func between(before, after bothViews) []Difference {
+	seen, said := [2]outside{before.seen, after.seen}, [2]OwnView{before.said, after.said}
 	all := differences("process", seen, said, func(o outside) map[string]string { return o.processes }, func(v OwnView) map[string]bool {
 		names := make(map[string]bool)
 		for pid := range v.Processes {
@@ -127,7 +153,7 @@ func (l *Live) Compare(ctx context.Context, own func(context.Context) (OwnView, 
 		return names
 	})
 	all = append(all, differences("module", seen, said, func(o outside) map[string]string { return o.modules }, func(v OwnView) map[string]bool { return v.Modules })...)
-	return append(all, differences("socket", seen, said, func(o outside) map[string]string { return o.sockets }, func(v OwnView) map[string]bool { return v.Sockets })...), nil
+	return append(all, differences("socket", seen, said, func(o outside) map[string]string { return o.sockets }, func(v OwnView) map[string]bool { return v.Sockets })...)
 }
 
 func differences(kind string, seen [2]outside, said [2]OwnView, outer func(outside) map[string]string, inner func(OwnView) map[string]bool) (all []Difference) {

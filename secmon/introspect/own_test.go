@@ -2,6 +2,7 @@ package introspect
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,7 +34,7 @@ func TestCompare(t *testing.T) {
 	l.module("rootkit")
 	l.socket(tasks["daemon"], 3, 53, true)
 	l.unixTable()
-	asked := 0
+	asked, missed := 0, 1
 	own := func(context.Context) (OwnView, error) {
 		asked++
 		v := OwnView{
@@ -44,6 +45,9 @@ func TestCompare(t *testing.T) {
 		if asked == 1 { // is gone the second time
 			v.Processes[50], v.Modules["short"] = true, true
 		}
+		if asked == missed { // of a list that changed while it was read
+			clear(v.Sockets)
+		}
 		return v, nil
 	}
 	got, err := l.live.Compare(t.Context(), own)
@@ -53,6 +57,19 @@ func TestCompare(t *testing.T) {
 	want := []Difference{{"process", "30", "ghost", "guest"}, {"process", "77", "", "host"}, {"module", "rootkit", "rootkit", "guest"}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+	if asked != 3 {
+		t.Errorf("the guest was asked %d times", asked)
+	}
+	// What it does not see twice it does not see.
+	asked, missed = 0, 0
+	hide := func(ctx context.Context) (OwnView, error) {
+		v, err := own(ctx)
+		clear(v.Sockets)
+		return v, err
+	}
+	if got, err = l.live.Compare(t.Context(), hide); err != nil || !slices.ContainsFunc(got, func(d Difference) bool { return d.Kind == "socket" && d.From == "guest" }) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
