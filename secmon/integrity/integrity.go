@@ -17,7 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"warder/secmon/introspect"
 )
@@ -121,9 +123,37 @@ func (b *Baseline) Check(ctx context.Context) ([]Change, error) {
 	return found, nil
 }
 
+// Bounds of what one look tells: a guest can have any number of processes, and call them
+// what it likes.
+const (
+	maxChanges = 64
+	maxText    = 256 // bytes
+)
+
+// tooMany stands for all changes beyond these. It is the same in each look.
+var tooMany = Change{Records, fmt.Sprintf("more than %d changes", maxChanges)}
+
+// printable is text with what a guest calls things, fit for a line of output.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s[:min(len(s), maxText)])
+	return strings.ToValidUTF8(s, "?")
+}
+
 // look looks once.
 func (b *Baseline) look(ctx context.Context) (found []Change) {
-	add := func(of, format string, args ...any) { found = append(found, Change{of, fmt.Sprintf(format, args...)}) }
+	add := func(of, format string, args ...any) {
+		switch n := len(found); {
+		case n < maxChanges:
+			found = append(found, Change{of, printable(fmt.Sprintf(format, args...))})
+		case n == maxChanges:
+			found = append(found, tooMany)
+		}
+	}
 	if changed, err := b.text.changed(b.live.View(), b.cfg.Unhook); err != nil {
 		add(KernelCode, "%v", err)
 	} else {

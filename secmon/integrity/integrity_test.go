@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -148,7 +149,7 @@ func TestNoText(t *testing.T) {
 		"no _etext":               func(k *fakeKernel) { delete(k.names, "_etext") },
 		"no jump labels":          func(k *fakeKernel) { delete(k.names, "__stop___jump_table") },
 		"an end before the start": func(k *fakeKernel) { k.names["_etext"] = k.base - 4096 },
-		"endless":                 func(k *fakeKernel) { k.names["_etext"] = k.base + maxText + 1 },
+		"endless":                 func(k *fakeKernel) { k.names["_etext"] = k.base + maxCode + 1 },
 		"endless labels":          func(k *fakeKernel) { k.names["__stop___jump_table"] += maxJumps * entrySize },
 		"labels upside down":      func(k *fakeKernel) { k.names["__stop___jump_table"] = k.base },
 	} {
@@ -156,6 +157,20 @@ func TestNoText(t *testing.T) {
 		spoil(k)
 		if text, err := takeText(k, k, nil); err == nil {
 			t.Errorf("%s: %+v", name, text.jumps)
+		}
+	}
+}
+
+// What a guest calls things is no line of its own in a log, and not longer than one.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"1 (init): code":         "1 (init): code",
+		"a\nb\x1b[2Jc\x00":       "a?b?[2Jc?",
+		"\xff\xfe":               "\ufffd\ufffd",
+		strings.Repeat("x", 999): strings.Repeat("x", maxText),
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
 }

@@ -17,8 +17,8 @@ const (
 	pageSize = 4096
 	// chunk is how much code is read at once.
 	chunk = 64 * pageSize
-	// maxText is more than any kernel has, in bytes.
-	maxText = 128 << 20
+	// maxCode is more than any kernel has, in bytes.
+	maxCode = 128 << 20
 )
 
 // text is the kernel's code: a digest of each page, without what jump labels have put
@@ -45,7 +45,7 @@ func takeText(symbols symbols, v introspect.View, unhook func(uint64, []byte)) (
 		*at = a
 	}
 	t.from &^= pageSize - 1
-	if t.to < t.from || t.to-t.from > maxText {
+	if t.to < t.from || t.to-t.from > maxCode {
 		return nil, fmt.Errorf("%w: code from %#x to %#x", errNoKernel, t.from, t.to)
 	}
 	var err error

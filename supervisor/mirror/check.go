@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,6 +16,9 @@ import (
 const (
 	// checkEvery is the default of VMs.CheckEvery.
 	checkEvery = 30 * time.Second
+	// checkTime is how long a check may take: many times what it takes on a machine that
+	// is slow and busy. A guest whose records are made to be walked for ever is not sound.
+	checkTime = 5 * time.Minute
 	// maxChanges is how many of what has changed are told.
 	maxChanges = 3
 )
@@ -37,8 +41,14 @@ func (v *machine) check(programs map[string][]byte) {
 	every := time.NewTicker(cmp.Or(v.makes.CheckEvery, checkEvery))
 	defer every.Stop()
 	for {
-		changes, err := b.Check(v.checking)
+		soon, cancel := context.WithTimeout(v.checking, checkTime)
+		changes, err := b.Check(soon)
+		cancel()
+		if v.checking.Err() != nil {
+			return
+		}
 		if err != nil {
+			v.lose(fmt.Errorf("%w: it was not over after %v", errUnsound, checkTime))
 			return
 		}
 		if n := len(changes); n > 0 {
