@@ -93,6 +93,16 @@ func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 	return v.spaceOf(paging(s)), nil
 }
 
+// archVCPU is what only an amd64 vCPU has.
+type archVCPU struct{}
+
+// KernelSpace is [VCPU.AddressSpace], at a hook: one table is for all addresses, and
+// asking costs nothing there.
+func (v *VCPU) KernelSpace(bool) (pagetable.Space, error) { return v.AddressSpace() }
+
+// WholeSpace is [VCPU.AddressSpace]: see KernelSpace.
+func (v *VCPU) WholeSpace() (pagetable.Space, error) { return v.AddressSpace() }
+
 func paging(s *kvm.Sregs) pagingRegisters {
 	return pagingRegisters{CR0: s.CR0, CR3: s.CR3, CR4: s.CR4, EFER: s.EFER}
 }

@@ -35,17 +35,79 @@ type pagingRegisters = pagetable.ARM64
 
 // AddressSpace is how the vCPU translates virtual addresses now.
 func (v *VCPU) AddressSpace() (pagetable.Space, error) {
-	var a pagetable.ARM64
+	a, err := v.kernelRegisters()
+	if err == nil {
+		a.TTBR0, err = v.fd.GetOneReg(kvm.RegTTBR0EL1)
+	}
+	if err != nil {
+		return pagetable.Space{}, err
+	}
+	return v.spaceOf(a), nil
+}
+
+// kernelRegisters are those that an address space is made of, but for TTBR0.
+func (v *VCPU) kernelRegisters() (a pagetable.ARM64, err error) {
 	for _, r := range []struct {
 		id  kvm.Reg
 		dst *uint64
 	}{
-		{kvm.RegSCTLREL1, &a.SCTLR}, {kvm.RegTTBR0EL1, &a.TTBR0}, {kvm.RegTTBR1EL1, &a.TTBR1}, {kvm.RegTCREL1, &a.TCR},
+		{kvm.RegSCTLREL1, &a.SCTLR}, {kvm.RegTTBR1EL1, &a.TTBR1}, {kvm.RegTCREL1, &a.TCR},
 	} {
-		var err error
 		if *r.dst, err = v.fd.GetOneReg(r.id); err != nil {
-			return pagetable.Space{}, err
+			return a, err
 		}
+	}
+	return a, nil
+}
+
+// kernelHits is how many hooks in a row the kernel's half of the address space is
+// taken to be as it was.
+const kernelHits = 32
+
+// archVCPU is what only an arm64 vCPU has.
+type archVCPU struct {
+	// kernel is the latest kernel's half, with what it was made of. It belongs to
+	// the vCPU's thread.
+	kernel struct {
+		registers pagetable.ARM64
+		space     pagetable.Space
+		left      int  // hooks until it is to be read again
+		moves     bool // it was another one before
+	}
+}
+
+// KernelSpace is [VCPU.AddressSpace] without the half that programs have, at a hook.
+// Each of its registers is a system call on arm64, and Linux leaves those of the
+// kernel's half as they are from the start of its first program on. So they are read at one hook of
+// 32, and where somebody is not sure; at each, once they were found to have changed. It
+// is for the vCPU's thread.
+func (v *VCPU) KernelSpace(sure bool) (pagetable.Space, error) {
+	k := &v.arch.kernel
+	if k.left > 0 && !sure {
+		k.left--
+		return k.space, nil
+	}
+	registers, err := v.kernelRegisters()
+	if err != nil {
+		return pagetable.Space{}, err
+	}
+	space := registers.KernelSpace()
+	if k.space != (pagetable.Space{}) && k.space != space {
+		k.moves = true
+	}
+	k.registers, k.space = registers, space
+	if k.left = kernelHits - 1; k.moves {
+		k.left = 0
+	}
+	return space, nil
+}
+
+// WholeSpace is what KernelSpace gave last, with the half that programs have now.
+func (v *VCPU) WholeSpace() (pagetable.Space, error) {
+	a := v.arch.kernel.registers
+	var err error
+	if a.TTBR0, err = v.fd.GetOneReg(kvm.RegTTBR0EL1); err != nil {
+		return pagetable.Space{}, err
 	}
 	return v.spaceOf(a), nil
 }
@@ -78,8 +140,17 @@ func (v *VCPU) declineTrap() error {
 // resumeTrap goes on elsewhere.
 func (v *VCPU) resumeTrap(pc uint64) error { return v.fd.SetOneReg(kvm.RegPC, pc) }
 
-// callTrap does what a BL in place of the hook would do.
+// callTrap does what a BL in place of the hook would do. Where that calls the guest's
+// tracer, X9 has the address that the function will return to, which may be another one since
+// (arch/arm64/kernel/entry-ftrace.S); elsewhere no function has a claim on it at its start.
 func (v *VCPU) callTrap(pc uint64) error {
+	back, err := v.ReturnAddress()
+	if err != nil {
+		return err
+	}
+	if err := v.fd.SetOneReg(kvm.RegX(9), back); err != nil {
+		return err
+	}
 	if err := v.fd.SetOneReg(kvm.RegX(30), v.PC()+4); err != nil {
 		return err
 	}
@@ -93,15 +164,8 @@ func (v *VCPU) StackPointer() (uint64, error) { return v.fd.GetOneReg(kvm.RegSPE
 // the vCPU stands.
 func (v *VCPU) ReturnAddress() (uint64, error) { return v.fd.GetOneReg(kvm.RegX(30)) }
 
-// SetReturnAddress has that function return elsewhere. X9, which no function has
-// a claim on at its start, is where Linux keeps the address if its tracer is to be
-// called next (arch/arm64/kernel/entry-ftrace.S).
-func (v *VCPU) SetReturnAddress(pc uint64) error {
-	if err := v.fd.SetOneReg(kvm.RegX(9), pc); err != nil {
-		return err
-	}
-	return v.fd.SetOneReg(kvm.RegX(30), pc)
-}
+// SetReturnAddress has that function return elsewhere.
+func (v *VCPU) SetReturnAddress(pc uint64) error { return v.fd.SetOneReg(kvm.RegX(30), pc) }
 
 // Result is what a function returns that has just returned (AAPCS64, section
 // 6.9).

@@ -11,6 +11,7 @@ import (
 	"warder/secmon/event"
 	"warder/secmon/introspect"
 	"warder/secmon/syscalls"
+	"warder/vmm/pagetable"
 )
 
 var le = binary.LittleEndian
@@ -37,9 +38,10 @@ type decoder struct {
 	results []wanted
 
 	// What is used again for the next hit.
-	view  pages
-	buf   []byte
-	words []uint64
+	view   pages
+	kernel pagetable.Space // without the half of programs; nothing where there are no halves
+	buf    []byte
+	words  []uint64
 }
 
 // decoder is that of a vCPU, ready for its next hit.
@@ -109,7 +111,7 @@ const rootName = "root"
 func isExec(name string) bool { return name == "execve" || name == "execveat" }
 
 func (d *decoder) findTask() bool {
-	space, err := d.cpu.AddressSpace()
+	space, err := d.cpu.KernelSpace(false)
 	if err != nil {
 		return false
 	}
@@ -117,7 +119,8 @@ func (d *decoder) findTask() bool {
 	if err != nil {
 		return false
 	}
-	d.view.Reset(space)
+	d.assume(space)
+	d.view.begin(d.cpu, space)
 	d.found = d.task.Next(d.guest, &d.view, base) == nil
 	return d.found
 }

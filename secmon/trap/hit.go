@@ -12,6 +12,10 @@ func (h *hooks) hit(a *armed, s *site, cpu CPU, through vmm.TrapAction) vmm.Trap
 	d := a.decoder(h, cpu)
 	d.site = s
 	told := d.decode()
+	if d.event.Call.Missing != 0 && d.mistaken() {
+		d.call, d.open = nil, false
+		told = d.decode()
+	}
 	var errno unix.Errno
 	var holds []*Hold
 	for _, t := range s.clients {

@@ -31,6 +31,8 @@ type hooks struct {
 	programs  programs
 	processes processes
 	returns   returns
+
+	moved atomic.Bool // a vCPU's kernel has come to be translated by other tables
 }
 
 // armed is the kernel of the machine and the sites in it. It is not changed
@@ -182,7 +184,7 @@ func (h *hooks) plan(v view, guest *introspect.Guest, before *armed, clients []*
 	for _, cpu := range h.m.CPUs() {
 		if a.decoders[cpu.ID()] = before.decoders[cpu.ID()]; a.decoders[cpu.ID()] == nil {
 			mem := h.m.Memory()
-			a.decoders[cpu.ID()] = &decoder{view: pages{pagetable.NewTLB(mem), mem}}
+			a.decoders[cpu.ID()] = &decoder{view: pages{TLB: pagetable.NewTLB(mem), mem: mem}}
 		}
 	}
 	p := planner{view: v, guest: guest, before: before, plan: a}
@@ -271,15 +273,17 @@ func (h *hooks) hook(cpu CPU) vmm.TrapAction {
 		}
 		return vmm.Decline
 	}
+	if s == a.begins {
+		if back, ok := h.returned(a, cpu); ok {
+			return vmm.Resume(back)
+		}
+	}
 	through, err := s.through(cpu)
 	if err != nil {
 		return vmm.Decline
 	}
 	switch s {
 	case a.begins:
-		if back, ok := h.returned(a, cpu); ok {
-			return vmm.Resume(back)
-		}
 		return h.aside(h.stepAside, through)
 	case a.ends:
 		return h.aside(h.stepBack, through)

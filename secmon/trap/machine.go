@@ -1,8 +1,6 @@
 package trap
 
 import (
-	"warder/devices/guestmem"
-	"warder/secmon/introspect"
 	"warder/vmm"
 	"warder/vmm/pagetable"
 )
@@ -14,7 +12,12 @@ type CPU interface {
 	PC() uint64
 	// Arg is an argument, from 0, of the function that it stands at the start of.
 	Arg(n int) uint64
+	// AddressSpace is how it translates addresses now.
 	AddressSpace() (pagetable.Space, error)
+	// KernelSpace is that for the kernel's addresses, at a hook; unless it is to be
+	// sure, it may be as it was at one of the latest. WholeSpace completes it.
+	KernelSpace(sure bool) (pagetable.Space, error)
+	WholeSpace() (pagetable.Space, error)
 	// StackPointer, ReturnAddress and SetReturnAddress are of that function.
 	StackPointer() (uint64, error)
 	ReturnAddress() (uint64, error)
@@ -77,36 +80,3 @@ func (m machine) SetHook(f HookFunc) error {
 }
 
 func (m machine) Owner(make func() any) any { return m.m.TrapOwner(make) }
-
-// pages reads a guest's memory through the address space of a vCPU, for one hit.
-type pages struct {
-	*pagetable.TLB
-	mem Memory
-}
-
-// Physical implements introspect.Spaces.
-func (p *pages) Physical(va uint64) (guestmem.Addr, error) { return p.Translate(va) }
-
-// Of implements introspect.Spaces.
-func (p *pages) Of(tables guestmem.Addr) introspect.Spaces {
-	return view{p.Space().User(tables), p.mem}
-}
-
-// view reads a guest's memory through one address space.
-type view struct {
-	space pagetable.Space
-	mem   Memory
-}
-
-func (v view) ReadAt(p []byte, va uint64) error { return v.space.Read(v.mem, va, p) }
-
-// Physical implements introspect.Spaces.
-func (v view) Physical(va uint64) (guestmem.Addr, error) {
-	m, err := v.space.Translate(v.mem, va)
-	return m.Addr, err
-}
-
-// Of implements introspect.Spaces.
-func (v view) Of(tables guestmem.Addr) introspect.Spaces {
-	return view{v.space.User(tables), v.mem}
-}

@@ -47,8 +47,10 @@ func (h *hooks) aside(do func() error, through vmm.TrapAction) vmm.TrapAction {
 }
 
 // notice tells all clients.
-func (h *hooks) notice(message string) {
-	for _, t := range h.clients {
+func (h *hooks) notice(message string) { notice(h.clients, message) }
+
+func notice(clients []*Traps, message string) {
+	for _, t := range clients {
 		if t.cfg.Notice != nil {
 			t.cfg.Notice(message)
 		}

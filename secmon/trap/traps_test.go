@@ -67,6 +67,9 @@ func (f *fake) SyscallEntry() (uint64, error)  { return f.anchor, nil }
 // AddressSpace maps each address to itself.
 func (f *fake) AddressSpace() (pagetable.Space, error) { return pagetable.AMD64{}.Space(), nil }
 
+func (f *fake) KernelSpace(bool) (pagetable.Space, error) { return f.AddressSpace() }
+func (f *fake) WholeSpace() (pagetable.Space, error)      { return f.AddressSpace() }
+
 var calls = []string{"execve", "openat", "write"}
 
 // eachKernel runs a test on the guest kernels that are there.

@@ -30,15 +30,15 @@ const (
 func (r AMD64) Space() Space {
 	switch {
 	case r.CR0&cr0PG == 0:
-		return Space{identity{}}
+		return everywhere(identity{})
 	case r.EFER&eferLMA == 0:
-		return Space{unknown{"x86 paging outside long mode"}}
+		return everywhere(unknown{"x86 paging outside long mode"})
 	}
 	w := amd64Walk{root: mask(r.CR3, 51, 12), levels: 4, nx: r.EFER&eferNXE != 0}
 	if r.CR4&cr4LA57 != 0 {
 		w.levels = 5
 	}
-	return Space{w}
+	return everywhere(w)
 }
 
 type amd64Walk struct {
@@ -47,8 +47,8 @@ type amd64Walk struct {
 	nx     bool
 }
 
-func (w amd64Walk) from(user, kernel guestmem.Addr) walker {
-	w.root = mask(uint64(max(user, kernel)), 51, 12)
+func (w amd64Walk) from(root guestmem.Addr) walker {
+	w.root = mask(uint64(root), 51, 12)
 	return w
 }
 

@@ -40,34 +40,45 @@ const (
 
 // Space returns the address space. With the MMU off that is physical memory.
 func (r ARM64) Space() Space {
+	s := r.KernelSpace()
+	if s.Whole() {
+		return s
+	}
+	s.low = arm64Half{
+		base:     r.TTBR0,
+		granule:  granule0(bits(r.TCR, 15, 14)),
+		size:     64 - uint(bits(r.TCR, 5, 0)),
+		disabled: r.TCR&tcrEPD0 != 0,
+		tbi:      r.TCR&tcrTBI0 != 0,
+		flat:     r.TCR&tcrHPD0 != 0,
+	}.with(r.TCR)
+	return s
+}
+
+// KernelSpace returns the address space without the half that TTBR0 is for,
+// which may be anything. Two are the same where only the number of an address
+// space in TTBR1 (ASID) differs. With the MMU off it is all of physical memory.
+func (r ARM64) KernelSpace() Space {
 	if r.SCTLR&sctlrM == 0 {
-		return Space{identity{}}
+		return everywhere(identity{})
 	}
-	ds := r.TCR&tcrDS != 0
-	wide := bits(r.TCR, 34, 32) == tcrIPS52
-	w := arm64Walk{
-		low: arm64Half{
-			base:     r.TTBR0,
-			granule:  granule0(bits(r.TCR, 15, 14)),
-			size:     64 - uint(bits(r.TCR, 5, 0)),
-			disabled: r.TCR&tcrEPD0 != 0,
-			tbi:      r.TCR&tcrTBI0 != 0,
-			flat:     r.TCR&tcrHPD0 != 0,
-		},
-		high: arm64Half{
-			base:     r.TTBR1,
-			granule:  granule1(bits(r.TCR, 31, 30)),
-			size:     64 - uint(bits(r.TCR, 21, 16)),
-			disabled: r.TCR&tcrEPD1 != 0,
-			tbi:      r.TCR&tcrTBI1 != 0,
-			flat:     r.TCR&tcrHPD1 != 0,
-		},
-	}
-	for _, h := range []*arm64Half{&w.low, &w.high} {
-		h.lpa2 = ds && h.granule != 16
-		h.lpa = wide && h.granule == 16
-	}
-	return Space{w}
+	return Space{high: arm64Half{
+		kernel:   true,
+		base:     r.TTBR1,
+		granule:  granule1(bits(r.TCR, 31, 30)),
+		size:     64 - uint(bits(r.TCR, 21, 16)),
+		disabled: r.TCR&tcrEPD1 != 0,
+		tbi:      r.TCR&tcrTBI1 != 0,
+		flat:     r.TCR&tcrHPD1 != 0,
+	}.with(r.TCR)}
+}
+
+// with completes a half by what TCR says of both.
+func (h arm64Half) with(tcr uint64) arm64Half {
+	h.lpa2 = tcr&tcrDS != 0 && h.granule != 16
+	h.lpa = bits(tcr, 34, 32) == tcrIPS52 && h.granule == 16
+	h.base = mask(h.base, 47, 1) // neither ASID nor CnP
+	return h
 }
 
 // granule0 decodes TCR.TG0 to the number of address bits in a granule, 0 where
@@ -77,10 +88,9 @@ func granule0(tg uint64) uint { return [4]uint{12, 16, 14, 0}[tg] }
 // granule1 decodes TCR.TG1.
 func granule1(tg uint64) uint { return [4]uint{0, 14, 12, 16}[tg] }
 
-type arm64Walk struct{ low, high arm64Half }
-
 // arm64Half is the half of the address space that one TTBR translates.
 type arm64Half struct {
+	kernel   bool // TTBR1's: the untranslated bits of its addresses are 1
 	base     uint64
 	granule  uint // address bits in a granule
 	size     uint // address bits translated
@@ -91,20 +101,10 @@ type arm64Half struct {
 	lpa2     bool // 52-bit physical addresses, smaller granules
 }
 
-func (w arm64Walk) from(user, kernel guestmem.Addr) walker {
-	if user != 0 {
-		w.low = w.low.from(user)
-	}
-	if kernel != 0 {
-		w.high = w.high.from(kernel)
-	}
-	return w
-}
-
 // from encodes an address as TTBR0_EL1 and TTBR1_EL1 hold it. A walk that is
 // disabled at the moment, as while the kernel runs on another's tables, is not
 // from these.
-func (h arm64Half) from(root guestmem.Addr) arm64Half {
+func (h arm64Half) from(root guestmem.Addr) walker {
 	h.base, h.disabled = mask(uint64(root), 47, 6), false
 	if h.lpa || h.lpa2 {
 		h.base |= bits(uint64(root), 51, 48) << 2
@@ -112,15 +112,7 @@ func (h arm64Half) from(root guestmem.Addr) arm64Half {
 	return h
 }
 
-func (w arm64Walk) translate(mem Reader, va uint64) (Mapping, error) {
-	if bits(va, 55, 55) == 0 {
-		return w.low.translate(mem, va, 0)
-	}
-	return w.high.translate(mem, va, ^uint64(0))
-}
-
-// translate walks for va, whose untranslated bits must equal sign's.
-func (h arm64Half) translate(mem Reader, va, sign uint64) (Mapping, error) {
+func (h arm64Half) translate(mem Reader, va uint64) (Mapping, error) {
 	fault := func(level int, err error) (Mapping, error) {
 		return Mapping{}, &FaultError{VA: va, Level: level, Err: err}
 	}
@@ -138,6 +130,10 @@ func (h arm64Half) translate(mem Reader, va, sign uint64) (Mapping, error) {
 	top := uint(63)
 	if h.tbi {
 		top = 55
+	}
+	sign := uint64(0)
+	if h.kernel {
+		sign = ^sign
 	}
 	if bits(va, top, h.size) != bits(sign, top, h.size) {
 		return fault(0, ErrAddress)

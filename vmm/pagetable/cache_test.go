@@ -88,7 +88,7 @@ func TestTLBSpaces(t *testing.T) {
 	tlb := NewTLB(r)
 	const va = 0x1234_5678_9000
 	var spaces []Space
-	for i := range 3 * tlbSpaces {
+	for i := range 3 * tlbHalves {
 		// Four tables of the same shape, and a page, for each.
 		at := func(n int) uint64 { return uint64(0x10_0000 + 0x5000*i + 0x1000*n) }
 		for n, shift := range []uint{39, 30, 21, 12} {

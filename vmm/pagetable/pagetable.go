@@ -75,44 +75,65 @@ type Mapping struct {
 // moment. Make one by [AMD64.Space] or [ARM64.Space]; it is a value, free to
 // copy, and the zero value maps nothing.
 type Space struct {
-	walk walker
+	// low is for addresses whose bit 55 is 0, which are programs', high for the
+	// kernel's. On amd64 both are the same.
+	low, high walker
 }
 
 // walker is an architecture's walk.
 type walker interface {
 	translate(mem Reader, va uint64) (Mapping, error)
-	// from is the same walk with other first tables; 0 leaves one as it is.
-	from(user, kernel guestmem.Addr) walker
+	// from is the same walk with another first table.
+	from(root guestmem.Addr) walker
 }
+
+// InKernel says whether an address is in the kernel's half of all addresses.
+func InKernel(va uint64) bool { return bits(va, 55, 55) != 0 }
+
+// half is the walk for an address, nil where none is known.
+func (s Space) half(va uint64) walker {
+	if InKernel(va) {
+		return s.high
+	}
+	return s.low
+}
+
+// Whole says whether the space has both halves: see [ARM64.KernelSpace].
+func (s Space) Whole() bool { return s.low != nil }
 
 // Kernel returns the space in which the kernel's addresses are translated from
 // the first table at root. On amd64 there is one table for all addresses.
 func (s Space) Kernel(root guestmem.Addr) Space {
-	if s.walk == nil {
-		return s
+	switch {
+	case s.high == nil:
+	case s.low == s.high:
+		s.low = s.high.from(root)
+		s.high = s.low
+	default:
+		s.high = s.high.from(root)
 	}
-	return Space{s.walk.from(0, root)}
+	return s
 }
 
 // KernelBits is how many bits of the kernel's addresses are translated, 0 where
 // no walk is known.
 func (s Space) KernelBits() uint {
-	switch w := s.walk.(type) {
+	switch w := s.high.(type) {
 	case amd64Walk:
 		return uint(12 + 9*w.levels)
-	case arm64Walk:
-		return w.high.size
+	case arm64Half:
+		return w.size
 	}
 	return 0
 }
 
 // Granule is the size in bytes of the kernel's pages, 0 where no walk is known.
 func (s Space) Granule() uint64 {
-	switch w := s.walk.(type) {
+	switch w := s.high.(type) {
 	case amd64Walk:
 		return 4096
-	case arm64Walk:
-		return 1 << w.high.granule
+	case arm64Half:
+		return 1 << w.granule
 	}
 	return 0
 }
@@ -120,18 +141,24 @@ func (s Space) Granule() uint64 {
 // User returns the space in which a process's addresses are translated from the
 // first table at root. On amd64 that is the table of the kernel's as well.
 func (s Space) User(root guestmem.Addr) Space {
-	if s.walk == nil {
-		return s
+	switch {
+	case s.low == nil:
+	case s.low == s.high:
+		s.low = s.low.from(root)
+		s.high = s.low
+	default:
+		s.low = s.low.from(root)
 	}
-	return Space{s.walk.from(root, 0)}
+	return s
 }
 
 // Translate returns the mapping of va. Its errors are of type *[FaultError].
 func (s Space) Translate(mem Reader, va uint64) (Mapping, error) {
-	if s.walk == nil {
+	w := s.half(va)
+	if w == nil {
 		return Mapping{}, &FaultError{VA: va, Err: ErrMode}
 	}
-	return s.walk.translate(mem, va)
+	return w.translate(mem, va)
 }
 
 // Read fills p from virtual address va on. After an error p's content is
@@ -184,6 +211,9 @@ func (s Space) pages(mem Reader, va uint64, p []byte, do func([]byte, guestmem.A
 	return nil
 }
 
+// everywhere is the space of one walk for all addresses.
+func everywhere(w walker) Space { return Space{w, w} }
+
 // identity maps every address to itself: translation is off.
 type identity struct{}
 
@@ -191,7 +221,7 @@ func (identity) translate(_ Reader, va uint64) (Mapping, error) {
 	return Mapping{Addr: guestmem.Addr(va), PageSize: 4096, Writable: true, User: true, Executable: true}, nil
 }
 
-func (w identity) from(_, _ guestmem.Addr) walker { return w }
+func (w identity) from(guestmem.Addr) walker { return w }
 
 // unknown is a mode that this package cannot walk.
 type unknown struct{ mode string }
@@ -200,7 +230,7 @@ func (u unknown) translate(_ Reader, va uint64) (Mapping, error) {
 	return Mapping{}, &FaultError{VA: va, Err: fmt.Errorf("%w: %s", ErrMode, u.mode)}
 }
 
-func (u unknown) from(_, _ guestmem.Addr) walker { return u }
+func (u unknown) from(guestmem.Addr) walker { return u }
 
 // bits returns bits hi to lo of v, shifted down.
 func bits(v uint64, hi, lo uint) uint64 { return v >> lo & (1<<(hi-lo+1) - 1) }

@@ -162,7 +162,7 @@ func TestSpaceFromOtherTables(t *testing.T) {
 	r.wantFault(arm.Kernel(l1), 0x1008, 0, ErrAddress)
 	r.wantMapping(arm.User(l1), 0x1008, kernel)
 	lpa := ARM64{SCTLR: 1, TCR: tcr64K | tcr52 | tcrIPS52<<32}.Space()
-	if got := lpa.Kernel(0x000a_0000_0010_0000).walk.(arm64Walk).high.root(3); got != 0x000a_0000_0010_0000 {
+	if got := lpa.Kernel(0x000a_0000_0010_0000).high.(arm64Half).root(3); got != 0x000a_0000_0010_0000 {
 		t.Errorf("a table above 48 bits: %#x", got)
 	}
 }

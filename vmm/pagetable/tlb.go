@@ -23,36 +23,38 @@ type InPlace interface {
 const (
 	tlbPage    = smallPiece
 	tlbEntries = 256
-	tlbSpaces  = 8
+	tlbHalves  = 8
 	maxLevels  = 5 // of any walk
 )
 
 // TLB remembers where pages are from one question about a guest to the next. It
 // never says what a walk would not say: with each page are the table entries that
 // its walk has read, and a question uses it only after they were found to be the same.
-// Within a question the tables are taken to stay. It is not for concurrent use.
+// The kernel's pages are remembered from one process to another where they have a half
+// of the address space to themselves, on arm64. Within a question the tables are
+// taken to stay. It is not for concurrent use.
 type TLB struct {
-	mem      InPlace
-	space    Space
-	number   uint64 // of the space
-	question uint64
-	unplugs  uint64 // by the beginning of the question
-	spaces   [tlbSpaces]numbered
-	numbers  uint64 // given to spaces so far
-	entries  [tlbEntries]tlbEntry
-	walk     noted
+	mem       InPlace
+	space     Space
+	low, high uint64 // numbers of the space's halves
+	question  uint64
+	unplugs   uint64 // by the beginning of the question
+	halves    [tlbHalves]numbered
+	numbers   uint64 // given to halves so far
+	entries   [tlbEntries]tlbEntry
+	walk      noted
 }
 
-// numbered is an address space under a number that no other one gets.
+// numbered is half of an address space under a number that no other one gets.
 type numbered struct {
-	space  Space
+	half   walker
 	number uint64
 }
 
 type tlbEntry struct {
 	page     uint64 // number of the page plus one; 0 for none
 	question uint64 // for which it was found or checked
-	space    uint64
+	half     uint64 // number of the half that it is in
 	at       guestmem.Addr
 	data     []byte
 	walk     walk
@@ -108,19 +110,30 @@ func (t *TLB) Reset(s Space) {
 	if n := t.mem.Unplugs(); n != t.unplugs {
 		t.unplugs, t.entries = n, [tlbEntries]tlbEntry{}
 	}
-	if t.number != 0 && t.space == s {
-		return
+	if t.space.high != s.high || t.high == 0 {
+		t.high = t.number(s.high)
+	}
+	if t.space.low != s.low || t.low == 0 {
+		t.low = t.number(s.low)
 	}
 	t.space = s
-	for i := range t.spaces {
-		if n := &t.spaces[i]; n.number != 0 && n.space == s {
-			t.number = n.number
-			return
+}
+
+// Complete gives the question's space the half that it lacks: see [Space.Whole].
+func (t *TLB) Complete(s Space) {
+	t.space.low, t.low = s.low, t.number(s.low)
+}
+
+// number is that of a half.
+func (t *TLB) number(half walker) uint64 {
+	for i := range t.halves {
+		if n := &t.halves[i]; n.number != 0 && n.half == half {
+			return n.number
 		}
 	}
 	t.numbers++
-	t.number = t.numbers
-	t.spaces[t.numbers%tlbSpaces] = numbered{s, t.numbers}
+	t.halves[t.numbers%tlbHalves] = numbered{half, t.numbers}
+	return t.numbers
 }
 
 // Space is the space of the question.
@@ -187,7 +200,11 @@ func (t *TLB) entry(va uint64) (*tlbEntry, error) {
 	if e.page == page && e.question == t.question {
 		return e, nil
 	}
-	if e.page == page && e.space == t.number && e.walk.same() {
+	half := t.low
+	if InKernel(va) {
+		half = t.high
+	}
+	if e.page == page && e.half == half && e.walk.same() {
 		e.question = t.question
 		return e, nil
 	}
@@ -202,6 +219,6 @@ func (t *TLB) entry(va uint64) (*tlbEntry, error) {
 	if err != nil {
 		return nil, &FaultError{VA: va, Err: err}
 	}
-	*e = tlbEntry{page, t.question, t.number, at, data, t.walk.walk}
+	*e = tlbEntry{page, t.question, half, at, data, t.walk.walk}
 	return e, nil
 }
