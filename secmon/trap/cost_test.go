@@ -45,7 +45,11 @@ func (a *asked) SetHook(f trap.HookFunc) error {
 	if f == nil {
 		return a.Machine.SetHook(nil)
 	}
-	return a.Machine.SetHook(func(c trap.CPU) vmm.TrapAction { return f(askedCPU{c, a}) })
+	cpus := make(map[int]*askedCPU) // made before, for they are on the heap
+	for _, c := range a.CPUs() {
+		cpus[c.ID()] = &askedCPU{c, a}
+	}
+	return a.Machine.SetHook(func(c trap.CPU) vmm.TrapAction { return f(cpus[c.ID()]) })
 }
 
 type askedCPU struct {
@@ -53,16 +57,16 @@ type askedCPU struct {
 	m *asked
 }
 
-func (c askedCPU) PC() uint64                             { c.m.n.Add(1); return c.CPU.PC() }
-func (c askedCPU) Arg(n int) uint64                       { c.m.n.Add(1); return c.CPU.Arg(n) }
-func (c askedCPU) AddressSpace() (pagetable.Space, error) { c.m.n.Add(4); return c.CPU.AddressSpace() }
-func (c askedCPU) WholeSpace() (pagetable.Space, error)   { c.m.n.Add(1); return c.CPU.WholeSpace() }
-func (c askedCPU) StackPointer() (uint64, error)          { c.m.n.Add(1); return c.CPU.StackPointer() }
-func (c askedCPU) ReturnAddress() (uint64, error)         { c.m.n.Add(1); return c.CPU.ReturnAddress() }
-func (c askedCPU) SetReturnAddress(pc uint64) error       { c.m.n.Add(1); return c.CPU.SetReturnAddress(pc) }
-func (c askedCPU) Result() (uint64, error)                { c.m.n.Add(1); return c.CPU.Result() }
-func (c askedCPU) KernelBase() (uint64, error)            { c.m.n.Add(1); return c.CPU.KernelBase() }
-func (c askedCPU) KernelSpace(sure bool) (pagetable.Space, error) {
+func (c *askedCPU) PC() uint64                             { c.m.n.Add(1); return c.CPU.PC() }
+func (c *askedCPU) Arg(n int) uint64                       { c.m.n.Add(1); return c.CPU.Arg(n) }
+func (c *askedCPU) AddressSpace() (pagetable.Space, error) { c.m.n.Add(4); return c.CPU.AddressSpace() }
+func (c *askedCPU) WholeSpace() (pagetable.Space, error)   { c.m.n.Add(1); return c.CPU.WholeSpace() }
+func (c *askedCPU) StackPointer() (uint64, error)          { c.m.n.Add(1); return c.CPU.StackPointer() }
+func (c *askedCPU) ReturnAddress() (uint64, error)         { c.m.n.Add(1); return c.CPU.ReturnAddress() }
+func (c *askedCPU) SetReturnAddress(pc uint64) error       { c.m.n.Add(1); return c.CPU.SetReturnAddress(pc) }
+func (c *askedCPU) Result() (uint64, error)                { c.m.n.Add(1); return c.CPU.Result() }
+func (c *askedCPU) KernelBase() (uint64, error)            { c.m.n.Add(1); return c.CPU.KernelBase() }
+func (c *askedCPU) KernelSpace(sure bool) (pagetable.Space, error) {
 	if sure {
 		c.m.n.Add(3)
 	}
