@@ -21,10 +21,10 @@ func (p *pages) begin(cpu CPU, s pagetable.Space) {
 	p.Reset(s)
 }
 
-// complete sees to it that there is the half that an address is in. Where that is not to be
-// had nothing is mapped there.
+// complete gets the half that programs have, if an address is in it. Where that is not to
+// be had nothing is mapped there.
 func (p *pages) complete(va uint64) {
-	if p.whole || pagetable.InKernel(va) {
+	if pagetable.InKernel(va) {
 		return
 	}
 	p.whole = true
@@ -35,31 +35,41 @@ func (p *pages) complete(va uint64) {
 
 // Page implements introspect.Pages.
 func (p *pages) Page(va uint64) ([]byte, error) {
-	p.complete(va)
+	if !p.whole {
+		p.complete(va)
+	}
 	return p.TLB.Page(va)
 }
 
 // Uint64 implements introspect.Pages.
 func (p *pages) Uint64(va uint64) (uint64, bool) {
-	p.complete(va)
+	if !p.whole {
+		p.complete(va)
+	}
 	return p.TLB.Uint64(va)
 }
 
 // ReadAt implements introspect.View.
 func (p *pages) ReadAt(b []byte, va uint64) error {
-	p.complete(va)
+	if !p.whole {
+		p.complete(va)
+	}
 	return p.TLB.ReadAt(b, va)
 }
 
 // Physical implements introspect.Spaces.
 func (p *pages) Physical(va uint64) (guestmem.Addr, error) {
-	p.complete(va)
+	if !p.whole {
+		p.complete(va)
+	}
 	return p.Translate(va)
 }
 
 // Of implements introspect.Spaces.
 func (p *pages) Of(tables guestmem.Addr) introspect.Spaces {
-	p.complete(0)
+	if !p.whole {
+		p.complete(0)
+	}
 	return view{p.Space().User(tables), p.mem}
 }
 
