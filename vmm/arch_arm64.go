@@ -28,6 +28,7 @@ const machineType = 0
 type archMachine struct {
 	gpio       *power.PL061
 	gicVersion int
+	halves     []kernelHalf // of each vCPU
 }
 
 // archCreate asks for an exit where a guest accesses what is not memory by an
@@ -51,6 +52,7 @@ func (m *Machine) archVCPUsCreated() error {
 		return fmt.Errorf("CPU model: %w", err)
 	}
 	init.Set(kvm.FeaturePSCI02)
+	m.arch.halves = make([]kernelHalf, len(m.vcpus))
 	for _, v := range m.vcpus {
 		features := init
 		if v.id > 0 {

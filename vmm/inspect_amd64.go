@@ -93,9 +93,6 @@ func (v *VCPU) AddressSpace() (pagetable.Space, error) {
 	return v.spaceOf(paging(s)), nil
 }
 
-// archVCPU is what only an amd64 vCPU has.
-type archVCPU struct{}
-
 // KernelSpace is [VCPU.AddressSpace], at a hook: one table is for all addresses, and
 // asking costs nothing there.
 func (v *VCPU) KernelSpace(bool) (pagetable.Space, error) { return v.AddressSpace() }

@@ -64,16 +64,13 @@ func (v *VCPU) kernelRegisters() (a pagetable.ARM64, err error) {
 // taken to be as it was.
 const kernelHits = 32
 
-// archVCPU is what only an arm64 vCPU has.
-type archVCPU struct {
-	// kernel is the latest kernel's half, with what it was made of. It belongs to
-	// the vCPU's thread.
-	kernel struct {
-		registers pagetable.ARM64
-		space     pagetable.Space
-		left      int  // hooks until it is to be read again
-		moves     bool // it was another one before
-	}
+// kernelHalf is the latest half of a vCPU's that is the kernel's, with what it was made
+// of. It belongs to the vCPU's thread.
+type kernelHalf struct {
+	registers pagetable.ARM64
+	space     pagetable.Space
+	left      int  // hooks until it is to be read again
+	moves     bool // it was another one before
 }
 
 // KernelSpace is [VCPU.AddressSpace] without the half that programs have, at a hook.
@@ -82,7 +79,7 @@ type archVCPU struct {
 // 32, and where somebody is not sure; at each, once they were found to have changed. It
 // is for the vCPU's thread.
 func (v *VCPU) KernelSpace(sure bool) (pagetable.Space, error) {
-	k := &v.arch.kernel
+	k := &v.m.arch.halves[v.id]
 	if k.left > 0 && !sure {
 		k.left--
 		return k.space, nil
@@ -104,7 +101,7 @@ func (v *VCPU) KernelSpace(sure bool) (pagetable.Space, error) {
 
 // WholeSpace is what KernelSpace gave last, with the half that programs have now.
 func (v *VCPU) WholeSpace() (pagetable.Space, error) {
-	a := v.arch.kernel.registers
+	a := v.m.arch.halves[v.id].registers
 	var err error
 	if a.TTBR0, err = v.fd.GetOneReg(kvm.RegTTBR0EL1); err != nil {
 		return pagetable.Space{}, err

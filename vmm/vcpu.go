@@ -39,7 +39,6 @@ type VCPU struct {
 	}
 
 	debug debugged
-	arch  archVCPU
 
 	space atomic.Pointer[addressSpace]
 	word  [8]byte // for what is read at an exit, on the vCPU's thread
