@@ -88,7 +88,7 @@ func Watch(m *vmm.Machine, cfg Config) *Watcher {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.storms(ctx, m)
+		w.storms(ctx, m, stormRate)
 	}()
 	w.stop = func() {
 		m.OnAct(nil)

@@ -18,6 +18,7 @@ const (
 
 // storm tells when a guest's halts come to be a storm, and once in a while as long as it lasts.
 type storm struct {
+	rate  float64 // halts a second that are one
 	halts uint64
 	at    time.Time
 }
@@ -32,15 +33,15 @@ func (s *storm) look(halts uint64, now time.Time) (perSecond float64, is bool) {
 		return 0, false
 	}
 	perSecond = float64(more) / seconds
-	return perSecond, perSecond >= stormRate
+	return perSecond, perSecond >= s.rate
 }
 
-// storms looks at a machine until it ends. Where KVM does not count there is
-// nothing to tell.
-func (w *Watcher) storms(ctx context.Context, m *vmm.Machine) {
+// storms looks at a machine until it ends, for so many halts a second. Where KVM does
+// not count there is nothing to tell.
+func (w *Watcher) storms(ctx context.Context, m *vmm.Machine, rate float64) {
 	tick := time.NewTicker(stormLook)
 	defer tick.Stop()
-	var s storm
+	s := storm{rate: rate}
 	for {
 		halts, err := m.Halts()
 		if err != nil {

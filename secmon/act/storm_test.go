@@ -8,7 +8,7 @@ import (
 )
 
 func TestHaltStorm(t *testing.T) {
-	var s storm
+	s := storm{rate: stormRate}
 	at := time.Unix(100, 0)
 	for i, c := range []struct {
 		after time.Duration
