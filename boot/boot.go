@@ -13,6 +13,7 @@ package boot
 import (
 	"bytes"
 	"regexp"
+	"slices"
 )
 
 // A Segment is a run of bytes with its place in guest-physical memory.
@@ -87,6 +88,14 @@ func (k *Kernel) Version() string {
 		}
 	}
 	return ""
+}
+
+// HasBuiltin tells whether a driver or a file system of that name is part of the kernel
+// rather than a module: what registers itself has its name in the image, as a string. A
+// name that is there for another reason is taken for that too.
+func (k *Kernel) HasBuiltin(name string) bool {
+	s := append([]byte(name), 0)
+	return slices.ContainsFunc(k.Segments, func(seg Segment) bool { return bytes.Contains(seg.Data, s) })
 }
 
 var numbered = regexp.MustCompile(` #[0-9]`)

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 
-	"warder/boot/kernelpkg"
 	"warder/guestinit"
 	"warder/guestinit/initramfs"
 )
@@ -28,10 +27,11 @@ func (s Spec) modules() []string {
 		names = append(names, "virtio_net")
 	}
 	if len(s.Pmems) > 0 || s.Root.Path != "" {
-		names = append(names, "virtio_pmem", "nd_pmem", "erofs")
+		names = append(names, pmemDrivers...)
+		names = append(names, erofs)
 	}
 	if s.Root.Path != "" {
-		names = append(names, "overlay")
+		names = append(names, overlayfs)
 	}
 	if s.MemoryMax > s.Memory {
 		names = append(names, "virtio_mem")
@@ -50,6 +50,8 @@ type image struct {
 	kernel  string
 	initrd  [][]byte
 	cmdline string
+	// rootAsDisk says that the guest has the file system of its commands as a disk.
+	rootAsDisk bool
 }
 
 func buildImage(s Spec) (image, error) {
@@ -74,6 +76,11 @@ func buildImage(s Spec) (image, error) {
 		}
 	}
 
+	if s.Root.Path != "" {
+		if img.rootAsDisk, err = s.Root.asDisk(kernel{img.kernel, pkg}); err != nil {
+			return img, err
+		}
+	}
 	img.cmdline = cmdline(s)
 	files = append(files, s.Files...)
 	switch {
@@ -103,30 +110,6 @@ func buildImage(s Spec) (image, error) {
 	}
 	img.initrd = append(img.initrd, archive)
 	return img, nil
-}
-
-// findKernel gives the installed kernel that is meant, nil for a file that is
-// not one of them.
-func findKernel(file string) (*kernelpkg.Package, error) {
-	if file == "" {
-		return kernelpkg.Default(runtime.GOARCH)
-	}
-	all, err := kernelpkg.List()
-	if err != nil {
-		return nil, nil // the file can do without the cache
-	}
-	want, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("kernel: %w", err)
-	}
-	for _, p := range all {
-		for _, f := range []string{p.KernelPath, p.VmlinuzPath} {
-			if st, err := os.Stat(f); err == nil && os.SameFile(st, want) {
-				return p, nil
-			}
-		}
-	}
-	return nil, nil
 }
 
 // cmdline is the kernel's command line. Each byte on the serial port is an

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"warder/guestinit/control"
@@ -68,7 +67,9 @@ func TestImage(t *testing.T) {
 		Pmems: []vmm.Pmem{{Path: root(declaration.ImageDir, plain).Path}},
 	}
 	disk := filepath.Join(tmp, "disk")
-	writeExt4(t, disk)
+	if err := os.WriteFile(disk, testimage.Ext4(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	onDisk := Spec{Name: "on-disk", Root: ofImage.Root}
 	onDisk.Root.Disk = disk
 	vms := make([]*ServiceVM, 2)
@@ -157,27 +158,5 @@ func TestImage(t *testing.T) {
 	// struct ext4_super_block: s_state, which is 1 when nothing is left to be written.
 	if state := binary.LittleEndian.Uint16(b[1024+58:]); state != 1 || !bytes.Contains(b, []byte("stays on the disk\n")) {
 		t.Errorf("the disk is left in state %d", state)
-	}
-}
-
-// writeExt4 writes a small ext4 file system without files: mke2fs -t ext4 -b 1024 -O
-// ^has_journal,^resize_inode -N 64 -m 0 of 1 MiB.
-func writeExt4(t *testing.T, path string) {
-	t.Helper()
-	packed, err := os.ReadFile("testdata/ext4.img.zst")
-	if err != nil {
-		t.Fatal(err)
-	}
-	z, err := zstd.NewReader(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	b, err := z.DecodeAll(packed, nil)
-	if err == nil {
-		err = os.WriteFile(path, b, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -109,8 +109,13 @@ const (
 // A Root is a file system that the commands of a VM see as all there is, but for
 // shares and what the kernel keeps in /dev, /proc and /sys. The zero value is none.
 type Root struct {
-	// Path is a file with an EROFS file system, which VMs share in the host's page cache.
+	// Path is a file with an EROFS file system, which VMs share in the host's page cache
+	// where the guest's kernel can have a file as memory. Else it is a disk.
 	Path string
+	// FileSystem is that of a disk image in its place, as Linux calls it, and Offset and
+	// Size are where that is in Path, in bytes. "" for the former.
+	FileSystem   string
+	Offset, Size int64
 	// Disk is an image of an ext4 file system that keeps what commands write, "" for
 	// the guest's memory, with which that is gone.
 	Disk string

@@ -86,11 +86,20 @@ func StartVM(ctx context.Context, spec Spec) (*ServiceVM, error) {
 		setup.Watchdog = cmp.Or(spec.WatchdogTimeout, defaultWatchdogTimeout)
 	}
 	if spec.Root.Path != "" { // behind the others, which have their names
-		setup.Root = &proto.Root{Device: fmt.Sprintf("pmem%d", len(cfg.Pmems))}
-		cfg.Pmems = append(slices.Clone(cfg.Pmems), vmm.Pmem{Path: spec.Root.Path})
+		setup.Root = &proto.Root{FileSystem: spec.Root.FileSystem}
+		cfg.Disks = slices.Clone(cfg.Disks)
+		disk := func(d vmm.Disk) string {
+			cfg.Disks = append(cfg.Disks, d)
+			return fmt.Sprintf("vd%c", 'a'+len(cfg.Disks)-1) // a machine has fewer than there are letters
+		}
+		if img.rootAsDisk {
+			setup.Root.Device = disk(vmm.Disk{Path: spec.Root.Path, ReadOnly: true, Offset: spec.Root.Offset, Size: spec.Root.Size})
+		} else {
+			setup.Root.Device = fmt.Sprintf("pmem%d", len(cfg.Pmems))
+			cfg.Pmems = append(slices.Clone(cfg.Pmems), vmm.Pmem{Path: spec.Root.Path})
+		}
 		if spec.Root.Disk != "" {
-			setup.Root.Disk = fmt.Sprintf("vd%c", 'a'+len(cfg.Disks)) // a machine has fewer than there are letters
-			cfg.Disks = append(slices.Clone(cfg.Disks), vmm.Disk{Path: spec.Root.Disk})
+			setup.Root.Disk = disk(vmm.Disk{Path: spec.Root.Disk})
 		}
 	}
 	for i, p := range cfg.Pmems {

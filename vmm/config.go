@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 
+	"warder/devices/virtio/blk"
 	"warder/devices/virtio/fs"
 	"warder/devices/virtio/vsock"
 )
@@ -80,6 +81,9 @@ type Disk struct {
 	Path     string
 	ReadOnly bool
 	Serial   string // at most 20 bytes; the guest sees it as the disk's id
+	// Offset and Size, in bytes, are the part of the file that is the disk, which is then
+	// only read. Size is 0 for all of it.
+	Offset, Size int64
 }
 
 // A Share is a directory of the host that the guest mounts by its tag:
@@ -156,6 +160,9 @@ func (c Config) validate() error {
 	for _, d := range c.Disks {
 		if d.Path == "" {
 			bad("a disk without a path")
+		}
+		if d.Size != 0 && (!d.ReadOnly || d.Offset < 0 || d.Size < 0 || d.Offset%blk.SectorSize != 0 || d.Size%blk.SectorSize != 0) {
+			bad("disk %s: %d bytes at %d of it: a part of a file is whole sectors, and only read", d.Path, d.Size, d.Offset)
 		}
 		if len(d.Serial) > maxSerial {
 			bad("disk serial %q: at most %d bytes", d.Serial, maxSerial)

@@ -1,6 +1,9 @@
 package vmm
 
 import (
+	"fmt"
+	"io"
+
 	"warder/devices/virtio/blk"
 )
 
@@ -11,8 +14,15 @@ func (m *Machine) addDisk(d Disk) error {
 		return err
 	}
 	m.onClose(file.Close)
+	var disk blk.Disk = file
+	if d.Size != 0 {
+		if d.Size > file.Size()-d.Offset {
+			return fmt.Errorf("disk %s: it has %d bytes, and not %d at %d", d.Path, file.Size(), d.Size, d.Offset)
+		}
+		disk = io.NewSectionReader(file, d.Offset, d.Size)
+	}
 	dev := blk.New(blk.Config{
-		Disk: file, ReadOnly: d.ReadOnly, Serial: d.Serial,
+		Disk: disk, ReadOnly: d.ReadOnly, Serial: d.Serial,
 		Queues: min(m.cfg.CPUs, blk.MaxQueues), Log: m.log.With("disk", d.Path),
 	})
 	m.disks = append(m.disks, dev)

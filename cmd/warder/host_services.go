@@ -281,6 +281,11 @@ func claim(v hostVM) (verify.Claim, error) {
 			return c, fmt.Errorf("disk: %w", err)
 		}
 	}
+	if i, err := declaration.ParseImage(v.Image); err == nil && i.Kind == declaration.ImageDisk {
+		if err := file(i.Name, true); err != nil {
+			return c, fmt.Errorf("image: %w", err)
+		}
+	}
 	if v.Overlay != "" {
 		if err := file(v.Overlay, false); err != nil {
 			return c, fmt.Errorf("overlay: %w", err)

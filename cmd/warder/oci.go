@@ -49,6 +49,9 @@ func ociPullCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if lease.FileSystem != "" {
+				return errors.Join(errors.New("a disk image is used as it is: there is nothing to pull"), lease.Close())
+			}
 			defer lease.Close()
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), lease.Image)
@@ -194,15 +197,20 @@ func imageFor(ctx context.Context, text string) (*rootfs.Lease, error) {
 	return makeImage(ctx, text, "", (*rootfs.Store).Get)
 }
 
-// imageForLab makes an image for a machine of an architecture and gives the
-// directory that it is in.
-func imageForLab(text, arch string) (string, error) {
-	lease, err := makeImage(context.Background(), text, arch, (*rootfs.Store).Get)
+// imageForLab makes an image for a machine of an architecture. It gives the image by
+// which that is known there, and the file or directory that has to be there for it.
+func imageForLab(ctx context.Context, text, arch string) (image, file string, err error) {
+	lease, err := makeImage(ctx, text, arch, (*rootfs.Store).Get)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer lease.Close()
-	return filepath.Dir(lease.Path), nil
+	if lease.FileSystem != "" { // of a disk, which stays as it is
+		i, err := localImage(text)
+		return i.String(), i.Name, err
+	}
+	dir := filepath.Dir(lease.Path)
+	return declaration.Image{Kind: declaration.ImageMade, Name: dir}.String(), dir, nil
 }
 
 // rootOf is what a VM has of an image, nothing of nil, and of a disk over it.
@@ -211,5 +219,9 @@ func rootOf(l *rootfs.Lease, overlay string) supervisor.Root {
 		return supervisor.Root{}
 	}
 	c := l.Config
-	return supervisor.Root{Path: l.Path, Disk: overlay, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User}
+	root := supervisor.Root{Path: l.Path, Disk: overlay, Args: c.Args, Env: c.Env, Dir: c.Dir, User: c.User}
+	if l.FileSystem != "" {
+		root.FileSystem, root.Offset, root.Size = l.FileSystem, l.Offset, l.Size
+	}
+	return root
 }

@@ -88,7 +88,7 @@ func (f *runFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.watchdog, "watchdog", "", "when the guest's PID 1 stands still: log, pause, reset or kill (default nothing)")
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp)
 	flags.StringVar(&f.initrd, "initrd", "", "initramfs that holds the guest's user land (default warder's)")
-	flags.StringVar(&f.image, "image", "", "image whose files the command sees: of a registry, oci:DIR[:TAG], tar:FILE[:TAG] or dir:DIR (default warder's user land)")
+	flags.StringVar(&f.image, "image", "", "image whose files the command sees: of a registry, oci:DIR[:TAG], tar:FILE[:TAG], dir:DIR or disk:FILE[:PARTITION] (default warder's user land)")
 	flags.StringVar(&f.overlay, "overlay", "", "disk with an ext4 file system that keeps what is written to the image")
 	flags.StringArrayVar(&f.attached.Disks, "disk", nil, "raw image or block device, PATH[:ro]; may be repeated")
 	flags.StringArrayVar(&f.attached.Shares, "share", nil, "share a directory, HOST:GUEST[:ro]; may be repeated")

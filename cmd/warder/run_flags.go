@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -124,12 +125,12 @@ func (f runFlags) inLab() (args, files []string, err error) {
 		files = append(files, spec.Initrd)
 	}
 	if f.image != "" {
-		dir, err := imageForLab(f.image, f.lab)
+		image, file, err := imageForLab(context.Background(), f.image, f.lab)
 		if err != nil {
 			return nil, nil, err
 		}
-		add("image", string(declaration.ImageMade)+":"+dir)
-		files = append(files, dir)
+		add("image", image)
+		files = append(files, file)
 	}
 	if f.overlay != "" {
 		path, err := filepath.Abs(f.overlay)

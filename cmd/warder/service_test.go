@@ -63,9 +63,10 @@ type hostProcess struct {
 }
 
 // startHostProcess starts a host.
-func startHostProcess(t *testing.T, config string) *hostProcess {
+func startHostProcess(t *testing.T, config string, env ...string) *hostProcess {
 	t.Helper()
 	h := &hostProcess{cmd: warderCommand(t, "host", "--config", config)}
+	h.cmd.Env = append(h.cmd.Env, env...)
 	h.cmd.Stdout, h.cmd.Stderr = os.Stdout, os.Stderr
 	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -363,7 +364,8 @@ func TestServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	testimage.WriteDir(t, filepath.Join(dir, "root"), base)
-	if err := os.WriteFile(filepath.Join(dir, "db.key"), []byte("of the host"), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "db.key"), []byte("of the host"), 0o600),
+		os.WriteFile(filepath.Join(dir, "disk.img"), testimage.Disk(t), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "host.yaml")
@@ -395,6 +397,7 @@ services:
   - {name: wide, cpus: 3}
   - {name: huge, memory: 8T}
   - name: lazy
+    image: disk:disk.img
     memory: 128M
     shares: ['`+filepath.Dir(self)+`:/test:ro']
     env: {`+asEcho+`: '1'}
@@ -438,6 +441,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 		t.Errorf("%+v", st)
 	}
 
+	h.service(t, "", "exec", "web", "test", "-e", "/sys/block/pmem0").check(t, 0, "") // its image
 	h.attach(t, "web")
 	h.used(t, "web")
 	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"})
@@ -450,7 +454,8 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 	if err := os.Remove(filepath.Join(dir, "share", "ready")); err != nil {
 		t.Fatal(err)
 	}
-	h = startHostProcess(t, config)
+	cache, as := withoutPmem(t)
+	h = startHostProcess(t, config, "WARDER_CACHE="+cache)
 	h.reached(t)
 	if left := leftovers(t, first); len(left) > 0 {
 		t.Errorf("of the host that was killed there are still %q", left)
@@ -475,6 +480,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 		t.Errorf("it runs, and has not come up: %v", err)
 	}
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /written").check(t, 1, "") // in a new VM of the image
+	h.service(t, "", "exec", "web", "test", "-e", "/sys/block/"+as).check(t, 0, "")
 	inside := func(args ...string) result {
 		return h.service(t, "", append([]string{"exec", "web", "--", "service"}, args...)...)
 	}

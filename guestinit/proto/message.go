@@ -81,7 +81,9 @@ type Shortage struct {
 
 // A Root is a file system that commands see as all there is.
 type Root struct {
-	Device string `json:"device"` // as in "pmem0", with an EROFS file system
+	Device string `json:"device"` // as in "pmem0"
+	// FileSystem is what is on it, as Linux calls it; EROFS when it is "".
+	FileSystem string `json:"file_system,omitempty"`
 	// Disk is the block device that keeps what they write, as in "vda", with an ext4
 	// file system. It is in the guest's memory without one.
 	Disk string `json:"disk,omitempty"`

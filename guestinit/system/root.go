@@ -106,7 +106,7 @@ func (r *Root) enter(spec proto.Root) error {
 			return err
 		}
 	}
-	if err := mountImage(filepath.Join("/dev", spec.Device), image); err != nil {
+	if err := mountImage(spec.Device, spec.FileSystem, image); err != nil {
 		return err
 	}
 	if err := mountWritable(spec.Disk, writable); err != nil {
@@ -144,16 +144,28 @@ func (r *Root) enter(spec proto.Root) error {
 }
 
 // mountImage mounts the image. Where it can be, the guest reads it in place.
-func mountImage(device, dir string) error {
-	err := unix.Mount(device, dir, "erofs", unix.MS_RDONLY, "dax=always")
-	if err == unix.EINVAL || err == unix.EOPNOTSUPP {
-		err = unix.Mount(device, dir, "erofs", unix.MS_RDONLY, "")
-	}
-	if err == unix.ENODEV {
-		return errors.New("the guest kernel has no EROFS: it is of another kind than warder's")
-	}
+func mountImage(device, fileSystem, dir string) error {
+	f, err := openDevice(device)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", device, err)
+		return err
+	}
+	f.Close()
+	options := ""
+	if fileSystem == "" {
+		fileSystem, options = "erofs", "dax=always"
+	}
+	mount := func(options string) error {
+		return unix.Mount(filepath.Join("/dev", device), dir, fileSystem, unix.MS_RDONLY, options)
+	}
+	err = mount(options)
+	if options != "" && (err == unix.EINVAL || err == unix.EOPNOTSUPP) {
+		err = mount("")
+	}
+	switch {
+	case err == unix.ENODEV:
+		return fmt.Errorf("the guest kernel has no %s: it is of another kind than warder's", fileSystem)
+	case err != nil:
+		return fmt.Errorf("mount %s, which has %s: %w", device, fileSystem, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package declaration
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	registry "github.com/google/go-containerregistry/pkg/name"
@@ -16,6 +17,7 @@ const (
 	ImageLayout   ImageKind = "oci"  // a directory of the OCI's image layout
 	ImageArchive  ImageKind = "tar"  // an archive of such a directory, or of docker save
 	ImageDir      ImageKind = "dir"  // a directory that is the file system itself
+	ImageDisk     ImageKind = "disk" // an image of a disk, or a block device, with a file system
 	ImageMade     ImageKind = "made" // a directory of what was made of one
 )
 
@@ -25,7 +27,8 @@ type Image struct {
 	// Name is the reference to a registry with all that it leaves to defaults, or a
 	// path of the host.
 	Name string
-	// Tag says which image of a layout or archive is meant, "" for its only one.
+	// Tag says which image of a layout or archive is meant, or which partition of a disk,
+	// by its number; "" for the only one.
 	Tag string
 }
 
@@ -41,13 +44,26 @@ func (i Image) String() string {
 	return s
 }
 
-// ParseImage parses a registry's reference, oci:DIR[:TAG], tar:FILE[:TAG], dir:DIR or
-// made:DIR. Behind the last colon of a path is a tag, unless there is a slash.
+// maxPartition is what a GPT has usually.
+const maxPartition = 128
+
+// ParseImage parses a registry's reference, oci:DIR[:TAG], tar:FILE[:TAG], dir:DIR,
+// disk:FILE[:PARTITION] or made:DIR. Behind the last colon of a path is a tag, unless
+// there is a slash.
 func ParseImage(s string) (Image, error) {
 	kind, path, _ := strings.Cut(s, ":")
 	switch k := ImageKind(kind); {
 	case (k == ImageDir || k == ImageMade) && path != "":
 		return Image{Kind: k, Name: path}, nil
+	case k == ImageDisk && path != "":
+		i := Image{Kind: k, Name: path}
+		if at := strings.LastIndexByte(path, ':'); at > 0 && !strings.Contains(path[at:], "/") {
+			i.Name, i.Tag = path[:at], path[at+1:]
+			if n, err := strconv.Atoi(i.Tag); err != nil || n < 1 || n > maxPartition || strconv.Itoa(n) != i.Tag {
+				return Image{}, fmt.Errorf("%q: behind the colon is the number of a partition, 1 to %d", clip(s), maxPartition)
+			}
+		}
+		return i, nil
 	case (k == ImageLayout || k == ImageArchive) && path != "":
 		i := Image{Kind: k, Name: path}
 		if at := strings.LastIndexByte(path, ':'); at > 0 && !strings.Contains(path[at:], "/") {
@@ -55,11 +71,11 @@ func ParseImage(s string) (Image, error) {
 		}
 		return i, nil
 	case strings.HasPrefix(s, "/") || strings.HasPrefix(s, "."):
-		return Image{}, fmt.Errorf("%q: for a path, say of what kind it is: oci:DIR, tar:FILE or dir:DIR", clip(s))
+		return Image{}, fmt.Errorf("%q: for a path, say of what kind it is: oci:DIR, tar:FILE, dir:DIR or disk:FILE", clip(s))
 	}
 	ref, err := registry.ParseReference(s)
 	if err != nil {
-		return Image{}, fmt.Errorf("%q: give a registry's reference as in alpine:3 or ghcr.io/owner/name@sha256:..., oci:DIR[:TAG], tar:FILE[:TAG] or dir:DIR", clip(s))
+		return Image{}, fmt.Errorf("%q: give a registry's reference as in alpine:3 or ghcr.io/owner/name@sha256:..., oci:DIR[:TAG], tar:FILE[:TAG], dir:DIR or disk:FILE[:PARTITION]", clip(s))
 	}
 	return Image{Name: ref.Name()}, nil
 }

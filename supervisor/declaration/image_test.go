@@ -1,6 +1,9 @@
 package declaration
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseImage(t *testing.T) {
 	for s, want := range map[string]Image{
@@ -13,6 +16,8 @@ func TestParseImage(t *testing.T) {
 		"tar:x.tar:3":      {Kind: ImageArchive, Name: "x.tar", Tag: "3"},
 		"dir:/with:colon":  {Kind: ImageDir, Name: "/with:colon"},
 		"dir:.":            {Kind: ImageDir, Name: "."},
+		"disk:/a:b/c.img":  {Kind: ImageDisk, Name: "/a:b/c.img"},
+		"disk:c.img:2":     {Kind: ImageDisk, Name: "c.img", Tag: "2"},
 	} {
 		got, err := ParseImage(s)
 		if err != nil || got != want {
@@ -20,6 +25,22 @@ func TestParseImage(t *testing.T) {
 		}
 		if again, err := ParseImage(got.String()); err != nil || again != got {
 			t.Errorf("%s: written %s, read %+v, %v", s, got, again, err)
+		}
+	}
+}
+
+func TestParseImageRefuses(t *testing.T) {
+	for s, want := range map[string]string{
+		"/srv/alpine":  "of what kind",
+		"disk:":        "give a registry's reference",
+		"disk:c.img:":  "number of a partition",
+		"disk:c.img:0": "number of a partition",
+		"disk:a:root":  "number of a partition",
+		"disk:a:+1":    "number of a partition",
+		"disk:a:129":   "number of a partition",
+	} {
+		if i, err := ParseImage(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %+v, %v, want an error that says %q", s, i, err, want)
 		}
 	}
 }

@@ -89,6 +89,10 @@ type Image struct {
 
 	Used time.Time `json:"-"` // the last time
 	Path string    `json:"-"` // of its file system
+	// FileSystem is of which kind that of a disk image is, as Linux calls it, and Offset
+	// where it begins in Path, in bytes. One that was made is all of Path, and "" here.
+	FileSystem string `json:"-"`
+	Offset     int64  `json:"-"`
 }
 
 const (
@@ -126,6 +130,9 @@ func (s *Store) Pull(ctx context.Context, i declaration.Image) (*Lease, error) {
 
 func (s *Store) get(ctx context.Context, i declaration.Image, anew bool) (*Lease, error) {
 	switch i.Kind {
+	case declaration.ImageDisk:
+		l, err := s.ofDisk(i)
+		return l, wrap(i, err)
 	case declaration.ImageDir:
 		l, err := s.ofDirectory(ctx, i)
 		return l, wrap(i, err)

@@ -26,7 +26,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
+	"warder/internal/testimage"
 	"warder/supervisor/declaration"
 )
 
@@ -387,4 +389,57 @@ func TestLeavesNothing(t *testing.T) {
 		}
 		left(t, s, 0)
 	}
+}
+
+// TestDisk has a disk image used where it is, as long as nobody writes to it.
+func TestDisk(t *testing.T) {
+	s := open(t, 1<<20)
+	image := filepath.Join(t.TempDir(), "disk.img")
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(image, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func(tag string) (*Lease, error) {
+		return s.Get(t.Context(), declaration.Image{Kind: declaration.ImageDisk, Name: image, Tag: tag})
+	}
+	write(testimage.Disk(t))
+	for tag, offset := range map[string]int64{"": 3 << 20, "2": 2 << 20} { // the first is that of the architecture
+		l, err := get(tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Path != image || l.FileSystem != "ext4" || l.Offset != offset || l.Size != 1<<20 {
+			t.Errorf("partition %q: %+v", tag, l.Image)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := s.List(); err != nil || len(left) > 0 {
+		t.Errorf("the store has %+v, %v", left, err)
+	}
+	writer, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ofdLock(writer, unix.F_WRLCK, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(tag, want string) {
+		t.Helper()
+		if l, err := get(tag); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v, %v, want an error that says %q", l, err, want)
+		}
+	}
+	refused("", "to write to it")
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused("7", "no partition 7")
+	write(append(testimage.Ext4(t), 0))
+	refused("", "not whole sectors: truncate")
+	image = t.TempDir()
+	refused("", "neither a file nor a block device")
 }
