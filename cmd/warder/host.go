@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/guestinit/control"
+	"warder/lab"
 	"warder/supervisor/hosting"
 	"warder/vmm"
 	"warder/vmm/hostinfo"
@@ -29,6 +30,7 @@ type hostFlags struct {
 	demo    bool
 	lab     string
 	cgroup  string
+	images  []string // NAME=IMAGE
 }
 
 func hostCommand() *cobra.Command {
@@ -84,6 +86,7 @@ put an attack together.`,
 	flags.StringVar(&f.kernel, "kernel", "", kernelHelp+", in place of the configuration's")
 	flags.StringVar(&f.rules, "rules", "", "directory of rules, in place of the configuration's")
 	flags.StringVar(&f.store, "store", "", "directory to keep all events in, in place of the configuration's")
+	flags.StringArrayVar(&f.images, "image", nil, "image of a VM or service, NAME=IMAGE, in place of the configuration's; may be repeated")
 	flags.StringVarP(&f.output, "output", "o", "text", "text, or json: one event a line")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "print every event, not only those on shares")
 	flags.BoolVar(&f.demo, "demo", false, "run the demonstration")
@@ -104,11 +107,11 @@ func runHost(ctx context.Context, f hostFlags) error {
 		return failed(err)
 	}
 	if f.lab != "" {
-		args, files, err := f.inLab(cfg)
+		l, err := f.inLab(ctx, cfg, os.Getenv)
 		if err != nil {
 			return failed(err)
 		}
-		return rerunInLab(ctx, f.lab, args, files, nil, false)
+		return rerunInLab(ctx, f.lab, lab.Command{Args: l.args, Env: l.env}, l.files, false)
 	}
 	if k := hostinfo.KVMClass(""); k.Class != hostinfo.Hardware {
 		fmt.Fprintf(os.Stderr, "warder: this machine cannot run a VM: %s\n", k.Reason)

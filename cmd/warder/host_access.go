@@ -50,6 +50,15 @@ func (a *accessConfig) check(base string) error {
 	return nil
 }
 
+// files are those that are read.
+func (a *accessConfig) files() []string {
+	files := []string{a.Policies}
+	if t := a.TLS; t != nil {
+		files = append(files, t.Cert, t.Key, t.ClientCA)
+	}
+	return files
+}
+
 // listenTo answers what the VM of a service asks for.
 func (h *host) listenTo(d declaration.Service, vm serviceVM) error {
 	if h.socket.server == nil {

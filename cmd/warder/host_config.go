@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
+	"strings"
 
 	"warder/guestinit/proto"
 	"warder/supervisor"
@@ -114,10 +114,39 @@ func (f hostFlags) load() (cfg hostConfig, err error) {
 	if err == nil && cfg.Snapshots != "" {
 		cfg.Snapshots, err = absolute(base, cfg.Snapshots)
 	}
+	if err == nil {
+		err = cfg.setImages(f.images)
+	}
 	if f.cgroup != "" {
 		cfg.Cgroup = f.cgroup
 	}
 	return cfg, err
+}
+
+// setImages gives VMs and services, by NAME=IMAGE, other images than the file's.
+func (c *hostConfig) setImages(images []string) error {
+	for _, s := range images {
+		name, text, ok := strings.Cut(s, "=")
+		if !ok {
+			return fmt.Errorf("--image %s: give NAME=IMAGE", s)
+		}
+		image, err := localImage(text)
+		if err != nil {
+			return fmt.Errorf("--image %s: %w", s, err)
+		}
+		found := false
+		for _, list := range [][]hostVM{c.VMs, c.Services} {
+			for i := range list {
+				if list[i].Name == name {
+					list[i].Image, found = image.String(), true
+				}
+			}
+		}
+		if !found {
+			return fmt.Errorf("--image %s: there is no VM and no service %q", s, name)
+		}
+	}
+	return nil
 }
 
 // absolute is a path of a configuration file that is in the directory base.
@@ -209,50 +238,4 @@ func (v *hostVM) check(place, base string, seen map[string]bool) (errs []error) 
 		errs = append(errs, fmt.Errorf("vm %s: %w", v.Name, err))
 	}
 	return errs
-}
-
-// inLab is the same command line for the inside of the lab, and the files that
-// it needs there.
-func (f hostFlags) inLab(cfg hostConfig) (args, files []string, err error) {
-	args = []string{"host", "--output=" + f.output}
-	if f.verbose {
-		args = append(args, "--verbose")
-	}
-	if f.demo {
-		args = append(args, "--demo")
-	}
-	if f.cgroup != "" {
-		args = append(args, "--cgroup="+f.cgroup)
-	}
-	add := func(name, path string) {
-		if path != "" {
-			if abs, err := filepath.Abs(path); err == nil {
-				path = abs
-			}
-			args, files = append(args, "--"+name+"="+path), append(files, path)
-		}
-	}
-	add("config", f.config)
-	if path, ok := cfg.Kernel.file(); ok {
-		add("kernel", path)
-	} else if cfg.Kernel != "" {
-		args = append(args, "--kernel="+string(cfg.Kernel))
-	}
-	add("rules", cfg.Rules)
-	files = append(files, cfg.Patterns.files()...)
-	for _, v := range append(slices.Clone(cfg.VMs), cfg.Services...) {
-		switch {
-		case len(v.spec.Ports) > 0:
-			return nil, nil, fmt.Errorf("vm %s: %w", v.Name, errPortInLab)
-		case v.Image != "":
-			return nil, nil, fmt.Errorf("vm %s: an image with --lab: warder run --lab takes one along, warder host does not", v.Name)
-		}
-		_, attached := attachedInLab(v.spec)
-		for _, file := range attached {
-			if !slices.Contains(files, file) { // VMs may share them
-				files = append(files, file)
-			}
-		}
-	}
-	return args, files, nil
 }

@@ -102,17 +102,17 @@ vms:
 			t.Errorf("%q: error %v, want one that says %q", src, err, says)
 		}
 	}
-	if _, _, err := (hostFlags{config: file}).inLab(got); err == nil {
+	if _, err := (hostFlags{config: file}).inLab(t.Context(), got, nil); err == nil {
 		t.Error("a port was taken into the lab")
 	}
 	got.VMs[0].spec.Ports = nil
-	args, files, err := hostFlags{config: file}.inLab(got)
+	inside, err := hostFlags{config: file}.inLab(t.Context(), got, nil)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 	for _, name := range []string{"host.yaml", "vmlinux", "data.img", "common", "own"} {
-		if !slices.Contains(files, filepath.Join(dir, name)) {
-			t.Errorf("for the lab %s is not among the files %q of %q", name, files, args)
+		if !slices.Contains(inside.files, filepath.Join(dir, name)) {
+			t.Errorf("for the lab %s is not among the files %q of %q", name, inside.files, inside.args)
 		}
 	}
 	if _, err := (hostFlags{config: filepath.Join(dir, "absent")}).load(); err == nil {

@@ -16,6 +16,7 @@ import (
 
 	"warder/guestinit/control"
 	"warder/guestinit/proto"
+	"warder/lab"
 	"warder/supervisor"
 	"warder/vmm/hostinfo"
 )
@@ -120,7 +121,7 @@ func runInLab(ctx context.Context, f runFlags) error {
 	if f.stdin || f.gdb != "" {
 		stdin = os.Stdin
 	}
-	return rerunInLab(ctx, f.lab, args, files, stdin, f.tty)
+	return rerunInLab(ctx, f.lab, lab.Command{Args: args, Stdin: stdin}, files, f.tty)
 }
 
 func run(ctx context.Context, f runFlags) error {

@@ -441,7 +441,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 		t.Errorf("%+v", st)
 	}
 
-	h.service(t, "", "exec", "web", "test", "-e", "/sys/block/pmem0").check(t, 0, "") // its image
+	h.service(t, "", "exec", "web", "sh", "-c", "test -e /sys/block/pmem0").check(t, 0, "") // its image
 	h.attach(t, "web")
 	h.used(t, "web")
 	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"})
@@ -480,7 +480,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 		t.Errorf("it runs, and has not come up: %v", err)
 	}
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /written").check(t, 1, "") // in a new VM of the image
-	h.service(t, "", "exec", "web", "test", "-e", "/sys/block/"+as).check(t, 0, "")
+	h.service(t, "", "exec", "web", "sh", "-c", "test -e /sys/block/"+as).check(t, 0, "")
 	inside := func(args ...string) result {
 		return h.service(t, "", append([]string{"exec", "web", "--", "service"}, args...)...)
 	}
