@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,12 @@ const (
 
 // pmemDrivers are for files as memory.
 var pmemDrivers = []string{"virtio_pmem", "nd_pmem"}
+
+// symbols are what these are called in a kernel's configuration.
+var symbols = map[string]string{
+	erofs: "CONFIG_EROFS_FS", ext4: "CONFIG_EXT4_FS", overlayfs: "CONFIG_OVERLAY_FS", diskDriver: "CONFIG_VIRTIO_BLK",
+	"virtio_pmem": "CONFIG_VIRTIO_PMEM", "nd_pmem": "CONFIG_BLK_DEV_PMEM",
+}
 
 // A kernel is what a guest boots.
 type kernel struct {
@@ -62,11 +69,18 @@ func (r Root) asDisk(k kernel) (disk bool, err error) {
 
 // has tells whether the guest can load a module of that name, or has it in its kernel.
 func (k kernel) has(name string) (bool, error) {
-	if k.pkg != nil && slices.ContainsFunc(k.pkg.Modules, func(m kernelpkg.Module) bool { return m.Name == name }) {
+	if k.pkg == nil {
+		builtin, err := builtinOf(k.path)
+		return builtin[name], err
+	}
+	if slices.ContainsFunc(k.pkg.Modules, func(m kernelpkg.Module) bool { return m.Name == name }) {
 		return true, nil
 	}
-	builtin, err := builtinOf(k.path)
-	return builtin[name], err
+	config, err := os.ReadFile(k.pkg.ConfigPath)
+	if err != nil {
+		return false, fmt.Errorf("configuration of the guest kernel: %w", err)
+	}
+	return bytes.Contains(config, []byte("\n"+symbols[name]+"=y\n")), nil
 }
 
 // version tells one state of a file from another.
@@ -79,7 +93,8 @@ type version struct {
 // looked has what kernels have built in, as builtinOf found it: map[string]bool by version.
 var looked sync.Map
 
-// builtinOf tells which of what images need is part of a kernel.
+// builtinOf tells which of what images need is part of a kernel of which nothing is known
+// but its file.
 func builtinOf(path string) (map[string]bool, error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -98,7 +113,7 @@ func builtinOf(path string) (map[string]bool, error) {
 		return nil, err
 	}
 	m := make(map[string]bool)
-	for _, name := range append([]string{erofs, ext4, overlayfs, diskDriver}, pmemDrivers...) {
+	for name := range symbols {
 		m[name] = k.HasBuiltin(name)
 	}
 	looked.Store(v, m)

@@ -13,7 +13,7 @@ import (
 // TestAsDisk has kernels that know more or less of what images need.
 func TestAsDisk(t *testing.T) {
 	t.Setenv("WARDER_CACHE", t.TempDir())
-	pkg := func(modules ...string) *kernelpkg.Package {
+	pkg := func(modules ...string) *kernelpkg.Package { // its configuration has what is built in
 		p := &kernelpkg.Package{}
 		for _, m := range modules {
 			p.Modules = append(p.Modules, kernelpkg.Module{Name: m})
@@ -35,7 +35,9 @@ func TestAsDisk(t *testing.T) {
 		"of both":                   {image, []string{"erofs", "overlay"}, pkg("virtio_pmem", "nd_pmem"), false, ""},
 		"no pmem":                   {image, []string{"virtio_blk", "erofs", "overlay"}, nil, true, ""},
 		"half of pmem":              {image, []string{"virtio_pmem", "virtio_blk", "erofs", "overlay"}, nil, true, ""},
-		"a name inside another":     {image, []string{"virtio_pmem_x", "nd_pmem", "virtio_blk", "erofs", "overlay"}, pkg(), true, ""},
+		"a name inside another":     {image, []string{"virtio_pmem_x", "nd_pmem", "virtio_blk", "erofs", "overlay"}, nil, true, ""},
+		"a package without pmem":    {image, []string{"virtio_blk", "overlay"}, pkg("erofs"), true, ""},
+		"a package without EROFS":   {image, []string{"virtio_blk", "overlay"}, pkg(), true, "erofs"},
 		"neither pmem nor disks":    {image, []string{"erofs", "overlay"}, nil, true, "virtio_blk"},
 		"no EROFS":                  {image, []string{"virtio_pmem", "nd_pmem", "overlay"}, nil, false, "erofs"},
 		"no overlay":                {image, []string{"virtio_pmem", "nd_pmem", "erofs"}, nil, false, "overlay"},
@@ -48,6 +50,16 @@ func TestAsDisk(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "Image")
 			if err := os.WriteFile(file, append(testkernel.Image(), "\x00"+strings.Join(c.builtin, "\x00")+"\x00"...), 0o600); err != nil {
 				t.Fatal(err)
+			}
+			if c.pkg != nil {
+				c.pkg.ConfigPath = filepath.Join(t.TempDir(), "config")
+				config := "# CONFIG_VIRTIO_PMEM=y\nCONFIG_EROFS_FS=m\n"
+				for _, name := range c.builtin {
+					config += symbols[name] + "=y\n"
+				}
+				if err := os.WriteFile(c.pkg.ConfigPath, []byte(config), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for range 2 { // what was found is remembered
 				disk, err := c.root.asDisk(kernel{file, c.pkg})

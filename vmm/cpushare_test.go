@@ -116,6 +116,9 @@ func TestCPUMax(t *testing.T) {
 	if got := share([]counter{bound}, []counter{free}); got < 0.05 || got > 0.45 {
 		t.Errorf("the bound machine did %.2f times as much, want 0.2", got)
 	}
+	if b, f := bound.Stats().Throttled, free.Stats().Throttled; b == 0 || f != 0 {
+		t.Errorf("the bound machine stood still for %v, the other one for %v", b, f)
+	}
 }
 
 // TestGroupsEnd holds that a machine's group is there as long as it is, with the weight

@@ -28,8 +28,10 @@ type Machine struct {
 	vcpus   []*VCPU
 	group   *cgroup.Group // of the vCPUs' threads, nil for none
 	pacing  sync.WaitGroup
-	mmio    bus.Bus
-	arch    archMachine
+	// throttled is how long vCPUs stood still for CPUMax, in ns.
+	throttled atomic.Int64
+	mmio      bus.Bus
+	arch      archMachine
 	devices
 
 	trap     atomic.Pointer[TrapFunc]

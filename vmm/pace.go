@@ -54,8 +54,10 @@ func (m *Machine) pace() {
 				return
 			}
 		}
+		began := time.Now()
 		more := sleep(time.Until(end))
 		close(gate)
+		m.throttled.Add(int64(time.Since(began)))
 		if !more {
 			return
 		}

@@ -17,6 +17,8 @@ type Stats struct {
 	Kicks uint64
 	// CPUTime is how long each vCPU has been running, see [Machine.CPUTime].
 	CPUTime []time.Duration
+	// Throttled is how long the vCPUs have stood still for Config.CPUMax.
+	Throttled time.Duration
 	// Traps counts hooks that were handed to the trap function.
 	Traps uint64
 	// MemoryUsed is how much of the guest's RAM takes host memory, in bytes.
@@ -67,6 +69,7 @@ func (m *Machine) Stats() Stats {
 		}
 		s.Devices = append(s.Devices, d)
 	}
+	s.Throttled = time.Duration(m.throttled.Load())
 	s.WatchdogExpiries = m.expiries.Load()
 	s.MemoryUsed = m.memoryUsed()
 	return s

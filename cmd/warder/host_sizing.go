@@ -32,7 +32,7 @@ func (vm serviceVM) Sample(ctx context.Context) (sizing.Sample, error) {
 	if noStats != nil && noInfo != nil {
 		return sizing.Sample{}, errors.Join(noStats, noInfo)
 	}
-	m := vm.Machine().MemoryStats()
+	m, io := vm.Machine().MemoryStats(), moved(vm.Machine().Stats().Devices)
 	s := sizing.Sample{
 		Time: time.Now(),
 		Has:  sizing.Size{Memory: m.RAM + m.Hotplug.Plugged, CPUs: info.CPUs.Online},
@@ -40,6 +40,7 @@ func (vm serviceVM) Sample(ctx context.Context) (sizing.Sample, error) {
 			Total: cmp.Or(stats.Total, info.MemoryTotal), Available: cmp.Or(stats.Available, info.MemoryAvailable),
 			Stalls: stats.AllocStalls,
 		},
+		Read: io.DiskRead + io.ShareRead,
 	}
 	if p := info.Pressure; p != nil {
 		s.Memory.Waited, s.CPU.Waited = p.MemoryWaited, p.CPUWaited

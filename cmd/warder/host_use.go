@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"warder/supervisor/hosting"
+	"warder/vmm"
 )
 
 // Use is what the VM has used: the machine's account, and the guest's word if it says
@@ -13,20 +14,11 @@ func (vm serviceVM) Use(ctx context.Context) hosting.Use {
 	stats, memory := m.Stats(), m.MemoryStats()
 	use := hosting.Use{
 		VCPUs: len(stats.CPUTime), Exits: stats.Exits, Used: memory.Used,
-		Granted: memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
+		Granted:   memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
+		Throttled: stats.Throttled, IO: moved(stats.Devices),
 	}
 	for _, t := range stats.CPUTime {
 		use.CPUTime += t
-	}
-	for _, d := range stats.Devices {
-		switch {
-		case d.Disk != nil:
-			use.DiskRead += d.Disk.Read
-			use.DiskWritten += d.Disk.Written
-		case d.Name == "net":
-			use.NetSent += d.Sent
-			use.NetReceived += d.Received
-		}
 	}
 	if info, err := vm.Info(ctx); err == nil {
 		use.Guest = &hosting.GuestUse{
@@ -38,4 +30,25 @@ func (vm serviceVM) Use(ctx context.Context) hosting.Use {
 		}
 	}
 	return use
+}
+
+// moved is what a guest has moved by its devices.
+func moved(devices []vmm.DeviceStats) (io hosting.IO) {
+	for _, d := range devices {
+		switch {
+		case d.Disk != nil:
+			io.DiskRead += d.Disk.Read
+			io.DiskWritten += d.Disk.Written
+			io.DiskRequests += d.Chains
+		case d.Name == "fs":
+			io.ShareRead += d.Received
+			io.ShareWritten += d.Sent
+			io.ShareRequests += d.Chains
+		case d.Name == "net":
+			io.NetSent += d.Sent
+			io.NetReceived += d.Received
+			io.NetFrames += d.Chains
+		}
+	}
+	return io
 }

@@ -28,11 +28,16 @@ type usage struct {
 }
 
 type rates struct {
-	DiskRead    float64 `json:"disk_read"` // bytes
-	DiskWritten float64 `json:"disk_written"`
-	NetSent     float64 `json:"net_sent"`
-	NetReceived float64 `json:"net_received"`
-	Exits       float64 `json:"exits"`
+	DiskRead      float64 `json:"disk_read"` // bytes
+	DiskWritten   float64 `json:"disk_written"`
+	DiskRequests  float64 `json:"disk_requests"`
+	ShareRead     float64 `json:"share_read"`
+	ShareWritten  float64 `json:"share_written"`
+	ShareRequests float64 `json:"share_requests"`
+	NetSent       float64 `json:"net_sent"`
+	NetReceived   float64 `json:"net_received"`
+	NetFrames     float64 `json:"net_frames"`
+	Exits         float64 `json:"exits"`
 }
 
 // usages sets two looks beside each other. What was not there at the first began between
@@ -52,8 +57,10 @@ func usages(before, now []hosting.Stats) []usage {
 		rate := func(now, was uint64) float64 { return float64(now-min(was, now)) / took }
 		list[i].CPUs = max(0, (s.CPUTime-was.CPUTime).Seconds()/took)
 		list[i].Rate = rates{
-			rate(s.DiskRead, was.DiskRead), rate(s.DiskWritten, was.DiskWritten),
-			rate(s.NetSent, was.NetSent), rate(s.NetReceived, was.NetReceived), rate(exits(s), exits(was)),
+			rate(s.DiskRead, was.DiskRead), rate(s.DiskWritten, was.DiskWritten), rate(s.DiskRequests, was.DiskRequests),
+			rate(s.ShareRead, was.ShareRead), rate(s.ShareWritten, was.ShareWritten), rate(s.ShareRequests, was.ShareRequests),
+			rate(s.NetSent, was.NetSent), rate(s.NetReceived, was.NetReceived), rate(s.NetFrames, was.NetFrames),
+			rate(exits(s), exits(was)),
 		}
 	}
 	return list
@@ -189,25 +196,27 @@ func memoryCell(s *hosting.Stats) string {
 
 func printUse(out io.Writer, list []usage) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tCPU\tCPU TIME\tMEMORY\tFREE\tLOAD\tPRESSURE\tDISK IN/OUT\tNET IN/OUT\tEXITS")
+	fmt.Fprintln(w, "NAME\tCPU\tCPU TIME\tMEMORY\tFREE\tLOAD\tPRESSURE\tDISK IN/OUT\tFILES IN/OUT\tNET IN/OUT\tREQUESTS\tEXITS")
 	for i := range list {
 		u := &list[i]
 		free, load, pressure := guestCells(&u.Stats)
 		fmt.Fprintln(w, line(u.Name, percent(u.CPUs), u.CPUTime.Round(10*time.Millisecond), memoryCell(&u.Stats), free, load, pressure,
-			humanize.IBytes(u.DiskRead)+"/"+humanize.IBytes(u.DiskWritten), humanize.IBytes(u.NetReceived)+"/"+humanize.IBytes(u.NetSent), exits(u.Stats)))
+			humanize.IBytes(u.DiskRead)+"/"+humanize.IBytes(u.DiskWritten), humanize.IBytes(u.ShareRead)+"/"+humanize.IBytes(u.ShareWritten),
+			humanize.IBytes(u.NetReceived)+"/"+humanize.IBytes(u.NetSent), u.Requests(), exits(u.Stats)))
 	}
 	return w.Flush()
 }
 
 func printRates(out io.Writer, list []usage) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tCPU\tMEMORY\tFREE\tLOAD\tPRESSURE\tDISK IN/OUT /s\tNET IN/OUT /s\tEXITS /s")
+	fmt.Fprintln(w, "NAME\tCPU\tMEMORY\tFREE\tLOAD\tPRESSURE\tDISK IN/OUT /s\tFILES IN/OUT /s\tNET IN/OUT /s\tREQUESTS /s\tEXITS /s")
 	a := func(f float64) string { return humanize.IBytes(uint64(f)) }
 	for i := range list {
 		u := &list[i]
 		free, load, pressure := guestCells(&u.Stats)
 		fmt.Fprintln(w, line(u.Name, percent(u.CPUs), memoryCell(&u.Stats), free, load, pressure,
-			a(u.Rate.DiskRead)+"/"+a(u.Rate.DiskWritten), a(u.Rate.NetReceived)+"/"+a(u.Rate.NetSent), uint64(u.Rate.Exits)))
+			a(u.Rate.DiskRead)+"/"+a(u.Rate.DiskWritten), a(u.Rate.ShareRead)+"/"+a(u.Rate.ShareWritten),
+			a(u.Rate.NetReceived)+"/"+a(u.Rate.NetSent), uint64(u.Rate.DiskRequests+u.Rate.ShareRequests+u.Rate.NetFrames), uint64(u.Rate.Exits)))
 	}
 	return w.Flush()
 }

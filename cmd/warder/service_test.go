@@ -264,6 +264,9 @@ func (h *hostProcess) used(t *testing.T, name string) {
 	if u.Name != name || u.CPUTime <= 0 || u.Used == 0 || u.Granted != 128<<20 || u.Used > u.Granted || exits(u.Stats) == 0 {
 		t.Errorf("%+v", u)
 	}
+	if u.ShareRequests == 0 || u.ShareRead == 0 || u.ShareWritten == 0 || u.Throttled != 0 { // it has made a file on its share
+		t.Errorf("%+v", u.IO)
+	}
 	if u.Guest.MemoryTotal == 0 || u.Guest.MemoryTotal > u.Granted || u.Guest.Processes == 0 {
 		t.Errorf("the guest says %+v", u.Guest)
 	}

@@ -24,21 +24,37 @@ type Stats struct {
 type Use struct {
 	VCPUs   int           `json:"vcpus"`
 	CPUTime time.Duration `json:"cpu_ns"` // of all vCPUs together
+	// Throttled is how long the vCPUs stood still since they had used what cpu_max gives.
+	Throttled time.Duration `json:"cpu_throttled_ns"`
 	// Granted is the memory that the guest has, Used how much of it takes memory of the
 	// host, in bytes.
 	Granted uint64 `json:"memory_granted"`
 	Used    uint64 `json:"memory_used"`
 
-	DiskRead    uint64 `json:"disk_read"` // bytes
-	DiskWritten uint64 `json:"disk_written"`
-	NetSent     uint64 `json:"net_sent"` // bytes, by the guest
-	NetReceived uint64 `json:"net_received"`
+	IO
 	// Exits are the returns of vCPUs to the VMM, by KVM's reason.
 	Exits map[string]uint64 `json:"exits"`
 
 	// Guest is nil where the guest did not say in time.
 	Guest *GuestUse `json:"guest,omitempty"`
 }
+
+// IO is what a guest has moved by its devices.
+type IO struct {
+	DiskRead     uint64 `json:"disk_read"` // bytes
+	DiskWritten  uint64 `json:"disk_written"`
+	DiskRequests uint64 `json:"disk_requests"`
+	// Of shares the messages that the content is in count too, in bytes.
+	ShareRead     uint64 `json:"share_read"`
+	ShareWritten  uint64 `json:"share_written"`
+	ShareRequests uint64 `json:"share_requests"`
+	NetSent       uint64 `json:"net_sent"` // bytes, by the guest
+	NetReceived   uint64 `json:"net_received"`
+	NetFrames     uint64 `json:"net_frames"` // both ways
+}
+
+// Requests are those of all devices, a frame being one.
+func (io IO) Requests() uint64 { return io.DiskRequests + io.ShareRequests + io.NetFrames }
 
 // GuestUse is what a guest says of itself. It can lie.
 type GuestUse struct {

@@ -26,7 +26,7 @@ type CPU struct {
 	Delayed time.Duration
 }
 
-// measure compares the use of CPUs with that of a while ago.
+// measure compares the use of CPUs, and of what is read, with that of a while ago.
 func (st *State) measure(s Sample) {
 	st.past = 0
 	past := s.Time.Sub(st.since)
@@ -36,9 +36,10 @@ func (st *State) measure(s Sample) {
 	if st.seen {
 		st.past = past
 		part := func(now, then time.Duration) float64 { return float64(now-then) / float64(past) }
+		st.reading = float64(s.Read-min(st.read, s.Read)) > float64(s.Has.Memory)/reads*past.Seconds()
 		st.used, st.waits, st.delay = part(s.CPU.Used, st.cpu.Used), part(s.CPU.Waited, st.cpu.Waited), part(s.CPU.Delayed, st.cpu.Delayed)
 	}
-	st.since, st.cpu = s.Time, s.CPU
+	st.since, st.cpu, st.read = s.Time, s.CPU, s.Read
 }
 
 // nextCPUs gives how many CPUs the guest should have on line. A guest that only says

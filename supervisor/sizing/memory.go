@@ -24,6 +24,9 @@ const (
 	// Programs that wait for memory for more than 1/stalled of the time have too
 	// little of it.
 	stalled = 10
+	// One that reads more than 1/reads of its memory a second has use for what is
+	// available: the contents of files are there, and with less memory it would read more.
+	reads = 256
 )
 
 // Memory is what a guest says of its memory, which may be anything: what comes of
@@ -59,7 +62,7 @@ func (st *State) nextMemory(s Sample, b Bounds) uint64 {
 			more = s.Asked.Memory // how much it would use cannot be told
 		}
 		return up(s.Asked.Memory + more)
-	case available <= total/plenty:
+	case available <= total/plenty, st.reading && !s.Wanted:
 		st.richMemory = time.Time{}
 	case st.richMemory.IsZero():
 		st.richMemory = s.Time

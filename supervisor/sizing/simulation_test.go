@@ -26,6 +26,15 @@ var made = map[string]curve{
 	"fast to-fro":   func(s int, _ *rand.Rand) float64 { return map[bool]float64{true: 0.2, false: 0.45}[s/10%2 == 0] },
 	"slow to-fro":   func(s int, _ *rand.Rand) float64 { return map[bool]float64{true: 0.15, false: 0.6}[s/300%2 == 0] },
 	"more than max": func(int, *rand.Rand) float64 { return 1.5 },
+	"files":         func(s int, _ *rand.Rand) float64 { return map[bool]float64{true: 0.6, false: 0.1}[s < 300] },
+	"files to-fro":  func(s int, _ *rand.Rand) float64 { return map[bool]float64{true: 0.6, false: 0.1}[s < 300] },
+}
+
+// works is how much of the contents of files the programs of a curve work with in a
+// second, in parts of the most that their guest may have.
+var works = map[string]func(second int) float64{
+	"files":        func(int) float64 { return 0.4 },
+	"files to-fro": func(s int) float64 { return map[bool]float64{true: 0.4, false: 0}[s/20%2 == 0] },
 }
 
 // recorded reads the curves in testdata: what programs really used, a second a line
@@ -61,6 +70,7 @@ func recorded(t *testing.T) map[string]curve {
 // was too much.
 var changes = map[string]struct{ moves, turns int }{
 	"constant": {8, 1}, "noise": {8, 1}, "ramp": {20, 1}, "burst": {12, 2}, "and back": {24, 2}, "fast to-fro": {8, 1}, "slow to-fro": {40, 6}, "more than max": {16, 0},
+	"files": {16, 1}, "files to-fro": {20, 1},
 }
 
 // guest is one of the simulation.
@@ -73,6 +83,7 @@ type guest struct {
 	st      State
 	r       *rand.Rand
 	cpu     CPU
+	read    uint64
 	last    int // the direction of the memory's last change
 	moves   int
 	turns   int
@@ -89,8 +100,13 @@ func (g *guest) sample(second int) Sample {
 	if load > float64(g.size.CPUs) {
 		g.cpu.Waited += time.Second
 	}
+	if files := works[g.name]; files != nil {
+		// What of it does not fit beside the programs is read again.
+		of := uint64(files(second) * float64(g.b.Max.Memory) * 0.9)
+		g.read += of - min(of, total-min(total, used))
+	}
 	return Sample{
-		Time: time.Unix(int64(second), 0), Asked: g.size, Has: g.size, CPU: g.cpu,
+		Time: time.Unix(int64(second), 0), Asked: g.size, Has: g.size, CPU: g.cpu, Read: g.read,
 		Memory: Memory{Total: total, Available: total - min(total, used)},
 	}
 }
@@ -158,6 +174,9 @@ func TestThousandGuests(t *testing.T) {
 			}
 			if ok && g.starved > 4 {
 				t.Errorf("%s, at most %d MiB: %d seconds without what it needed", g.name, g.b.Max.Memory/mib, g.starved)
+			}
+			if g.name == "files" && g.size.Memory < g.b.Max.Memory*3/8 {
+				t.Errorf("%s, at most %d MiB: has %d MiB at the end, and reads", g.name, g.b.Max.Memory/mib, g.size.Memory/mib)
 			}
 			if !ok && g.turns > seconds/int(Calm/time.Second)/2 {
 				t.Errorf("%s, at most %d MiB: %d turns", g.name, g.b.Max.Memory/mib, g.turns)

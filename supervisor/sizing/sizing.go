@@ -52,6 +52,9 @@ type Sample struct {
 	Has    Size
 	Memory Memory
 	CPU    CPU
+	// Read is how many bytes the guest has read from its disks and shares since its
+	// start: the host's account.
+	Read uint64
 	// Pressed says that the guest has called for memory since the last sample.
 	Pressed bool
 	// Wanted says that others wait for what this guest may have too much of.
@@ -72,6 +75,9 @@ type State struct {
 	// was, 0 when the present sample says nothing of them; parts of it in CPUs.
 	past               time.Duration
 	used, waits, delay float64
+	// What it had read by then, and whether it reads as much as to need what it has.
+	read    uint64
+	reading bool
 	// Since when it has had too much of either; zero when it has not.
 	richMemory, richCPUs time.Time
 	calmCPU              time.Time // since when it has got its part of the host's CPUs; zero when it has not

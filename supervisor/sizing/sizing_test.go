@@ -59,6 +59,37 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// A guest that reads keeps what is available of its memory, unless others wait for it.
+func TestReading(t *testing.T) {
+	const rate = 256 * mib / reads // that is too little to count
+	for name, c := range map[string]struct {
+		read   uint64 // bytes a second
+		wanted bool
+		less   bool
+	}{
+		"not":                      {0, false, true},
+		"hardly":                   {rate, false, true},
+		"much":                     {2 * rate, false, false},
+		"much, and others wait":    {2 * rate, true, true},
+		"a number that went wrong": {1<<64 - 1, false, true},
+	} {
+		b := memoryOnly(128, 1024)
+		var st State
+		s, moved := sample(256, 200, 0), false
+		s.Wanted = c.wanted
+		s.Read = 1 << 40 // from before we looked
+		for range 2 * int(Calm/time.Second) {
+			var o Order
+			st, o = Next(st, s, b)
+			moved = moved || o.Memory < 256*mib
+			s.Time, s.Read = s.Time.Add(time.Second), s.Read+c.read
+		}
+		if moved != c.less {
+			t.Errorf("%s: memory was taken: %v, want %v", name, moved, c.less)
+		}
+	}
+}
+
 // A guest whose programs wait for memory is short before it says so.
 func TestWaitsForMemory(t *testing.T) {
 	b := memoryOnly(0, 1024)
