@@ -107,15 +107,21 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// FuzzFind has images of anybody's: a root that is found is inside.
+// FuzzFind has images of anybody's, of which all behind the beginning is zeros: a root
+// that is found is inside.
 func FuzzFind(f *testing.F) {
-	f.Add(testimage.Disk(f)[:4*mib], 0)
-	f.Add(testimage.Ext4(f)[:8192], 0)
-	f.Add(mbr(erofs()), 1)
+	const size = 5 * mib
+	gpt := testimage.Disk(f)[:32*sector+4*gptEntry]
+	near := with(gpt, 2*sector+gptEntry+32, "\x03\x00\x00\x00\x00\x00\x00\x00") // its second partition is where the table is
+	f.Add(gpt, 0)
+	f.Add(near, 2)
+	f.Add(testimage.Ext4(f)[:4*sector], 0)
+	f.Add(erofs()[:4*sector], 0)
+	f.Add(with(mbr(erofs())[:8*sector], mbrTable+8, "\x02\x00\x00\x00"), 1)
 	f.Fuzz(func(t *testing.T, b []byte, partition int) {
-		root, err := find(b, partition, "amd64")
-		if err == nil && (root.Offset < 0 || root.Size <= 0 || root.Size > int64(len(b))-root.Offset || !mountable[root.FileSystem]) {
-			t.Errorf("%+v in %d bytes", root, len(b))
+		root, err := Find(bytes.NewReader(b), size, partition, "amd64")
+		if err == nil && (root.Offset < 0 || root.Size <= 0 || root.Size > size-root.Offset || !mountable[root.FileSystem]) {
+			t.Errorf("%+v in %d bytes", root, size)
 		}
 	})
 }
