@@ -59,6 +59,9 @@ func prepare(ctx context.Context, o options, log *slog.Logger) (_ *inLab, err er
 		l.cfg.Packages = packages[o.arch]
 	}
 	l.cfg.Packages = append(slices.Clip(l.cfg.Packages), "strace")
+	if slices.Contains(o.bench, "traps") {
+		l.cfg.Packages = append(l.cfg.Packages, "linux-perf")
+	}
 	l.add(l.cfg.Init, "/bin/warder")
 	programs := map[string]string{"warder/lab/bench/inside": "/bench/inside"}
 	if o.arch == "amd64" {

@@ -2,9 +2,10 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,12 +23,16 @@ const untilTrapped = 3 * time.Second
 // tracedArgument has this program make the calls of measureCalls and do nothing else.
 const tracedArgument = "traced"
 
-// measureCalls is [makeCalls], of a process that strace traces if the kernel's command
-// line says which calls.
+// measureCalls is [makeCalls], of a process that is traced if the kernel's command line
+// says by what.
 func measureCalls(r report) error {
 	for _, a := range os.Args[1:] {
-		if calls, ok := strings.CutPrefix(a, initrd.Strace); ok {
-			c := exec.Command("/usr/bin/strace", "-f", "--seccomp-bpf", "-e", "trace="+calls, "-o", "/dev/null", "/init", tracedArgument)
+		if command, ok := initrd.TraceCommand(a); ok {
+			// perf finds there what can be traced.
+			if err := unix.Mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+				return fmt.Errorf("tracefs: %w", err)
+			}
+			c := exec.Command(command[0], append(command[1:], "/init", tracedArgument)...)
 			c.Stdout, c.Stderr = os.Stdout, os.Stderr
 			return c.Run()
 		}

@@ -18,7 +18,8 @@ type trapping struct {
 	name   string
 	option string // of warder's
 	calls  int    // that it sees at least
-	strace string // which calls a strace in the guest traces
+	tracer string // in the guest, of initrd.Tracers
+	traces string // which calls it traces
 }
 
 var trapped = []trapping{
@@ -29,8 +30,10 @@ var trapped = []trapping{
 	{name: "program, arguments", option: "all:getppid,openat", calls: 6000},
 	{name: "result", option: "result:getppid,openat", calls: 12000},
 	{name: "warder's rules", option: "rules", calls: 4000},
-	{name: "strace of the two", strace: "getppid,openat"},
-	{name: "strace", strace: "all"},
+	{name: "strace of the two", tracer: "strace", traces: "getppid,openat"},
+	{name: "strace", tracer: "strace", traces: "all"},
+	{name: "perf of the two", tracer: "perf", traces: "getppid,openat"},
+	{name: "perf", tracer: "perf", traces: "all"},
 }
 
 // What a trapped call costs beyond an untrapped one, beside bareExit, which goals
@@ -47,16 +50,21 @@ func benchTraps(ctx context.Context, b *bench) error {
 	if !strings.HasPrefix(warderName, b.peer) {
 		return nil
 	}
-	straced, err := b.withStrace()
-	if err != nil {
-		b.absent("strace", err)
+	traced := make(map[string]string)
+	for tracer := range initrd.Tracers {
+		files, err := b.withTracer(tracer)
+		if err != nil {
+			b.absent(tracer, err)
+			continue
+		}
+		traced[tracer] = files
 	}
 	for range b.repeat {
 		took := make(map[string]map[string]float64)
 		for _, t := range trapped {
 			files := b.files.work
-			if t.strace != "" {
-				if files = straced; files == "" {
+			if t.tracer != "" {
+				if files = traced[t.tracer]; files == "" {
 					continue
 				}
 			}
@@ -78,13 +86,13 @@ func benchTraps(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// withStrace makes an initramfs that has strace, too.
-func (b *bench) withStrace() (string, error) {
+// withTracer makes an initramfs that has a tracer, too.
+func (b *bench) withTracer(tracer string) (string, error) {
 	work, err := os.ReadFile(b.files.work)
 	if err != nil {
 		return "", err
 	}
-	programs, err := linked.Files(runtime.GOARCH, "/usr/bin/strace")
+	programs, err := linked.Files(runtime.GOARCH, initrd.Tracers[tracer])
 	if err != nil {
 		return "", err
 	}
@@ -92,15 +100,15 @@ func (b *bench) withStrace() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := filepath.Join(filepath.Dir(b.files.work), "strace.cpio")
+	name := filepath.Join(filepath.Dir(b.files.work), tracer+".cpio")
 	return name, os.WriteFile(name, append(work, more...), 0o644)
 }
 
 // trapOnce runs the guest once and gives what each thing took, in nanoseconds.
 func (b *bench) trapOnce(ctx context.Context, t trapping, files string) (map[string]float64, error) {
 	g := guest{kernel: b.files.vmlinux, initrd: files, memory: bootMemory, devices: []string{"calls"}, options: "iomem=relaxed"}
-	if t.strace != "" {
-		g.devices = append(g.devices, initrd.Strace+t.strace)
+	if t.tracer != "" {
+		g.devices = append(g.devices, initrd.Traced(t.tracer, t.traces))
 	}
 	args := warderPeer(g)
 	if t.option != "" {
