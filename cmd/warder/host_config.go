@@ -51,8 +51,6 @@ type hostConfig struct {
 type hostVM struct {
 	declaration.Service `yaml:",inline"`
 
-	LAN *network.Member `yaml:"lan"`
-
 	spec  supervisor.Spec // what is attached, parsed
 	sized bool            // its size follows its need
 }
@@ -205,8 +203,8 @@ func (c *hostConfig) check(base string) error {
 		}
 	}
 	for i, v := range c.Services {
-		if v.OnDemand != nil && len(v.OnDemand.Sockets) == 0 && (v.LAN == nil || len(v.LAN.Publish) == 0) {
-			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("services[%d].on_demand", i), Text: "nothing leads to it: give sockets here, or ports to publish under lan"})
+		if p := v.CheckWays(); p != nil {
+			errs = append(errs, &declaration.Problem{Path: fmt.Sprintf("services[%d].%s", i, p.Path), Text: p.Text})
 		}
 	}
 	return errors.Join(errs...)

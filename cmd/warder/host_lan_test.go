@@ -52,12 +52,12 @@ func TestHostSeesTheLAN(t *testing.T) {
 	}
 	var printed bytes.Buffer
 	out := &printer{w: &printed, json: true, verbose: true}
-	front := &network.Member{VLAN: "front"}
+	front := &declaration.LAN{VLAN: "front"}
 	h, err := startHost(t.Context(), hostConfig{
-		Rules: dir, VMs: []hostVM{{Service: declaration.Service{Name: "a"}, LAN: front}, {Service: declaration.Service{Name: "b"}, LAN: front}},
+		Rules: dir, VMs: []hostVM{{Service: declaration.Service{Name: "a", LAN: front}}, {Service: declaration.Service{Name: "b", LAN: front}}},
 		LAN: &network.Config{
 			VLANs: []network.VLAN{{Name: "front", Network: netip.MustParsePrefix("10.7.0.0/24")}},
-			Allow: []network.Allow{{From: network.List{"a"}, To: network.List{"b"}, Ports: network.List{"icmp"}}},
+			Allow: []declaration.Allow{{From: declaration.List{"a"}, To: declaration.List{"b"}, Ports: declaration.List{"icmp"}}},
 		},
 	}, out)
 	if err != nil {

@@ -24,9 +24,22 @@ import (
 	"warder/vmm/hostinfo"
 )
 
-// openServices makes the services of the configuration and of the journal known, if
-// there is one.
-func (h *host) openServices(cfg hostConfig) error {
+// openJournal opens the journal in a directory, and gives the services that were added.
+// Without a directory there is none.
+func (h *host) openJournal(dir string) (added []journal.Service, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	if h.journal, err = journal.Open(dir); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	added, err = h.journal.Services()
+	h.notAsBefore(err)
+	return added, nil
+}
+
+// openServices makes the services of the configuration known, and those that were added.
+func (h *host) openServices(cfg hostConfig, added []journal.Service) error {
 	for _, v := range cfg.VMs {
 		h.named[v.Name] = true
 	}
@@ -35,31 +48,24 @@ func (h *host) openServices(cfg hostConfig) error {
 		return err
 	}
 	var written hosting.Journal
-	if cfg.State != "" {
-		j, err := journal.Open(cfg.State)
-		if err != nil {
-			return fmt.Errorf("state: %w", err)
-		}
-		h.journal, written = j, j
+	if h.journal != nil {
+		written = h.journal
 	}
 	h.services = hosting.New(h, written, own)
 	for _, v := range cfg.Services {
 		v.Resolve(cfg.base)
-		h.onDemand[v.Name] = v.OnDemand != nil
-		if err := h.services.Declare(v.Service, false); err != nil {
-			return errors.Join(fmt.Errorf("service %s: %w", v.Name, err), h.closeJournal())
+		if err := h.services.Declare(v.Service); err != nil {
+			return fmt.Errorf("service %s: %w", v.Name, err)
+		}
+		if _, err := h.doors.open(v.Service); err != nil {
+			return fmt.Errorf("service %s: %w", v.Name, err)
 		}
 	}
-	if h.journal == nil {
-		return nil
-	}
-	added, err := h.journal.Services()
-	for _, d := range added {
-		if e := h.services.Declare(d, true); e != nil {
-			err = errors.Join(err, fmt.Errorf("service %s: %w", d.Name, e))
+	for _, s := range added {
+		if e := h.services.Restore(s.Service, s.Addresses); e != nil {
+			h.notAsBefore(fmt.Errorf("service %s: %w", s.Name, e))
 		}
 	}
-	h.notAsBefore(err)
 	return nil
 }
 
@@ -94,14 +100,14 @@ func (h *host) offer(ctx context.Context, cfg hostConfig) error {
 	if h.socket.server != nil {
 		h.socket.server.OpenToVMs() // those that start from now on
 	}
-	h.demand.host.Store(h)
+	h.demand.serve(h)
 	if h.journal != nil {
 		h.resume(ctx)
 	}
 	switch {
 	case h.socket.server != nil:
 		h.socket.server.HostServices(h.services)
-		return errors.Join(h.share(cfg.Access), h.openDoors(cfg.Services))
+		return h.share(cfg.Access)
 	case cfg.serves():
 		return errors.New("there are services, and no control socket to ask for them")
 	}
@@ -190,9 +196,6 @@ func declared(d declaration.Service) (hostVM, error) {
 func (h *host) Claim(d declaration.Service) (verify.Claim, error) {
 	if h.named[d.Name] {
 		return verify.Claim{}, fmt.Errorf("%s is the name of one of the host's vms", d.Name)
-	}
-	if d.OnDemand != nil && !h.onDemand[d.Name] {
-		return verify.Claim{}, errors.New("on_demand: ports and sockets are made when the host starts: declare the service in its file")
 	}
 	v, err := declared(d)
 	if err == nil {

@@ -33,11 +33,9 @@ type host struct {
 	watch *watch.Watch
 	vms   map[string]*supervisor.ServiceVM // of the configuration's list
 	named map[string]bool                  // all that are to be in vms
-	// onDemand are the configuration's services that connections start.
-	onDemand map[string]bool
-	kernel   string
-	weight   int // of VMs that give none
-	log      *slog.Logger
+	kernel string
+	weight int // of VMs that give none
+	log    *slog.Logger
 
 	services   *hosting.Host
 	supervisor *mirror.Keeper   // nil until there is one
@@ -52,7 +50,7 @@ type host struct {
 	monitor  *monitor.Monitor
 	shares   *share.Monitor
 	socket   *controlSocket
-	doors    doors
+	doors    *doors
 	demand   *holder
 	kept     *keeper
 	watching context.CancelFunc // ends the watch's own work
@@ -101,27 +99,32 @@ func startHost(ctx context.Context, cfg hostConfig, out *printer) (*host, error)
 	if err != nil {
 		return nil, err
 	}
-	demand := &holder{}
-	lan, mon, err := cfg.startLAN(w, demand, log)
+	h := &host{
+		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, shares: watchShares(w), demand: newHolder(),
+		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
+	}
+	h.doors = newDoors(h.leadTo, log)
+	added, err := h.openJournal(cfg.State)
+	if err == nil {
+		h.network, h.monitor, err = cfg.startLAN(w, h.demand, added, log)
+	}
 	if err != nil {
 		kept.close()
-		return nil, err
+		return nil, errors.Join(err, h.closeJournal())
 	}
-	h := &host{
-		watch: w, kernel: kernel, weight: cfg.weight, log: log, kept: kept, network: lan, monitor: mon, shares: watchShares(w), socket: openControlSocket(), demand: demand,
-		vms: make(map[string]*supervisor.ServiceVM), named: make(map[string]bool), onDemand: make(map[string]bool), running: make(map[string]*supervisor.ServiceVM),
-	}
+	h.socket = openControlSocket()
 	h.images = sync.OnceValues(func() (*rootfs.Store, error) {
 		return rootfs.Open(rootfs.Options{Limit: int64(cfg.Limits.images)})
 	})
 	h.vault = cfg.Secrets.open()
 	w.Mirror = h.mirror
-	if err := h.openServices(cfg); err != nil {
+	if err := h.openServices(cfg, added); err != nil {
+		h.doors.close()
 		h.socket.close()
 		kept.close()
-		return nil, errors.Join(err, lan.Close())
+		return nil, errors.Join(err, h.network.Close(), h.closeJournal())
 	}
-	h.socket.serveLAN(lan, mon)
+	h.socket.serveLAN(h.network, h.monitor)
 	h.monitorVMs()
 	h.read(out)
 	h.tellRules(rules.now, left)
@@ -340,10 +343,7 @@ func (h *host) stop() error {
 	h.monitoring()
 	h.monitors.Wait()
 	h.drain()
-	if h.journal != nil {
-		errs = append(errs, h.journal.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, h.closeJournal())...)
 }
 
 // drainTime is how long readers get for what is still in the queues.

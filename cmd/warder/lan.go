@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"warder/supervisor/api"
+	"warder/supervisor/declaration"
 	"warder/supervisor/network"
 )
 
@@ -134,7 +135,7 @@ on undisturbed; the next frame of any other is lost, and connections to the outs
 			if cfg.LAN == nil {
 				return fmt.Errorf("%s: it has no section lan", args[0])
 			}
-			egress := make(map[string][]network.Egress)
+			egress := make(map[string][]declaration.Egress)
 			for _, v := range slices.Concat(cfg.VMs, cfg.Services) {
 				if v.LAN != nil {
 					egress[v.Name] = v.LAN.Egress

@@ -304,10 +304,15 @@ func TestRulesChange(t *testing.T) {
 	a.send(between(1, 2, packet.TCP, tcp(1000, 22, packet.SYN)))
 	b.take()
 	answer80, answer22 := between(2, 1, packet.TCP, tcp(80, 1000, packet.ACK)), between(2, 1, packet.TCP, tcp(22, 1000, packet.ACK))
-	for range 1000 {
+	for range 2000 { // while others come and go, more than there may be at a time
+		other, err := s.AddPort(PortConfig{Name: "other", VLAN: a.port.cfg.VLAN, MAC: net.MAC{2, 0, 0, 0, 1, 9}})
+		if err != nil || other.slot != 2 {
+			t.Fatalf("%+v, %v", other, err)
+		}
 		allow(t, s, web)
 		b.send(answer80)
 		expect(t, "a flow that is still allowed", answer80, all, a)
+		s.Remove(other)
 	}
 	b.send(answer22)
 	expect(t, "a flow that is not allowed any more", nil, all)

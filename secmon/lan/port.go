@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"warder/devices/virtio/net"
-	"warder/secmon/lan/flow"
 	"warder/secmon/lan/packet"
 )
 
@@ -78,6 +77,7 @@ func (c *PortConfig) validate() error {
 type Port struct {
 	sw    *Switch
 	id    int
+	slot  int           // a number that no other port has now, below MaxPorts
 	cfg   PortConfig    // never changes
 	addrs []packet.Addr // its own, the link-local one among them
 	trunk map[uint16]bool
@@ -146,7 +146,7 @@ func (p *Port) mirrors(from, to *Port) bool {
 }
 
 // owner is the port in the table of flows.
-func (p *Port) owner() int32 { return int32(p.id % flow.MaxPorts) }
+func (p *Port) owner() int32 { return int32(p.slot) }
 
 func (p *Port) in(vlan uint16) bool { return vlan == p.cfg.VLAN && vlan != 0 || p.trunk[vlan] }
 

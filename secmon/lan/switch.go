@@ -17,7 +17,7 @@ import (
 
 const (
 	// MaxPorts bounds the ports of a switch.
-	MaxPorts = 1024
+	MaxPorts = flow.MaxPorts
 	// DefaultFlows is how many flows are known at a time; each takes about 250 bytes.
 	DefaultFlows = 65536
 )
@@ -123,8 +123,18 @@ func (s *Switch) AddPort(cfg PortConfig) (*Port, error) {
 		return nil, fmt.Errorf("port %s: %w", cfg.Name, err)
 	}
 	s.nextID++
+	p.slot = old.slot()
 	s.table.Store(newTable(append(slices.Clone(old.ports), p), old.policy))
 	return p, nil
+}
+
+// slot is the least that no port has.
+func (t *table) slot() int {
+	var taken [MaxPorts]bool
+	for _, p := range t.ports {
+		taken[p.slot] = true
+	}
+	return slices.Index(taken[:], false)
 }
 
 var errTaken = errors.New("there is a port of that name")

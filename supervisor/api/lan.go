@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"warder/secmon/lan/monitor"
+	"warder/supervisor/declaration"
 	"warder/supervisor/network"
 )
 
@@ -46,7 +47,7 @@ func showLAN(n *network.Network, _ *http.Request) (any, error) {
 
 // allowOnLAN replaces what is allowed.
 func allowOnLAN(n *network.Network, r *http.Request) (any, error) {
-	var allow []network.Allow
+	var allow []declaration.Allow
 	err := json.NewDecoder(r.Body).Decode(&allow)
 	if err == nil {
 		err = n.SetAllow(allow)
@@ -59,7 +60,7 @@ func allowOnLAN(n *network.Network, r *http.Request) (any, error) {
 
 // setEgress replaces what services may reach outside.
 func setEgress(n *network.Network, r *http.Request) (any, error) {
-	var by map[string][]network.Egress
+	var by map[string][]declaration.Egress
 	err := json.NewDecoder(r.Body).Decode(&by)
 	if err == nil {
 		err = n.SetEgress(by)
@@ -250,13 +251,13 @@ func FindLAN(ctx context.Context, dir, service string) (*LAN, error) {
 }
 
 // SetAllow replaces what is allowed on the LAN.
-func (l *LAN) SetAllow(ctx context.Context, allow []network.Allow) error {
+func (l *LAN) SetAllow(ctx context.Context, allow []declaration.Allow) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/allow", allow)
 }
 
 // SetEgress replaces what services may reach outside; those that are not named reach
 // nothing.
-func (l *LAN) SetEgress(ctx context.Context, by map[string][]network.Egress) error {
+func (l *LAN) SetEgress(ctx context.Context, by map[string][]declaration.Egress) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/egress", by)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"warder/supervisor/declaration"
 	"warder/supervisor/network"
 )
 
@@ -32,8 +33,8 @@ func TestLAN(t *testing.T) {
 	}
 	n, err := network.New(network.Config{
 		VLANs: []network.VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24")}},
-		Allow: []network.Allow{{From: network.List{"a"}, To: network.List{"b"}, Ports: network.List{"tcp/80"}}},
-	}, []network.Service{{Name: "a", Member: network.Member{VLAN: "front"}}, {Name: "b", Member: network.Member{VLAN: "front"}}, {Name: "m", Member: network.Member{Mirror: network.List{"*"}}}}, network.Options{})
+		Allow: []declaration.Allow{{From: declaration.List{"a"}, To: declaration.List{"b"}, Ports: declaration.List{"tcp/80"}}},
+	}, []network.Service{{Name: "a", LAN: declaration.LAN{VLAN: "front"}}, {Name: "b", LAN: declaration.LAN{VLAN: "front"}}, {Name: "m", LAN: declaration.LAN{Mirror: declaration.List{"*"}}}}, network.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,19 +81,19 @@ func TestLAN(t *testing.T) {
 	if err := l.ChangeFlow(ctx, 12345, FlowChange{Diverted: "m"}); !isNotFound(err) {
 		t.Errorf("a flow that there is not: %v", err)
 	}
-	if err := l.SetEgress(ctx, map[string][]network.Egress{"a": {{To: network.List{"example.org"}}}}); err != nil {
+	if err := l.SetEgress(ctx, map[string][]declaration.Egress{"a": {{To: declaration.List{"example.org"}}}}); err != nil {
 		t.Error(err)
 	}
-	if err := l.SetEgress(ctx, map[string][]network.Egress{"a": {{To: network.List{"*"}}}}); err == nil || !strings.Contains(err.Error(), "name") {
+	if err := l.SetEgress(ctx, map[string][]declaration.Egress{"a": {{To: declaration.List{"*"}}}}); err == nil || !strings.Contains(err.Error(), "name") {
 		t.Errorf("a mistake: %v", err)
 	}
-	if err := l.SetAllow(ctx, []network.Allow{{From: network.List{"b"}, To: network.List{"*"}, Ports: network.List{"icmp"}}}); err != nil {
+	if err := l.SetAllow(ctx, []declaration.Allow{{From: declaration.List{"b"}, To: declaration.List{"*"}, Ports: declaration.List{"icmp"}}}); err != nil {
 		t.Error(err)
 	}
 	if d := cmp.Diff([]string{"b -> *: icmp"}, n.Status().Rules); d != "" {
 		t.Error(d)
 	}
-	if err := l.SetAllow(ctx, []network.Allow{{From: network.List{"x"}, To: network.List{"*"}, Ports: network.List{"icmp"}}}); err == nil || !strings.Contains(err.Error(), "no service x") {
+	if err := l.SetAllow(ctx, []declaration.Allow{{From: declaration.List{"x"}, To: declaration.List{"*"}, Ports: declaration.List{"icmp"}}}); err == nil || !strings.Contains(err.Error(), "no service x") {
 		t.Errorf("a mistake: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +37,10 @@ func (echoes) Claim(d declaration.Service) (verify.Claim, error) {
 	}
 	return verify.Claim{VCPUs: d.CPUs, Things: []verify.Thing{{Kind: "name", Name: d.Name}}}, nil
 }
+
+func (echoes) Join(_ declaration.Service, keep func([]netip.Addr) error) error { return keep(nil) }
+
+func (echoes) Leave(string) {}
 
 func (echoes) Boot(context.Context, declaration.Service) (hosting.VM, error) {
 	return &echo{done: make(chan struct{}), sizes: make(chan string, 8)}, nil
@@ -126,7 +131,7 @@ func supervised(t *testing.T, machines hosting.Machines, cfg hosting.Config, lis
 	t.Helper()
 	h := hosting.New(machines, nil, cfg)
 	for _, d := range list {
-		if err := h.Declare(d, false); err != nil {
+		if err := h.Declare(d); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -34,7 +35,9 @@ func (i *insiders) Claim(d declaration.Service) (verify.Claim, error) {
 	return verify.Claim{VCPUs: 1}, nil
 }
 
-func (i *insiders) Measure() (map[string]uint64, uint64) { return nil, 0 }
+func (i *insiders) Join(_ declaration.Service, keep func([]netip.Addr) error) error { return keep(nil) }
+func (i *insiders) Leave(string)                                                    {}
+func (i *insiders) Measure() (map[string]uint64, uint64)                            { return nil, 0 }
 
 func (i *insiders) Boot(_ context.Context, d declaration.Service) (hosting.VM, error) {
 	vm := &echo{done: make(chan struct{}), sizes: make(chan string, 8)}

@@ -22,6 +22,7 @@ const (
 	minMemory   = 32 << 20
 	maxList     = 64   // entries of a list of attachments
 	maxArgs     = 1024 // words of a command, variables of an environment
+	maxRules    = 1024 // entries of a list of what may be said on the LAN
 	maxText     = 4096 // bytes of one word
 	maxRetries  = 1000
 	maxPriority = 1000
@@ -101,6 +102,7 @@ func (s *Service) Check() error {
 		c.list(what, list)
 	}
 	c.secrets("secrets", s.Secrets)
+	c.lan("lan", s.LAN)
 	if d := s.OnDemand; d != nil {
 		c.duration("on_demand.idle", d.Idle)
 		c.duration("on_demand.wait", d.Wait)
@@ -135,6 +137,15 @@ func (s *Service) Check() error {
 	c.duration("stop_timeout", s.StopTimeout)
 	slices.SortStableFunc(c.problems, func(a, b error) int { return strings.Compare(a.(*Problem).Path, b.(*Problem).Path) })
 	return errors.Join(c.problems...)
+}
+
+// CheckWays says that connections are to start a service to which none leads, nil if that
+// is not so.
+func (s *Service) CheckWays() *Problem {
+	if s.OnDemand == nil || len(s.OnDemand.Sockets) > 0 || s.LAN != nil && len(s.LAN.Publish) > 0 {
+		return nil
+	}
+	return &Problem{"on_demand", "nothing leads to it: give sockets here, or ports to publish under lan"}
 }
 
 // A checker collects problems.
@@ -241,9 +252,11 @@ func (c *checker) env(env map[string]string) {
 	}
 }
 
-func (c *checker) list(what string, list []string) {
-	if len(list) > maxList {
-		c.add(what, "%d entries: give at most %d", len(list), maxList)
+func (c *checker) list(what string, list []string) { c.upTo(maxList, what, list) }
+
+func (c *checker) upTo(most int, what string, list []string) {
+	if len(list) > most {
+		c.add(what, "%d entries: give at most %d", len(list), most)
 		return
 	}
 	for i, e := range list {

@@ -42,6 +42,9 @@ type Service struct {
 	// host.
 	Secrets []string `yaml:"secrets" json:"secrets,omitempty"`
 
+	// LAN is its place on the LAN, nil for none.
+	LAN *LAN `yaml:"lan" json:"lan,omitempty"`
+
 	// OnDemand has connections start it, if it is not nil.
 	OnDemand *OnDemand `yaml:"on_demand" json:"on_demand,omitempty"`
 

@@ -1,6 +1,7 @@
 package declaration
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,8 @@ nets: ["tap:t0,ip=10.0.0.2/24"]
 pmems: [root.erofs]
 ports: ["log=unix:log.sock"]
 secrets: [db, api.token]
+lan: {vlan: front, address: 10.1.0.9, publish: "127.0.0.1:8080:80", allow: [{from: [api], http: {method: GET}}, {to: db, ports: tcp/5432}], egress: [{to: deb.debian.org}], rate: 10MB, priority: 1}
+on_demand: {idle: 5m, wait: 1m, sockets: ["web.sock:80"]}
 health: {command: [wget, -q, "http://localhost"], interval: 10s, timeout: 2s, retries: 2, start_period: 1m}
 restart: {policy: on-failure, delay: 2s, max_delay: 1m, limit: 5}
 stop_timeout: 20s
@@ -40,6 +43,7 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	sec := func(n int) Duration { return Duration(time.Duration(n) * time.Second) }
+	addresses := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 	want := Service{
 		Name: "web", Image: "oci:layout:latest", Overlay: "written.img", Command: []string{"sh", "-c", "exec httpd -f\n"}, Env: map[string]string{"MODE": "fast"}, Workdir: "/srv", User: "nobody",
 		CPUs: 2, CPUWeight: 200, CPUMax: 1.5, Memory: Memory{128 << 20, 512 << 20}, Watchdog: "kill",
@@ -47,15 +51,21 @@ func TestParse(t *testing.T) {
 			Disks: []string{"data.img"}, Shares: []string{"/srv/www:/srv:ro"}, Nets: []string{"tap:t0,ip=10.0.0.2/24"},
 			Pmems: []string{"root.erofs"}, Ports: []string{"log=unix:log.sock"},
 		},
-		Secrets:     []string{"db", "api.token"},
+		Secrets: []string{"db", "api.token"},
+		LAN: &LAN{
+			VLAN: "front", Address: netip.MustParseAddr("10.1.0.9"), Publish: List{"127.0.0.1:8080:80"},
+			Allow:  []Allow{{From: List{"api"}, HTTP: &HTTP{Method: List{"GET"}}}, {To: List{"db"}, Ports: List{"tcp/5432"}}},
+			Egress: []Egress{{To: List{"deb.debian.org"}}}, Rate: "10MB", Priority: 1,
+		},
+		OnDemand:    &OnDemand{Idle: sec(300), Wait: sec(60), Sockets: []string{"web.sock:80"}},
 		Health:      &Health{Command: []string{"wget", "-q", "http://localhost"}, Interval: sec(10), Timeout: sec(2), Retries: 2, StartPeriod: sec(60)},
 		Restart:     Restart{Policy: RestartOnFailure, Delay: sec(2), MaxDelay: sec(60), Limit: 5},
 		StopTimeout: sec(20),
 	}
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, addresses); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	if d := cmp.Diff(want, got.WithDefaults()); d != "" {
+	if d := cmp.Diff(want, got.WithDefaults(), addresses); d != "" {
 		t.Errorf("defaults changed what was said (-want +got):\n%s", d)
 	}
 	least, err := Parse([]byte("name: a"))
@@ -119,9 +129,18 @@ var hostile = map[string]string{
 	"name: a\nsecrets: [../x]":                                     "a name has letters",
 	"name: a\nsecrets: [a, a]":                                     "twice",
 	"name: a\nsecrets: {a: b}":                                     "secrets",
-	"[1, 2]":                                                       "",
-	"name: [":                                                      "",
-	"a: &a [*a]":                                                   "",
+	"name: a\nlan: {vlan: b, colour: red}":                         "colour",
+	"name: a\nlan: {vlan: b, address: 10.1}":                       "10.1",
+	"name: a\nlan: {vlan: b, priority: 3}":                         "at most 2",
+	"name: a\nlan: {vlan: b, publish: \"80\\e[\"}":                 "control characters",
+	"name: a\nlan: {vlan: b, allow: [{ports: all}]}":               "the other end is the service itself",
+	"name: a\nlan: {allow: [{from: b, to: c, ports: all}]}":        "the other end is the service itself",
+	"name: a\nlan: {vlan: b, egress: [{to: ['']}]}":                "empty",
+	"name: a\non_demand: {idle: 1m}":                               "nothing leads to it",
+	"name: a\nlan: {vlan: b}\non_demand: {idle: 1m}":               "nothing leads to it",
+	"[1, 2]":     "",
+	"name: [":    "",
+	"a: &a [*a]": "",
 }
 
 func TestRefused(t *testing.T) {

@@ -45,7 +45,11 @@ func Parse(src []byte) (s Service, err error) {
 	if err := Decode(src, &s); err != nil {
 		return s, err
 	}
-	return s, Explain(src, "", s.Check())
+	err = s.Check()
+	if p := s.CheckWays(); err == nil && p != nil {
+		err = p
+	}
+	return s, Explain(src, "", err)
 }
 
 // Decode reads a document into v and refuses what v has no place for. The error

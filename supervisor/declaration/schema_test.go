@@ -52,6 +52,7 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		"name: ../etc", "name: a\ncolour: red", "name: a\ncpus: -1", "name: a\nmemory: lots", "name: a\ncommand: {a: b}",
 		"name: a\nworkdir: etc", "name: a\nwatchdog: bark", "name: a\nhealth: {interval: 1s}", "name: a\nrestart: {policy: sometimes}",
 		"name: a\nrestart: {delay: 1s}", "name: a\nstop_timeout: -1s", "name: a\ndisks: [\"\"]", "name: a\nenv: {'A=B': c}",
+		"name: a\nlan: {colour: red}", "name: a\nlan: {priority: 3}", "name: a\nlan: {allow: [{ports: all}]}", "name: a\nlan: {allow: [{from: a, to: b}]}", "name: a\nlan: {publish: ['']}",
 	} {
 		if valid(src) == nil {
 			t.Errorf("the schema accepts %q", src)

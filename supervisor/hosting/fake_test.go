@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -28,10 +29,42 @@ type fakeHost struct {
 	live  int
 	fail  map[string]error // of Boot, by service
 	slow  time.Duration    // of Boot
+	// joined are the services that have what they have by Join, full that no more may.
+	joined map[string]declaration.Service
+	full   bool
 }
 
 func newFakeHost() *fakeHost {
-	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error)}
+	return &fakeHost{boots: make(map[string]int), fail: make(map[string]error), joined: make(map[string]declaration.Service)}
+}
+
+// addressOf is that of a service.
+func addressOf(name string) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, name[len(name)-1]}) }
+
+func (h *fakeHost) Join(d declaration.Service, keep func([]netip.Addr) error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.full {
+		return errors.New("no address is free")
+	}
+	if err := keep([]netip.Addr{addressOf(d.Name)}); err != nil {
+		return err
+	}
+	h.joined[d.Name] = d
+	return nil
+}
+
+func (h *fakeHost) Leave(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.joined, name)
+}
+
+// has are the words of the command of what is joined.
+func (h *fakeHost) has(name string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.joined[name].Command, " ")
 }
 
 func (h *fakeHost) Claim(d declaration.Service) (verify.Claim, error) {
@@ -222,10 +255,10 @@ type supervised struct {
 // supervise makes a host of services and connects a supervisor.
 func supervise(t *testing.T, h *fakeHost, list ...declaration.Service) *supervised {
 	t.Helper()
-	j := &fakeJournal{running: make(map[string]string), declared: make(map[string]bool)}
+	j := &fakeJournal{running: make(map[string]string), declared: make(map[string][]netip.Addr)}
 	s := &supervised{Host: New(h, j, Config{Capacity: verify.Capacity{VCPUs: 4, Memory: 1 << 30}}), t: t, fake: h, journal: j}
 	for _, d := range list {
-		if err := s.Declare(d, false); err != nil {
+		if err := s.Declare(d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -283,15 +316,20 @@ func (s *supervised) end() {
 // fakeJournal counts what is started and not ended.
 type fakeJournal struct {
 	mu       sync.Mutex
-	declared map[string]bool
+	declared map[string][]netip.Addr
+	writes   int // of declarations
 	running  map[string]string
 	full     bool
 }
 
-func (j *fakeJournal) Declared(d declaration.Service) error {
+func (j *fakeJournal) Declared(d declaration.Service, has []netip.Addr) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.declared[d.Name] = true
+	if j.full {
+		return errors.New("no space left on device")
+	}
+	j.declared[d.Name] = has
+	j.writes++
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net/netip"
 	"testing"
 
 	"warder/guestinit/proto"
@@ -40,10 +41,10 @@ func FuzzOrders(f *testing.F) {
 	f.Add(frames(`{"id":1,"method":"check","body":{"name":"a","start":-1}}`, `{"id":1,"method":"claim","body":{"name":"../a"}}`, `{"id":9,"method":"changed","body":[]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fake := newFakeHost()
-		j := &fakeJournal{running: make(map[string]string), declared: make(map[string]bool)}
+		j := &fakeJournal{running: make(map[string]string), declared: make(map[string][]netip.Addr)}
 		h := New(fake, j, Config{Most: verify.Capacity{Holders: 1}})
 		for _, d := range []string{"a", "b"} {
-			if err := h.Declare(runs(d, "sleep 1h"), false); err != nil {
+			if err := h.Declare(runs(d, "sleep 1h")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -68,7 +69,7 @@ func FuzzOrders(f *testing.F) {
 // A supervisor that was subverted has nothing done that no request asked for.
 func TestOrdersOfTheSubverted(t *testing.T) {
 	h := New(newFakeHost(), nil, Config{})
-	if err := h.Declare(runs("a", "sleep 1h"), false); err != nil {
+	if err := h.Declare(runs("a", "sleep 1h")); err != nil {
 		t.Fatal(err)
 	}
 	number, end := h.begin(&request{kind: link.Start, name: "a", by: "me"})

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,12 @@ type Machines interface {
 	// Claim says what a service needs of the machine, or why it could not start
 	// here: a file that is not there, an option that makes no sense.
 	Claim(declaration.Service) (verify.Claim, error)
+	// Join gives a service that was added what it has whether it runs or not, in place of
+	// what its name had: its place on the LAN, and what starts it on demand. keep is told
+	// its addresses when all is well; its error is Join's. After an error all is as it was.
+	Join(d declaration.Service, keep func([]netip.Addr) error) error
+	// Leave takes that back.
+	Leave(name string)
 	// Boot brings the VM of a service up to where nothing of it has run.
 	Boot(context.Context, declaration.Service) (VM, error)
 	verify.Meter
@@ -75,7 +82,8 @@ type Process interface {
 
 // A Journal remembers what was asked for, for a host that died.
 type Journal interface {
-	Declared(declaration.Service) error // by a request
+	// Declared is what a request has declared, and the addresses on the LAN that it has.
+	Declared(declaration.Service, []netip.Addr) error
 	Removed(name string) error
 	Started(name, by string) error
 	Ended(name string) error
@@ -139,10 +147,27 @@ func New(machines Machines, journal Journal, cfg Config) *Host {
 	}
 }
 
-// Declare makes a service known that the host's own configuration declares, or with
-// added one that a request has declared to a host before this one. It is called
+// Declare makes a service known that the host's own configuration declares. It is called
 // before a supervisor is connected.
-func (h *Host) Declare(d declaration.Service, added bool) error {
+func (h *Host) Declare(d declaration.Service) error {
+	return h.know(d, func() error { h.put(d, false); return nil })
+}
+
+// Restore makes a service known that a request has declared to a host before this one,
+// and that had these addresses. It is called before a supervisor is connected.
+func (h *Host) Restore(d declaration.Service, had []netip.Addr) error {
+	return h.know(d, func() error {
+		return h.add(d, func(has []netip.Addr) error {
+			if slices.Equal(has, had) {
+				return nil
+			}
+			return h.write(d, has)
+		})
+	})
+}
+
+// know makes a service known by put, for which the lock is held, if its name is free.
+func (h *Host) know(d declaration.Service, put func() error) error {
 	if err := h.check(d); err != nil {
 		return err
 	}
@@ -151,8 +176,25 @@ func (h *Host) Declare(d declaration.Service, added bool) error {
 	if h.services[d.Name] != nil {
 		return fmt.Errorf("%w: %s is declared by the host's configuration", services.ErrState, d.Name)
 	}
-	h.put(d, added)
+	return put()
+}
+
+// add makes an added service known, which has what it is to have once keep has been told
+// its addresses. The caller holds the lock.
+func (h *Host) add(d declaration.Service, keep func([]netip.Addr) error) error {
+	if err := h.machines.Join(d, keep); err != nil {
+		return err
+	}
+	h.put(d, true)
 	return nil
+}
+
+// write puts what was declared into the journal, if there is one.
+func (h *Host) write(d declaration.Service, has []netip.Addr) error {
+	if h.journal == nil {
+		return nil
+	}
+	return h.journal.Declared(d, has)
 }
 
 // check says what is wrong with a declaration.

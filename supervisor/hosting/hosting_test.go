@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -62,7 +63,7 @@ func TestRequests(t *testing.T) {
 		if _, err := s.Add(ctx, absent); err == nil || !strings.Contains(err.Error(), "no such disk") {
 			t.Errorf("added: %v", err)
 		}
-		if st, err := s.Add(ctx, runs("extra", "exit 0")); err != nil || st.State != services.Stopped || !s.journal.declared["extra"] {
+		if st, err := s.Add(ctx, runs("extra", "exit 0")); err != nil || st.State != services.Stopped || len(s.journal.declared["extra"]) != 1 || h.has("extra") == "" {
 			t.Errorf("%+v, %v", st, err)
 		}
 		if _, err := s.Add(ctx, runs("web", "exit 0")); !errors.Is(err, services.ErrState) {
@@ -71,12 +72,13 @@ func TestRequests(t *testing.T) {
 		if all, err := s.List(ctx); err != nil || len(all) != 4 || all[0].Name != "extra" || all[0].Service.Command[0] != "exit" {
 			t.Errorf("%+v, %v", all, err)
 		}
-		if st, err := s.Remove(ctx, "extra"); err != nil || st.Name != "extra" || s.journal.declared["extra"] {
+		if st, err := s.Remove(ctx, "extra"); err != nil || st.Name != "extra" || s.journal.declared["extra"] != nil || h.has("extra") != "" {
 			t.Errorf("%+v, %v", st, err)
 		}
 		if _, err := s.Remove(ctx, "web"); !errors.Is(err, services.ErrState) {
 			t.Errorf("removed: %v", err)
 		}
+		joins(t, s)
 		if err := s.Grant(ctx, "vm", verify.Claim{VCPUs: 4}); err == nil {
 			t.Error("more was granted than there is")
 		}
@@ -359,4 +361,69 @@ func (s *supervised) starts(name string) (list []int) {
 		last = state
 	}
 	return list
+}
+
+// joins adds services that cannot have what they are to have, or cannot be recorded: all
+// is as it was.
+func joins(t *testing.T, s *supervised) {
+	t.Helper()
+	add := func(command, says string) {
+		t.Helper()
+		_, err := s.Add(t.Context(), runs("extra", command))
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", command, err, says)
+		}
+	}
+	add("sleep 1s", "")
+	s.fake.mu.Lock()
+	s.fake.full = true
+	s.fake.mu.Unlock()
+	add("sleep 2s", "extra is not declared: no address is free")
+	s.fake.mu.Lock()
+	s.fake.full = false
+	s.fake.mu.Unlock()
+	s.journal.mu.Lock()
+	s.journal.full = true
+	s.journal.mu.Unlock()
+	add("sleep 3s", "no space left")
+	s.journal.mu.Lock()
+	s.journal.full = false
+	s.journal.mu.Unlock()
+	if st, err := s.Status(t.Context(), "extra"); err != nil || st.Service.Command[1] != "1s" || s.fake.has("extra") != "sleep 1s" {
+		t.Errorf("%+v, %v, joined %q", st, err, s.fake.has("extra"))
+	}
+	add("sleep 4s", "")
+	if has := s.fake.has("extra"); has != "sleep 4s" {
+		t.Errorf("joined %q", has)
+	}
+	if _, err := s.Remove(t.Context(), "extra"); err != nil || s.fake.has("extra") != "" {
+		t.Errorf("%v, joined %q", err, s.fake.has("extra"))
+	}
+}
+
+// What was added to a host before has what it had, and is recorded anew if that is other
+// than it was.
+func TestRestore(t *testing.T) {
+	h := newFakeHost()
+	j := &fakeJournal{running: make(map[string]string), declared: make(map[string][]netip.Addr)}
+	s := New(h, j, Config{})
+	if err := s.Declare(runs("web", "exit 0")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		had    []netip.Addr
+		writes int
+	}{{"a", []netip.Addr{addressOf("a")}, 0}, {"b", nil, 1}, {"c", []netip.Addr{addressOf("d")}, 2}} {
+		if err := s.Restore(runs(c.name, "exit 0"), c.had); err != nil || h.has(c.name) == "" || j.writes != c.writes {
+			t.Errorf("%s: %v, joined %q, %d writes", c.name, err, h.has(c.name), j.writes)
+		}
+	}
+	if err := s.Restore(runs("web", "exit 1"), nil); !errors.Is(err, services.ErrState) || h.has("web") != "" {
+		t.Errorf("in place of the configuration's: %v", err)
+	}
+	h.full = true
+	if err := s.Restore(runs("e", "exit 0"), nil); err == nil || s.Known("e") == nil {
+		t.Errorf("without what it is to have: %v, known: %v", err, s.Known("e"))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"warder/supervisor/link"
@@ -180,13 +181,7 @@ func (h *Host) declared(d link.Decided) (any, error) {
 		if s != nil && (!s.added || s.vm != nil && !s.vm.over()) {
 			return fmt.Errorf("%w: %s is not to be declared anew", services.ErrState, d.Name)
 		}
-		if h.journal != nil {
-			if err := h.journal.Declared(r.decl); err != nil {
-				return err
-			}
-		}
-		h.put(r.decl, true)
-		return nil
+		return h.add(r.decl, func(has []netip.Addr) error { return h.write(r.decl, has) })
 	})
 }
 
@@ -202,6 +197,7 @@ func (h *Host) removed(d link.Decided) (any, error) {
 				return err
 			}
 		}
+		h.machines.Leave(d.Name)
 		r.status, r.decl = s.status(), s.decl
 		delete(h.services, d.Name)
 		return nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,12 +26,19 @@ import (
 const file = "journal.db"
 
 var (
-	declaredBucket = []byte("declared") // a service's name: its declaration as JSON
+	declaredBucket = []byte("declared") // a service's name: Service as JSON
 	runningBucket  = []byte("running")  // a service's name: Start as JSON
 )
 
 // A Journal is a file that one host has open. It is safe for concurrent use.
 type Journal struct{ db *bolt.DB }
+
+// A Service is one that a request has declared.
+type Service struct {
+	declaration.Service
+	// Addresses are those that it has on the LAN.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+}
 
 // A Start is the request that started a service.
 type Start struct {
@@ -72,8 +80,10 @@ func Open(dir string) (*Journal, error) {
 // Close lets go of the file.
 func (j *Journal) Close() error { return j.db.Close() }
 
-// Declared remembers a service that a request has declared.
-func (j *Journal) Declared(d declaration.Service) error { return j.put(declaredBucket, d.Name, d) }
+// Declared remembers a service that a request has declared, and its addresses.
+func (j *Journal) Declared(d declaration.Service, has []netip.Addr) error {
+	return j.put(declaredBucket, d.Name, Service{d, has})
+}
 
 // Removed forgets one.
 func (j *Journal) Removed(name string) error { return j.remove(declaredBucket, name) }
@@ -100,9 +110,9 @@ func (j *Journal) remove(bucket []byte, name string) error {
 
 // Services are those that requests have declared, by name. What cannot be read is
 // left out, and the error says so.
-func (j *Journal) Services() ([]declaration.Service, error) {
-	all, err := entries[declaration.Service](j, declaredBucket)
-	list := slices.SortedFunc(maps.Values(all), func(a, b declaration.Service) int { return strings.Compare(a.Name, b.Name) })
+func (j *Journal) Services() ([]Service, error) {
+	all, err := entries[Service](j, declaredBucket)
+	list := slices.SortedFunc(maps.Values(all), func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	return list, err
 }
 

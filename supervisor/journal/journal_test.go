@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,9 +59,10 @@ func open(t *testing.T, dir string) *Journal {
 func TestJournal(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	j := open(t, dir)
-	web := declaration.Service{Name: "web", Memory: declaration.Memory{Start: 64 << 20}, Attachments: declaration.Attachments{Disks: []string{"/d"}}, Health: &declaration.Health{Command: []string{"x"}, Interval: 5}}
+	web := declaration.Service{Name: "web", LAN: &declaration.LAN{VLAN: "front", Address: netip.MustParseAddr("10.1.0.2"), Publish: declaration.List{"127.0.0.1:80:80"}}, Memory: declaration.Memory{Start: 64 << 20}, Attachments: declaration.Attachments{Disks: []string{"/d"}}, Health: &declaration.Health{Command: []string{"x"}, Interval: 5}}
+	has := []netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}
 	for _, err := range []error{
-		j.Declared(declaration.Service{Name: "old"}), j.Declared(web), j.Declared(declaration.Service{Name: "a"}), j.Removed("old"),
+		j.Declared(declaration.Service{Name: "old"}, nil), j.Declared(web, has), j.Declared(declaration.Service{Name: "a"}, nil), j.Removed("old"),
 		j.Started("web", "uid 0"), j.Started("b", "uid 1"), j.Ended("b"), j.Ended("nobody"),
 	} {
 		if err != nil {
@@ -75,7 +77,7 @@ func TestJournal(t *testing.T) {
 	}
 	j = open(t, dir)
 	got, err := j.Services()
-	if d := cmp.Diff([]declaration.Service{{Name: "a"}, web}, got); d != "" || err != nil {
+	if d := cmp.Diff([]Service{{Service: declaration.Service{Name: "a"}}, {web, has}}, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
 	running, err := j.Running()
@@ -102,7 +104,7 @@ func TestDamage(t *testing.T) {
 	if err := j.put(declaredBucket, "bad", []int{1}); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Declared(declaration.Service{Name: "good"}); err != nil {
+	if err := j.Declared(declaration.Service{Name: "good"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := j.Services(); err == nil || len(got) != 1 || got[0].Name != "good" {

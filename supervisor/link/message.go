@@ -39,7 +39,7 @@ type Known struct {
 // Abridged is a service as far as deciding about it goes: what it runs and what is
 // attached to its VM is the host's business, and may be secret or long.
 func Abridged(d declaration.Service) declaration.Service {
-	d.Env, d.Attachments, d.Secrets, d.Overlay = nil, declaration.Attachments{}, nil, ""
+	d.Env, d.Attachments, d.Secrets, d.Overlay, d.LAN = nil, declaration.Attachments{}, nil, "", nil
 	d.Command = d.Command[:min(1, len(d.Command))]
 	if d.Health != nil {
 		h := *d.Health

@@ -64,7 +64,7 @@ func TestVM(t *testing.T) {
 		Unchecked: func(why string) { t.Error(why) },
 	}
 	h := hosting.New(nothing{}, nil, hosting.Config{})
-	if err := h.Declare(declaration.Service{Name: "a"}, false); err != nil {
+	if err := h.Declare(declaration.Service{Name: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	k, err := Start(t.Context(), h, m, func(e Event) { t.Log(e.Action, e.Text) }, m.Log)

@@ -24,7 +24,7 @@ func TestHang(t *testing.T) {
 		Refused: func(why string) { t.Error(why) }, Unchecked: func(why string) { t.Error(why) },
 	}
 	h := hosting.New(nothing{}, nil, hosting.Config{})
-	if err := h.Declare(declaration.Service{Name: "a"}, false); err != nil {
+	if err := h.Declare(declaration.Service{Name: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	k, err := Start(t.Context(), h, m, func(e Event) { t.Log(e.Action, e.Text) }, m.Log)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -25,8 +26,10 @@ import (
 // nothing is a machine that has no VMs.
 type nothing struct{}
 
-func (nothing) Claim(declaration.Service) (verify.Claim, error) { return verify.Claim{}, nil }
-func (nothing) Measure() (map[string]uint64, uint64)            { return nil, 0 }
+func (nothing) Claim(declaration.Service) (verify.Claim, error)                 { return verify.Claim{}, nil }
+func (nothing) Join(_ declaration.Service, keep func([]netip.Addr) error) error { return keep(nil) }
+func (nothing) Leave(string)                                                    {}
+func (nothing) Measure() (map[string]uint64, uint64)                            { return nil, 0 }
 func (nothing) Boot(context.Context, declaration.Service) (hosting.VM, error) {
 	return nil, errors.New("there are none")
 }
@@ -132,7 +135,7 @@ type kept struct {
 func keepOne(t *testing.T, m *fakeMaker) *kept {
 	t.Helper()
 	k := &kept{maker: m, host: hosting.New(nothing{}, nil, hosting.Config{})}
-	if err := k.host.Declare(declaration.Service{Name: "a"}, false); err != nil {
+	if err := k.host.Declare(declaration.Service{Name: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	var err error

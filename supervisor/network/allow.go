@@ -2,44 +2,27 @@ package network
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"warder/secmon/lan"
 	"warder/secmon/lan/packet"
 	"warder/secmon/lan/request"
+	"warder/supervisor/declaration"
 )
 
 // uplinkPrefix is what names of uplinks begin with, before the VLAN's.
 const uplinkPrefix = "uplink."
 
-// Allow lets services begin conversations with others.
-type Allow struct {
-	From List `yaml:"from" json:"from"` // names of services, or *
-	To   List `yaml:"to" json:"to"`
-	// Ports are of the ones in To, as tcp/80, udp/5000-5100, tcp, icmp, all. Default
-	// where HTTP or DNS is given: tcp/80, or udp/53 and tcp/53.
-	Ports List `yaml:"ports" json:"ports,omitempty"`
-	// HTTP and DNS have such requests pass alone.
-	HTTP *HTTP `yaml:"http" json:"http,omitempty"`
-	DNS  List  `yaml:"dns" json:"dns,omitempty"` // names that may be asked for, *.example.org for all below
-}
-
-// HTTP is which requests may be made. What is not given does not matter.
-type HTTP struct {
-	Host   List `yaml:"host" json:"host,omitempty"`
-	Method List `yaml:"method" json:"method,omitempty"`
-	Path   List `yaml:"path" json:"path,omitempty"` // /exactly/this, or /below/*
-}
-
-// String is the declaration in one line.
-func (a Allow) String() string {
-	s := strings.Join(a.From, ",") + " -> " + strings.Join(a.To, ",") + ": " + strings.Join(a.ports(), ", ")
+// line is a declaration in one line.
+func line(a declaration.Allow) string {
+	s := strings.Join(a.From, ",") + " -> " + strings.Join(a.To, ",") + ": " + strings.Join(portsOf(a), ", ")
 	if h := a.HTTP; h != nil {
 		s += ", HTTP"
 		for _, l := range []struct {
 			what string
-			list List
+			list declaration.List
 		}{{"method", h.Method}, {"host", h.Host}, {"path", h.Path}} {
 			if len(l.list) > 0 {
 				s += " " + l.what + " " + strings.Join(l.list, "|")
@@ -52,14 +35,15 @@ func (a Allow) String() string {
 	return s
 }
 
-func (a Allow) ports() List {
+// portsOf are those at which a may be spoken to.
+func portsOf(a declaration.Allow) declaration.List {
 	switch {
 	case len(a.Ports) > 0:
 		return a.Ports
 	case a.HTTP != nil:
-		return List{"tcp/80"}
+		return declaration.List{"tcp/80"}
 	case len(a.DNS) > 0:
-		return List{"udp/53", "tcp/53"}
+		return declaration.List{"udp/53", "tcp/53"}
 	}
 	return nil
 }
@@ -97,12 +81,12 @@ func parsePorts(s string) (r portRange, err error) {
 
 // rules are what a list of declarations comes to. Names of services that are not known
 // are a mistake.
-func rules(allow []Allow, known func(string) bool) (list []lan.Rule, err error) {
+func rules(allow []declaration.Allow, known func(string) bool) (list []lan.Rule, err error) {
 	for i, a := range allow {
-		if len(a.From) == 0 || len(a.To) == 0 || len(a.ports()) == 0 {
+		if len(a.From) == 0 || len(a.To) == 0 || len(portsOf(a)) == 0 {
 			return nil, fmt.Errorf("allow %d: give from, to and ports", i+1)
 		}
-		for _, name := range append(append(List{}, a.From...), a.To...) {
+		for _, name := range append(append(declaration.List{}, a.From...), a.To...) {
 			if name != lan.Everybody && !known(name) {
 				return nil, fmt.Errorf("allow %d: no service %s is on the LAN", i+1, name)
 			}
@@ -110,7 +94,7 @@ func rules(allow []Allow, known func(string) bool) (list []lan.Rule, err error) 
 				return nil, fmt.Errorf("allow %d: requests are read between services: give ports alone for %s", i+1, name)
 			}
 		}
-		for _, s := range a.ports() {
+		for _, s := range portsOf(a) {
 			r, err := parsePorts(s)
 			if err != nil {
 				return nil, fmt.Errorf("allow %d: %w", i+1, err)
@@ -130,4 +114,18 @@ func rules(allow []Allow, known func(string) bool) (list []lan.Rule, err error) 
 		}
 	}
 	return list, nil
+}
+
+// ofItself are the declarations of what a service may say to others, and they to it, with
+// both ends.
+func ofItself(name string, allow []declaration.Allow) []declaration.Allow {
+	list := slices.Clone(allow)
+	for i := range list {
+		if len(list[i].From) == 0 {
+			list[i].From = declaration.List{name}
+		} else if len(list[i].To) == 0 {
+			list[i].To = declaration.List{name}
+		}
+	}
+	return list
 }

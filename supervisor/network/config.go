@@ -13,12 +13,13 @@ import (
 
 	"warder/secmon/lan"
 	"warder/secmon/lan/gateway"
+	"warder/supervisor/declaration"
 )
 
 // Config is the LAN of a host.
 type Config struct {
-	VLANs []VLAN  `yaml:"vlans"`
-	Allow []Allow `yaml:"allow"`
+	VLANs []VLAN              `yaml:"vlans"`
+	Allow []declaration.Allow `yaml:"allow"`
 }
 
 // A VLAN is a network of its own. Nothing crosses from one to another.
@@ -37,56 +38,8 @@ type VLAN struct {
 	Uplink string `yaml:"uplink"`
 }
 
-// A Member is what a service has on the LAN.
-type Member struct {
-	VLAN string `yaml:"vlan"`
-	// Trunk are further VLANs, in which it sends and gets frames with their tag (802.1Q)
-	// and has an address. Without VLAN it is in no other.
-	Trunk List `yaml:"trunk"`
-	// Mirror has it get copies, with tags, of what services of these names send and are
-	// sent, * for all. It is in no VLAN then, and sends nothing.
-	Mirror List `yaml:"mirror"`
-	// Address and Address6 are its own. Default: the next that are free.
-	Address  netip.Addr `yaml:"address"`
-	Address6 netip.Addr `yaml:"address6"`
-	// DHCP has the guest ask for its IPv4 address in place of being told it.
-	DHCP bool `yaml:"dhcp"`
-	// Egress is what it may reach outside.
-	Egress []Egress `yaml:"egress"`
-	// Publish are ports of the host's that lead to ports of the service's, as
-	// 127.0.0.1:8080:80.
-	Publish List `yaml:"publish"`
-	// OnDemand has connections to those bring it up, by [Options.Hold].
-	OnDemand bool `yaml:"-"`
-	// Isolated keeps it apart from other isolated ones, whatever is allowed.
-	Isolated bool `yaml:"isolated"`
-	// Rate is how much it may send a second, as 10MB. Default: any amount.
-	Rate string `yaml:"rate"`
-	// Priority is 0 to 2: what waits of a higher one goes first.
-	Priority int `yaml:"priority"`
-}
-
-// Egress lets a service reach networks, addresses and names outside.
-type Egress struct {
-	To    List `yaml:"to" json:"to"`                 // as 203.0.113.0/24, 203.0.113.7, deb.debian.org, *.debian.org
-	Ports List `yaml:"ports" json:"ports,omitempty"` // as tcp/443. Default: all of TCP and UDP
-}
-
-// A List is one string or several.
-type List []string
-
-// UnmarshalYAML takes one string for a list of it.
-func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
-	var one string
-	if err := unmarshal(&one); err == nil {
-		*l = List{one}
-		return nil
-	}
-	return unmarshal((*[]string)(l))
-}
-
 // egress is what a service may reach, rule by rule.
-func egress(given []Egress) (list []gateway.Egress, err error) {
+func egress(given []declaration.Egress) (list []gateway.Egress, err error) {
 	for i, e := range given {
 		rule := gateway.Egress{}
 		for _, to := range e.To {
@@ -100,7 +53,7 @@ func egress(given []Egress) (list []gateway.Egress, err error) {
 		}
 		ports := e.Ports
 		if len(ports) == 0 {
-			ports = List{"all"}
+			ports = declaration.List{"all"}
 		}
 		for _, s := range ports {
 			r, err := parsePorts(s)
@@ -117,8 +70,8 @@ func egress(given []Egress) (list []gateway.Egress, err error) {
 	return list, nil
 }
 
-// published is one of Publish: where the host listens, and the service's port.
-func published(s string) (listen string, port uint16, err error) {
+// parsePublish reads one of what is published: where the host listens, and the service's port.
+func parsePublish(s string) (listen string, port uint16, err error) {
 	listen, last, ok := cutLast(s)
 	n, err := strconv.ParseUint(last, 10, 16)
 	if !ok || err != nil || n == 0 {
@@ -138,14 +91,14 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:i], s[i+1:], true
 }
 
-// rate is Rate in bytes a second.
-func (m Member) rate() (uint64, error) {
-	if m.Rate == "" {
+// bytesASecond is a declared rate.
+func bytesASecond(rate string) (uint64, error) {
+	if rate == "" {
 		return 0, nil
 	}
-	n, err := humanize.ParseBytes(m.Rate)
+	n, err := humanize.ParseBytes(rate)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("rate %q: give bytes a second, as in 10MB", m.Rate)
+		return 0, fmt.Errorf("rate %q: give bytes a second, as in 10MB", rate)
 	}
 	return n, nil
 }

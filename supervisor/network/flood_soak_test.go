@@ -13,6 +13,7 @@ import (
 	"warder/internal/testkvm"
 	"warder/secmon/lan"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 )
 
 // TestFlood has sixteen small guests: four of them flood one that takes it and one that
@@ -26,11 +27,11 @@ func TestFlood(t *testing.T) {
 	name := func(i int) string { return fmt.Sprintf("vm%d", i) }
 	const victim, forbidden = flooders, flooders + 1
 	var services []Service
-	allow := []Allow{{From: List{"*"}, To: List{name(victim)}, Ports: List{"udp/9", fmt.Sprintf("tcp/%d", port)}}}
+	allow := []declaration.Allow{{From: declaration.List{"*"}, To: declaration.List{name(victim)}, Ports: declaration.List{"udp/9", fmt.Sprintf("tcp/%d", port)}}}
 	for i := range guests {
-		services = append(services, Service{name(i), Member{VLAN: "all"}})
+		services = append(services, Service{Name: name(i), LAN: declaration.LAN{VLAN: "all"}})
 		if i > forbidden {
-			allow = append(allow, Allow{From: List{name(i)}, To: List{name((i-flooders+1)%(guests-flooders) + flooders)}, Ports: List{fmt.Sprintf("tcp/%d", port)}})
+			allow = append(allow, declaration.Allow{From: declaration.List{name(i)}, To: declaration.List{name((i-flooders+1)%(guests-flooders) + flooders)}, Ports: declaration.List{fmt.Sprintf("tcp/%d", port)}})
 		}
 	}
 	n, err := New(Config{VLANs: []VLAN{{Name: "all", Network: netip.MustParsePrefix("10.1.0.0/24")}}, Allow: allow}, services, Options{Log: slog.New(slog.DiscardHandler)})

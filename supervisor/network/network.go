@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	vnet "warder/devices/virtio/net"
@@ -15,13 +17,8 @@ import (
 	"warder/secmon/lan/gateway"
 	"warder/secmon/lan/uplink"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 )
-
-// A Service is a service with its part of the LAN.
-type Service struct {
-	Name string
-	Member
-}
 
 // Options are what else a network is made with.
 type Options struct {
@@ -30,6 +27,9 @@ type Options struct {
 	// Hold brings up a service that is started on demand, for a connection to a port that
 	// it publishes, see [gateway.Hold].
 	Hold func(ctx context.Context, service string) (alive context.Context, release func(), err error)
+	// Kept are addresses that services had which will be put on the LAN. They are given to
+	// no others that do not ask for them.
+	Kept map[string][]netip.Addr
 	// Log is told what goes wrong. Default: slog.Default.
 	Log *slog.Logger
 }
@@ -37,21 +37,23 @@ type Options struct {
 // A Network is a LAN that is up. It is safe for concurrent use. A nil one has no
 // services.
 type Network struct {
-	lan      *lan.Switch
-	vlans    []*vlan
-	services map[string]*service
-	closers  []func() error
-	hold     func(ctx context.Context, service string) (context.Context, func(), error)
+	lan     *lan.Switch
+	vlans   []*vlan
+	closers []func() error
+	hold    func(ctx context.Context, service string) (context.Context, func(), error)
+	log     *slog.Logger
 
-	mu    sync.Mutex
-	allow []Allow // in force
+	mu       sync.Mutex
+	services map[string]*service
+	taken    addresses
+	allow    []declaration.Allow // in force, beside what services say of themselves
+	rules    []lan.Rule          // what that comes to
 }
 
 type vlan struct {
 	VLAN
 	gateway *gateway.Gateway
 	uplink  *lan.Port // nil if it has none
-	taken   map[netip.Addr]bool
 }
 
 // New brings a LAN up, with a port for each service.
@@ -60,15 +62,21 @@ func New(cfg Config, services []Service, opt Options) (*Network, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("lan: %w", err)
 	}
-	n := &Network{lan: lan.New(lan.Config{Inspector: opt.Inspector}), services: make(map[string]*service), hold: opt.Hold}
-	err := n.start(cfg, services, opt)
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	n := &Network{
+		lan: lan.New(lan.Config{Inspector: opt.Inspector}), hold: opt.Hold, log: opt.Log,
+		services: make(map[string]*service), taken: make(addresses),
+	}
+	err := n.open(cfg, services, opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lan: %w", err), n.Close())
 	}
 	return n, nil
 }
 
-func (n *Network) start(cfg Config, services []Service, opt Options) error {
+func (n *Network) open(cfg Config, services []Service, opt Options) error {
 	var inside []netip.Prefix
 	for _, v := range cfg.VLANs {
 		inside = append(inside, v.networks()...)
@@ -85,35 +93,59 @@ func (n *Network) start(cfg Config, services []Service, opt Options) error {
 			return err
 		}
 		n.closers = append(n.closers, g.Close)
-		v := &vlan{VLAN: v, gateway: g, uplink: up, taken: make(map[netip.Addr]bool)}
-		for _, a := range g.Addresses() {
-			v.taken[a] = true
-		}
-		n.vlans = append(n.vlans, v)
+		n.taken.set(g.Port().Name(), g.Addresses())
+		n.vlans = append(n.vlans, &vlan{VLAN: v, gateway: g, uplink: up})
 	}
 	for _, s := range services { // the addresses that were asked for are not given to others
-		if v := n.vlan(s.VLAN); v != nil {
-			v.taken[s.Address], v.taken[s.Address6] = true, true
+		if n.vlan(s.VLAN) != nil {
+			n.taken.claim(s.Name, s.Address)
+			n.taken.claim(s.Name, s.Address6)
 		}
 	}
-	egress := make(map[string][]Egress)
+	for name, list := range opt.Kept {
+		for _, a := range list {
+			n.taken.claim(name, a)
+		}
+	}
 	for _, s := range services {
-		if err := n.add(s); err != nil {
+		if err := n.start(s); err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
-		egress[s.Name] = s.Egress
 	}
 	for _, s := range services {
-		for _, name := range s.Mirror {
-			if name != lan.Everybody && n.Port(name) == nil {
-				return fmt.Errorf("%s: mirror: no service %s is on the LAN", s.Name, name)
-			}
+		if err := n.declares(n.services[s.Name]); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
-	if err := n.SetEgress(egress); err != nil {
+	n.setEgress()
+	return n.SetAllow(cfg.Allow)
+}
+
+// start gives a service its place on a LAN that comes up.
+func (n *Network) start(s Service) error {
+	out, err := n.prepare(s, nil)
+	if err == nil {
+		out.port, err = n.lan.AddPort(out.cfg)
+	}
+	if err != nil {
+		out.unpublish()
 		return err
 	}
-	return n.SetAllow(cfg.Allow)
+	out.net.Port = out.port
+	n.services[s.Name] = out
+	n.publish(out)
+	return nil
+}
+
+// declares looks at what a service says of others, who have to be there.
+func (n *Network) declares(s *service) (err error) {
+	for _, name := range s.Mirror {
+		if name != lan.Everybody && n.services[name] == nil {
+			return fmt.Errorf("mirror: no service %s is on the LAN", name)
+		}
+	}
+	s.rules, err = rules(ofItself(s.Name, s.Allow), func(name string) bool { return name == s.Name || n.has(name) })
+	return err
 }
 
 // uplink joins a VLAN with its uplink, and gives the port, nil if it has none.
@@ -156,25 +188,45 @@ func (n *Network) vlan(name string) *vlan {
 	return nil
 }
 
-// SetAllow replaces what is allowed, at once. What is open and still allowed stays
-// open.
-func (n *Network) SetAllow(allow []Allow) error {
+// SetAllow replaces what is allowed beside what services say of themselves, at once. What
+// is open and still allowed stays open.
+func (n *Network) SetAllow(allow []declaration.Allow) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	list, err := rules(allow, n.has)
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.lan.SetRules(list); err != nil {
+	before := n.rules
+	n.rules = list
+	if err := n.setRules(); err != nil {
+		n.rules = before
 		return err
 	}
 	n.allow = allow
 	return nil
 }
 
+// setRules puts all rules in force. The caller holds the lock.
+func (n *Network) setRules() error {
+	list := slices.Clone(n.rules)
+	for _, s := range n.sorted() {
+		list = append(list, s.rules...)
+	}
+	return n.lan.SetRules(list)
+}
+
+// sorted are the services by name. The caller holds the lock.
+func (n *Network) sorted() []*service {
+	return slices.SortedFunc(maps.Values(n.services), func(a, b *service) int { return strings.Compare(a.Name, b.Name) })
+}
+
 // SetEgress replaces what services may reach outside, at once. Connections that are open
-// and still declared stay open, others end.
-func (n *Network) SetEgress(by map[string][]Egress) error {
+// and still declared stay open, others end. Who is not named reaches nothing, but for
+// services that were put on the LAN while it was up: they keep what they have.
+func (n *Network) SetEgress(by map[string][]declaration.Egress) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	out := make(map[string][]gateway.Egress)
 	for name, list := range by {
 		if n.services[name] == nil {
@@ -185,10 +237,24 @@ func (n *Network) SetEgress(by map[string][]Egress) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for _, v := range n.vlans {
-		v.gateway.SetEgress(out)
+	for name, s := range n.services {
+		if _, named := out[name]; named || !s.added {
+			s.egress = out[name]
+		}
 	}
+	n.setEgress()
 	return nil
+}
+
+// setEgress puts what all may reach outside in force. The caller holds the lock.
+func (n *Network) setEgress() {
+	by := make(map[string][]gateway.Egress)
+	for name, s := range n.services {
+		by[name] = s.egress
+	}
+	for _, v := range n.vlans {
+		v.gateway.SetEgress(by)
+	}
 }
 
 // Divert has what a service says, and is said to, go to a mirror port in place of those
@@ -198,7 +264,11 @@ func (n *Network) Divert(name, mirror string) error {
 	if err != nil {
 		return err
 	}
-	return n.services[name].port.Divert(to)
+	p := n.Port(name)
+	if p == nil {
+		return errNotThere(name)
+	}
+	return p.Divert(to)
 }
 
 // DivertFlow is Divert for a flow by its number at the switch. It reports whether there is
@@ -214,12 +284,15 @@ func (n *Network) DivertFlow(id uint64, mirror string) (bool, error) {
 func (n *Network) mirror(name string) (*lan.Port, error) {
 	p := n.Port(name)
 	if p == nil && name != "" {
-		return nil, fmt.Errorf("no service %s is on the LAN", name)
+		return nil, errNotThere(name)
 	}
 	return p, nil
 }
 
-// has reports whether a name in Allow stands for something.
+func errNotThere(name string) error { return fmt.Errorf("no service %s is on the LAN", name) }
+
+// has reports whether a name in what is allowed stands for something. The caller holds the
+// lock.
 func (n *Network) has(name string) bool {
 	return n.services[name] != nil || slices.ContainsFunc(n.vlans, func(v *vlan) bool { return v.uplink != nil && v.uplink.Name() == name })
 }
@@ -229,16 +302,26 @@ func (n *Network) Switch() *lan.Switch { return n.lan }
 
 // Port is a service's port, nil if it has none.
 func (n *Network) Port(name string) *lan.Port {
-	if n != nil && n.services[name] != nil {
-		return n.services[name].port
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.services[name]; s != nil {
+		return s.port
 	}
 	return nil
 }
 
 // Interface is a service's network interface, for its VM.
 func (n *Network) Interface(name string) (supervisor.Net, bool) {
-	if n != nil && n.services[name] != nil {
-		return n.services[name].net, true
+	if n == nil {
+		return supervisor.Net{}, false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s := n.services[name]; s != nil {
+		return s.net, true
 	}
 	return supervisor.Net{}, false
 }
@@ -248,6 +331,11 @@ func (n *Network) Close() error {
 	if n == nil {
 		return nil
 	}
+	n.mu.Lock()
+	for _, s := range n.services {
+		s.unpublish()
+	}
+	n.mu.Unlock()
 	var errs []error
 	for _, c := range slices.Backward(n.closers) {
 		errs = append(errs, c())

@@ -8,6 +8,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+
+	"warder/supervisor/declaration"
 )
 
 const example = `
@@ -32,8 +34,8 @@ services:
 type file struct {
 	LAN      Config `yaml:"lan"`
 	Services []struct {
-		Name   string `yaml:"name"`
-		Member `yaml:",inline"`
+		Name            string `yaml:"name"`
+		declaration.LAN `yaml:",inline"`
 	} `yaml:"services"`
 }
 
@@ -46,7 +48,7 @@ func open(t *testing.T, change ...string) (*Network, error) {
 	}
 	var services []Service
 	for _, s := range f.Services {
-		services = append(services, Service{s.Name, s.Member})
+		services = append(services, Service{Name: s.Name, LAN: s.LAN})
 	}
 	n, err := New(f.LAN, services, Options{})
 	if err == nil {
@@ -111,13 +113,13 @@ func TestNetwork(t *testing.T) {
 	if d := cmp.Diff([]string{"gateway.front", "db", "cache"}, reach("web")); d != "" {
 		t.Error(d)
 	}
-	if err := n.SetAllow([]Allow{{From: List{"db"}, To: List{"web"}, Ports: List{"all"}}}); err != nil {
+	if err := n.SetAllow([]declaration.Allow{{From: declaration.List{"db"}, To: declaration.List{"web"}, Ports: declaration.List{"all"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{"gateway.front"}, reach("web")); d != "" {
 		t.Error(d)
 	}
-	if err := n.SetAllow([]Allow{{From: List{"db"}, To: List{"nobody"}, Ports: List{"all"}}}); err == nil {
+	if err := n.SetAllow([]declaration.Allow{{From: declaration.List{"db"}, To: declaration.List{"nobody"}, Ports: declaration.List{"all"}}}); err == nil {
 		t.Error("a service that is not there may be reached")
 	}
 	if d := cmp.Diff([]string{"gateway.front", "web"}, reach("db")); d != "" {
@@ -129,7 +131,7 @@ func TestNetwork(t *testing.T) {
 	if n.Divert("web", "db") == nil || n.Divert("web", "nobody") == nil || n.Port("web").Diverted() != n.Port("ids") {
 		t.Error("diverted to what is no mirror port")
 	}
-	if err := n.SetEgress(map[string][]Egress{"nobody": nil}); err == nil {
+	if err := n.SetEgress(map[string][]declaration.Egress{"nobody": nil}); err == nil {
 		t.Error("a service that is not there may go outside")
 	}
 	if owner := n.Switch().Owner(20, netip.MustParseAddr("10.2.0.2")); owner != n.Port("log") {
@@ -191,13 +193,13 @@ func TestMistakes(t *testing.T) {
 // Requests are read between services: the gateway answers for nobody behind an uplink.
 func TestNoRequestsOfUplinks(t *testing.T) {
 	known := func(string) bool { return true }
-	for _, ends := range [][2]List{{{"web"}, {"uplink.back"}}, {{"uplink.back"}, {"web"}}} {
-		a := Allow{From: ends[0], To: ends[1], DNS: List{"example.org"}}
-		if _, err := rules([]Allow{a}, known); err == nil || !strings.Contains(err.Error(), "give ports alone for uplink.back") {
+	for _, ends := range [][2]declaration.List{{{"web"}, {"uplink.back"}}, {{"uplink.back"}, {"web"}}} {
+		a := declaration.Allow{From: ends[0], To: ends[1], DNS: declaration.List{"example.org"}}
+		if _, err := rules([]declaration.Allow{a}, known); err == nil || !strings.Contains(err.Error(), "give ports alone for uplink.back") {
 			t.Errorf("%v: %v", a, err)
 		}
-		a.DNS, a.Ports = nil, List{"udp/53"}
-		if _, err := rules([]Allow{a}, known); err != nil {
+		a.DNS, a.Ports = nil, declaration.List{"udp/53"}
+		if _, err := rules([]declaration.Allow{a}, known); err != nil {
 			t.Error(err)
 		}
 	}

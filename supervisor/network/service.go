@@ -6,63 +6,85 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
-	vnet "warder/devices/virtio/net"
+	"golang.org/x/sys/unix"
+
 	"warder/secmon/lan"
 	"warder/secmon/lan/gateway"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 	"warder/vmm"
 )
 
-type service struct {
-	Service
-	port      *lan.Port
-	net       supervisor.Net
-	published []string
+// A Service is a service with its part of the LAN.
+type Service struct {
+	Name string
+	declaration.LAN
+	// OnDemand has connections to the ports that it publishes bring it up, by
+	// [Options.Hold].
+	OnDemand bool
 }
 
-// add gives a service its port.
-func (n *Network) add(s Service) error {
-	rate, err := s.rate()
-	if err != nil {
-		return err
-	}
+type service struct {
+	Service
+	added     bool // to a LAN that was up
+	cfg       lan.PortConfig
+	port      *lan.Port
+	net       supervisor.Net
+	rules     []lan.Rule // that it has declared itself
+	egress    []gateway.Egress
+	published []*published
+}
+
+// published is a port of the host's that leads to one of a service's.
+type published struct {
+	declared string
+	port     uint16 // of the service
+	listener net.Listener
+	end      func() // nil until it leads there
+}
+
+// prepare makes a service of what is declared, with its addresses, and listens for it at
+// the ports that old, if it is not nil, does not publish. Nothing leads to it yet. What was
+// made before a mistake is in the service too.
+func (n *Network) prepare(s Service, old *service) (*service, error) {
 	out := &service{Service: s, net: supervisor.Net{Net: vmm.Net{MAC: vmm.DefaultMAC("lan of "+s.Name, 0)}, DHCP: s.DHCP}}
-	cfg := lan.PortConfig{Name: s.Name, MAC: out.net.MAC, Isolated: s.Isolated, Rate: rate, Priority: s.Priority, Mirror: s.Mirror}
+	rate, err := bytesASecond(s.Rate)
+	if err != nil {
+		return out, err
+	}
+	out.cfg = lan.PortConfig{Name: s.Name, MAC: out.net.MAC, Isolated: s.Isolated, Rate: rate, Priority: s.Priority, Mirror: s.Mirror}
 	if len(s.Mirror) > 0 {
 		err = out.mirrors()
 	} else {
-		err = n.join(out, &cfg)
+		err = n.join(out)
+	}
+	if err == nil {
+		out.egress, err = egress(s.Egress)
 	}
 	if err != nil {
-		return err
+		return out, err
 	}
-	if out.port, err = n.lan.AddPort(cfg); err != nil {
-		return err
-	}
-	out.net.Port = out.port
-	n.services[s.Name] = out
-	return n.publish(out)
+	return out, n.listen(out, old)
 }
 
 // mirrors says what a mirror port cannot have.
 func (s *service) mirrors() error {
-	if s.VLAN != "" || len(s.Trunk)+len(s.Egress)+len(s.Publish) > 0 || s.DHCP || s.Address.IsValid() || s.Address6.IsValid() {
+	if s.VLAN != "" || len(s.Trunk)+len(s.Egress)+len(s.Publish)+len(s.Allow) > 0 || s.DHCP || s.Address.IsValid() || s.Address6.IsValid() {
 		return errors.New("mirror: it gets copies alone, and is in no VLAN: give no other part of lan")
 	}
 	return nil
 }
 
-// join puts a port into its VLANs, with an address in each of their networks.
-func (n *Network) join(s *service, cfg *lan.PortConfig) error {
+// join puts a service into its VLANs, with an address in each of their networks.
+func (n *Network) join(s *service) error {
 	if s.VLAN != "" || len(s.Trunk) == 0 {
 		v := n.vlan(s.VLAN)
 		if v == nil {
 			return fmt.Errorf("there is no VLAN %q", s.VLAN)
 		}
-		cfg.VLAN, s.net.MTU = v.ID, v.MTU
-		if err := s.addresses(v, cfg); err != nil {
+		s.cfg.VLAN, s.net.MTU = v.ID, v.MTU
+		if err := n.untagged(s, v); err != nil {
 			return err
 		}
 	} else if s.DHCP || s.Address.IsValid() || s.Address6.IsValid() || len(s.Publish) > 0 {
@@ -73,21 +95,21 @@ func (n *Network) join(s *service, cfg *lan.PortConfig) error {
 		if v == nil {
 			return fmt.Errorf("trunk: there is no VLAN %q", name)
 		}
-		cfg.Trunk = append(cfg.Trunk, v.ID)
+		s.cfg.Trunk = append(s.cfg.Trunk, v.ID)
 		s.net.MTU = max(s.net.MTU, v.MTU)
 		for _, network := range v.networks() {
-			a, err := v.address(selfMade(network, s.net.MAC), network)
+			a, err := n.taken.give(s.Name, v, selfMade(network, s.net.MAC), network)
 			if err != nil {
 				return err
 			}
-			cfg.Addresses = append(cfg.Addresses, a)
+			s.cfg.Addresses = append(s.cfg.Addresses, a)
 		}
 	}
 	return nil
 }
 
-// addresses gives a service its addresses in the VLAN that it is in without a tag.
-func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
+// untagged gives a service its addresses in the VLAN that it is in without a tag.
+func (n *Network) untagged(s *service, v *vlan) (err error) {
 	if s.DHCP && !s.Address6.IsValid() {
 		s.Address6 = selfMade(v.Network6, s.net.MAC)
 	}
@@ -98,7 +120,7 @@ func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
 		if !a.network.IsValid() && !a.addr.IsValid() {
 			continue
 		}
-		if *a.addr, err = v.address(*a.addr, a.network); err != nil {
+		if *a.addr, err = n.taken.give(s.Name, v, *a.addr, a.network); err != nil {
 			return err
 		}
 	}
@@ -107,7 +129,7 @@ func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
 		if network.Addr().Is6() {
 			a = s.Address6
 		}
-		cfg.Addresses = append(cfg.Addresses, a)
+		s.cfg.Addresses = append(s.cfg.Addresses, a)
 		if a.Is4() && s.DHCP {
 			continue
 		}
@@ -118,50 +140,80 @@ func (s *service) addresses(v *vlan, cfg *lan.PortConfig) (err error) {
 	return nil
 }
 
-// selfMade is the address that a guest makes itself in a network of IPv6 when it is told the
-// prefix alone, none where it makes none.
-func selfMade(network netip.Prefix, mac vnet.MAC) (none netip.Addr) {
-	if network.IsValid() && network.Addr().Is6() && network.Bits() == 64 {
-		return lan.Autoconfigured(network, mac)
-	}
-	return none
-}
-
-// publish has ports of the host's lead to a service.
-func (n *Network) publish(s *service) error {
-	var hold gateway.Hold
-	if s.OnDemand && n.hold != nil {
-		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name) }
-	}
-	for _, p := range s.Publish {
-		listen, port, err := published(p)
+// listen opens the ports that a service publishes. Those that old has open are shared with
+// it, so that they are nobody else's meanwhile.
+func (n *Network) listen(s, old *service) error {
+	for _, declared := range s.Publish {
+		at, port, err := parsePublish(declared)
 		if err != nil {
 			return err
 		}
-		var at net.Addr
-		if at, err = n.vlan(s.VLAN).gateway.Publish(listen, netip.AddrPortFrom(s.Address, port), hold); err != nil {
-			return err
+		l, err := old.share(declared)
+		if l == nil && err == nil {
+			l, err = net.Listen("tcp", at)
 		}
-		s.published = append(s.published, fmt.Sprintf("%v:%d", at, port))
+		if errors.Is(err, unix.EADDRINUSE) {
+			if owner := n.publisher(netip.MustParseAddrPort(at).Port()); owner != "" {
+				err = fmt.Errorf("%w, by %s: give another port", err, owner)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", declared, err)
+		}
+		s.published = append(s.published, &published{declared: declared, port: port, listener: l})
 	}
 	return nil
 }
 
-// address is a, or the next that is free in a network.
-func (v *vlan) address(a netip.Addr, network netip.Prefix) (netip.Addr, error) {
-	if a.IsValid() {
-		last := a.Is4() && !network.Contains(a.Next()) // the broadcast address
-		if !network.Contains(a) || a == network.Addr() || last || slices.Contains(v.gateway.Addresses(), a) {
-			return a, fmt.Errorf("address %v is not one for a service in the networks of VLAN %s", a, v.Name)
-		}
-		return a, nil
+// share gives the listener of a port once more, nil if the service does not publish it.
+func (s *service) share(declared string) (net.Listener, error) {
+	if s == nil {
+		return nil, nil
 	}
-	for a = network.Addr().Next(); network.Contains(a); a = a.Next() {
-		last := a.Is4() && !network.Contains(a.Next())
-		if !v.taken[a] && !last {
-			v.taken[a] = true
-			return a, nil
+	for _, p := range s.published {
+		if p.declared != declared {
+			continue
+		}
+		f, err := p.listener.(*net.TCPListener).File()
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return net.FileListener(f)
+	}
+	return nil, nil
+}
+
+// publisher is the service that publishes a port of the host's, "" if none does.
+func (n *Network) publisher(port uint16) string {
+	for name, s := range n.services {
+		for _, p := range s.published {
+			if p.listener.Addr().(*net.TCPAddr).Port == int(port) {
+				return name
+			}
 		}
 	}
-	return a, fmt.Errorf("no address of %v is free", network)
+	return ""
+}
+
+// publish has the ports of the host's lead to a service.
+func (n *Network) publish(s *service) {
+	var hold gateway.Hold
+	if s.OnDemand && n.hold != nil {
+		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name) }
+	}
+	for _, p := range s.published {
+		p.end = n.vlan(s.VLAN).gateway.Publish(p.listener, netip.AddrPortFrom(s.Address, p.port), hold)
+	}
+}
+
+// unpublish has them lead nowhere.
+func (s *service) unpublish() {
+	for _, p := range s.published {
+		if p.end != nil {
+			p.end()
+		} else {
+			p.listener.Close()
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,6 +48,8 @@ type PortStatus struct {
 
 // Status says what there is and what it has done.
 func (n *Network) Status() (s Status) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	names := make(map[uint16]string)
 	for _, v := range n.vlans {
 		names[v.ID] = v.Name
@@ -69,16 +72,21 @@ func (n *Network) Status() (s Status) {
 			port.Lost[why.String()] = count
 		}
 		if own := n.services[p.Name()]; own != nil {
-			port.Published = own.published
+			for _, pub := range own.published {
+				port.Published = append(port.Published, fmt.Sprintf("%v:%d", pub.listener.Addr(), pub.port))
+			}
 		}
 		s.Ports = append(s.Ports, port)
 	}
 	slices.SortFunc(s.Ports, func(a, b PortStatus) int { return strings.Compare(a.Name, b.Name) })
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	s.Rules = []string{}
 	for _, a := range n.allow {
-		s.Rules = append(s.Rules, a.String())
+		s.Rules = append(s.Rules, line(a))
+	}
+	for _, own := range n.sorted() {
+		for _, a := range ofItself(own.Name, own.Allow) {
+			s.Rules = append(s.Rules, line(a))
+		}
 	}
 	return s
 }

@@ -28,6 +28,7 @@ import (
 	"warder/secmon/lan"
 	"warder/secmon/watch"
 	"warder/supervisor"
+	"warder/supervisor/declaration"
 )
 
 // outsideAddress is one that this machine is given beside its loopback's, for guests
@@ -188,21 +189,21 @@ func TestVMs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allow := []Allow{
-		{From: List{"web"}, To: List{"db"}, Ports: List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
-		{From: List{"web"}, To: List{"db"}, Ports: List{"tcp/8000"}, HTTP: &HTTP{Method: List{"GET"}, Path: List{"/v1/*"}}},
-		{From: List{"other"}, To: List{"uplink.back"}, Ports: List{"tcp/1024-65535"}},
-		{From: List{"trunk"}, To: List{"web", "other"}, Ports: List{"udp/7"}},
+	allow := []declaration.Allow{
+		{From: declaration.List{"web"}, To: declaration.List{"db"}, Ports: declaration.List{fmt.Sprintf("tcp/%d", database), fmt.Sprintf("udp/%d", database), "icmp"}},
+		{From: declaration.List{"web"}, To: declaration.List{"db"}, Ports: declaration.List{"tcp/8000"}, HTTP: &declaration.HTTP{Method: declaration.List{"GET"}, Path: declaration.List{"/v1/*"}}},
+		{From: declaration.List{"other"}, To: declaration.List{"uplink.back"}, Ports: declaration.List{"tcp/1024-65535"}},
+		{From: declaration.List{"trunk"}, To: declaration.List{"web", "other"}, Ports: declaration.List{"udp/7"}},
 	}
 	n, err := New(Config{
 		VLANs: []VLAN{{Name: "front", Network: netip.MustParsePrefix("10.1.0.0/24"), Network6: netip.MustParsePrefix("fd01::/64")}, {Name: "back", Network: netip.MustParsePrefix("10.2.0.0/24"), Uplink: card}},
 		Allow: allow,
 	}, []Service{
-		{"web", Member{VLAN: "front", DHCP: true, Egress: []Egress{{To: List{outsideAddress.String()}, Ports: List{fmt.Sprintf("tcp/%d", l.Addr().(*net.TCPAddr).Port)}}}}},
-		{"db", Member{VLAN: "front", Publish: List{fmt.Sprintf("127.0.0.1:0:%d", database)}}},
-		{"other", Member{VLAN: "back"}},
-		{"watcher", Member{Mirror: List{"web", "db"}}},
-		{"trunk", Member{Trunk: List{"front", "back"}}},
+		{Name: "web", LAN: declaration.LAN{VLAN: "front", DHCP: true, Egress: []declaration.Egress{{To: declaration.List{outsideAddress.String()}, Ports: declaration.List{fmt.Sprintf("tcp/%d", l.Addr().(*net.TCPAddr).Port)}}}}},
+		{Name: "db", LAN: declaration.LAN{VLAN: "front", Publish: declaration.List{fmt.Sprintf("127.0.0.1:0:%d", database)}}},
+		{Name: "other", LAN: declaration.LAN{VLAN: "back"}},
+		{Name: "watcher", LAN: declaration.LAN{Mirror: declaration.List{"web", "db"}}},
+		{Name: "trunk", LAN: declaration.LAN{Trunk: declaration.List{"front", "back"}}},
 	}, Options{Inspector: ear.mon, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +379,7 @@ func TestVMs(t *testing.T) {
 	stop, changed := make(chan struct{}), make(chan int)
 	go func() {
 		for i := 0; ; i++ {
-			other := []Allow{{From: List{"db"}, To: List{"web"}, Ports: List{fmt.Sprintf("tcp/%d", 1+i%1000)}}}
+			other := []declaration.Allow{{From: declaration.List{"db"}, To: declaration.List{"web"}, Ports: declaration.List{fmt.Sprintf("tcp/%d", 1+i%1000)}}}
 			if err := n.SetAllow(append(other, allow...)); err != nil {
 				t.Error(err)
 			}

@@ -135,7 +135,7 @@ func (s *Set) Add(ctx context.Context, d declaration.Service) error {
 		return fmt.Errorf("%w: there are %d services already", ErrState, maxServices)
 	}
 	if err := s.journal.Declared(ctx, d.Name); err != nil {
-		return fmt.Errorf("%s could not be put into the journal: %w", d.Name, err)
+		return fmt.Errorf("%s is not declared: %w", d.Name, err)
 	}
 	if old != nil {
 		close(old.changed) // whoever waits finds the new one

@@ -304,11 +304,9 @@ func TestPublish(t *testing.T) {
 		}
 	}()
 	for port, want := range map[uint16]string{80: "hello 10.7.0.1", 81: ""} {
-		at, err := g.Publish("127.0.0.1:0", netip.AddrPortFrom(web.addrs[0], port), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, err := net.Dial("tcp", at.String())
+		at := listen(t)
+		g.Publish(at, netip.AddrPortFrom(web.addrs[0], port), nil)
+		conn, err := net.Dial("tcp", at.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -318,9 +316,44 @@ func TestPublish(t *testing.T) {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
-	if _, err := g.Publish("127.0.0.1:0:0", netip.AddrPortFrom(web.addrs[0], 1), nil); err == nil {
-		t.Error("published at an address that is none")
+	// With the end of it go the connections that it has, and nobody listens.
+	echo, err := gonet.ListenTCP(web.stack, tcpip.FullAddress{NIC: nic, Port: 7}, ipv4.ProtocolNumber)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer echo.Close()
+	at := listen(t)
+	end := g.Publish(at, netip.AddrPortFrom(web.addrs[0], 7), nil)
+	conn, err := net.Dial("tcp", at.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	inside, err := echo.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	end()
+	if n, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of nobody", n)
+	}
+	if n, err := inside.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of nobody inside", n)
+	}
+	if c, err := net.Dial("tcp", at.Addr().String()); err == nil {
+		c.Close()
+		t.Error("somebody listens still")
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // A connection to a port of what is started on demand waits until there is somebody who
@@ -341,13 +374,11 @@ func TestPublishOnDemand(t *testing.T) {
 		}
 		return alive, func() { released <- struct{}{} }, nil
 	}
-	at, err := g.Publish("127.0.0.1:0", netip.AddrPortFrom(web.addrs[0], 80), hold)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := listen(t)
+	g.Publish(at, netip.AddrPortFrom(web.addrs[0], 80), hold)
 	dial := func() net.Conn {
 		t.Helper()
-		c, err := net.Dial("tcp", at.String())
+		c, err := net.Dial("tcp", at.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}

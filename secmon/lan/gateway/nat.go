@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -12,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -214,95 +211,4 @@ func (g *Gateway) relayUDP(a, b net.Conn) {
 	both.Go(func() { pipe(a, b) })
 	pipe(b, a)
 	both.Wait()
-}
-
-// A Hold brings up what a connection is for and keeps it up until release is called.
-// alive ends with it. The error is of what did not come up while ctx lasted.
-type Hold func(ctx context.Context) (alive context.Context, release func(), err error)
-
-// Publish has what is connected to an address of the host's reach a port of an
-// address inside, until the gateway closes. It returns the address, with the port that
-// was chosen where none was given. With a hold, a connection waits until there is
-// somebody who takes it.
-func (g *Gateway) Publish(listen string, to netip.AddrPort, hold Hold) (net.Addr, error) {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return nil, fmt.Errorf("publish port %d of %v: %w", to.Port(), to.Addr(), err)
-	}
-	g.onClose(l.Close)
-	g.workers.Go(func() {
-		for {
-			in, err := l.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil { // no file left, most likely
-				g.cfg.Log.Warn("published port", "address", listen, "err", err)
-				select {
-				case <-time.After(time.Second):
-					continue
-				case <-g.ctx.Done():
-					return
-				}
-			}
-			g.workers.Go(func() { g.connect(in, to, hold) })
-		}
-	})
-	return l.Addr(), nil
-}
-
-// connect takes a connection from the host inside.
-func (g *Gateway) connect(in net.Conn, to netip.AddrPort, hold Hold) {
-	name := "published " + to.String()
-	if !g.open.enter(name) {
-		g.counts.refused.Add(1)
-		in.Close()
-		return
-	}
-	defer g.open.leave(name)
-	dial := g.dialInside
-	if hold != nil {
-		alive, release, err := hold(g.ctx)
-		if err != nil { // which who holds has told
-			g.counts.failed.Add(1)
-			in.Close()
-			return
-		}
-		defer release()
-		defer context.AfterFunc(alive, func() { in.Close() })()
-		dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return g.dialWhenReady(ctx, alive, to) }
-	}
-	ctx, cancel := context.WithTimeout(g.ctx, dialTime)
-	out, err := dial(ctx, to)
-	cancel()
-	if err != nil {
-		g.counts.failed.Add(1)
-		in.Close()
-		return
-	}
-	g.relay(out, in)
-}
-
-func (g *Gateway) dialInside(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	return gonet.DialContextTCP(ctx, g.stack, tcpip.FullAddress{NIC: nic, Addr: toAddress(to.Addr()), Port: to.Port()}, number(to.Addr()))
-}
-
-// notReady is the pause before a service that has just come up is tried again.
-const notReady = 50 * time.Millisecond
-
-// dialWhenReady tries until a service that comes up takes the connection, or is gone.
-func (g *Gateway) dialWhenReady(ctx, alive context.Context, to netip.AddrPort) (net.Conn, error) {
-	for {
-		c, err := g.dialInside(ctx, to)
-		if err == nil {
-			return c, nil
-		}
-		select {
-		case <-time.After(notReady):
-		case <-alive.Done():
-			return nil, err
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
 }
