@@ -98,6 +98,7 @@ func TestHostSeesTheLAN(t *testing.T) {
 	}
 	ping("a", "b", true)
 	ping("a", "forbidden", false)
+	ping("a", "undeclared.example.org", false)
 	ping("b", "10.7.0.2", false)
 	if got, want := <-captured, "a.vlan1 10.7.0.2>10.7.0.3"; got != want {
 		t.Errorf("captured %s, want %s", got, want)
@@ -129,7 +130,7 @@ func TestHostSeesTheLAN(t *testing.T) {
 		told[s] = true
 	}
 	for _, want := range []string{
-		"flow start a udp ping", "packet dns-query a b", "packet dns-answer  b", "packet dns-query a forbidden", "anomaly lateral-movement b",
+		"flow start a udp ping", "packet dns-query a b", "packet dns-answer  b", "packet dns-query a forbidden", "anomaly lateral-movement b", "anomaly request-refused a undeclared.example.org",
 		"alert A name that nobody has a reason to ask for [a]", "alert A service that was not declared [b]",
 	} {
 		if !told[want] {

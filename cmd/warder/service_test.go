@@ -183,9 +183,9 @@ func echoInGuest() {
 	answer(local)
 }
 
-// wake connects to a service in all its ways at once, which has it start, and sees it
-// stop when they have let go of it.
-func (h *hostProcess) wake(t *testing.T, name string, at map[string]string) {
+// wake connects to a service in all its ways at once, which has it start, does something
+// while it runs, and sees it stop when they have let go of it.
+func (h *hostProcess) wake(t *testing.T, name string, at map[string]string, meanwhile func()) {
 	t.Helper()
 	var conns []net.Conn
 	for network, address := range at {
@@ -206,6 +206,7 @@ func (h *hostProcess) wake(t *testing.T, name string, at map[string]string) {
 	if st := h.status(t, name); st.State != services.Running || st.By != "a connection" || st.Starts != 1 {
 		t.Errorf("%+v", st)
 	}
+	meanwhile()
 	for _, c := range conns {
 		c.Close()
 	}
@@ -390,7 +391,8 @@ services:
     image: dir:root
     secrets: [db]
     memory: 128M
-    shares: [./share:/srv]
+    shares: [./share:/srv, '`+filepath.Dir(self)+`:/test:ro']
+    lan: {vlan: front}
     ports: ['log=unix:log.sock']
     env: {MODE: fast}
     stdin: true
@@ -447,7 +449,8 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /sys/block/pmem0").check(t, 0, "") // its image
 	h.attach(t, "web")
 	h.used(t, "web")
-	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"})
+	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"}, func() {})
+	x := h.add(t, dir, self)
 
 	h.mirrored(t)
 	first := h.cmd.Process.Pid
@@ -482,6 +485,7 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 	if _, err := os.Stat(filepath.Join(dir, "share", "ready")); err != nil {
 		t.Errorf("it runs, and has not come up: %v", err)
 	}
+	x.remove(t, h)
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /written").check(t, 1, "") // in a new VM of the image
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /sys/block/"+as).check(t, 0, "")
 	inside := func(args ...string) result {

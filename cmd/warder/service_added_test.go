@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"warder/supervisor/network"
+)
+
+// asAsker has the test's binary ask an address, which echoes, in the environment.
+const asAsker = "WARDER_TEST_ASK"
+
+// askInGuest says what it is answered.
+func askInGuest(peer string) {
+	c, err := net.Dial("tcp", peer)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(c, "by", peer)
+	line, _ := bufio.NewReader(c).ReadString('\n')
+	fmt.Print(line)
+}
+
+// extra is a service that was added to a host.
+type extra struct {
+	dir, file string
+	port      network.PortStatus // as it was
+}
+
+// extraPort is the one that it publishes.
+const extraPort = "127.0.0.1:18081"
+
+// add adds a service to a host that runs, has it reached from outside, which starts it, and
+// by another service, and sees it stop.
+func (h *hostProcess) add(t *testing.T, dir, self string) *extra {
+	t.Helper()
+	declare := func(name, lan string) string {
+		t.Helper()
+		file := filepath.Join(dir, name+".yaml")
+		if err := os.WriteFile(file, []byte(`
+name: `+name+`
+memory: 128M
+shares: ['`+filepath.Dir(self)+`:/test:ro']
+env: {`+asEcho+`: '1'}
+command: ['/test/`+filepath.Base(self)+`']
+on_demand: {idle: 3s, wait: 4m, sockets: ['`+name+`.sock:5000']}
+lan: `+lan), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	h.service(t, "", "add", declare("extra", "{vlan: front, publish: '127.0.0.1:18080:80'}")).check(t, 1, "", "publish 127.0.0.1:18080:80: ", "by lazy: give another port")
+	h.service(t, "", "add", declare("extra", "{vlan: front, publish: '"+extraPort+":80', address: 10.9.0.2}")).check(t, 1, "", "address 10.9.0.2 is that of web")
+	h.service(t, "", "add", declare("before", "{vlan: front, publish: '127.0.0.1:0:80'}")).check(t, 0, "before stopped\n")
+	x := &extra{dir: dir, file: declare("extra", "{vlan: front, publish: '"+extraPort+":80', allow: [{from: web, ports: tcp/80}]}")}
+	h.service(t, "", "add", x.file).check(t, 0, "extra stopped\n")
+	h.service(t, "", "rm", "before").check(t, 0, "")
+
+	h.wake(t, "extra", map[string]string{"unix": filepath.Join(dir, "extra.sock"), "tcp": extraPort}, func() {
+		ask := func(peer string) result {
+			return h.service(t, "", "exec", "web", "--", "env", asAsker+"="+peer, "/test/"+filepath.Base(self))
+		}
+		ask("extra:80").check(t, 0, "by extra:80\n")
+	})
+	x.port = h.portOf(t, "extra")
+	if fmt.Sprint(x.port.Addresses) != "[10.9.0.5]" || !slices.Equal(x.port.Published, []string{extraPort + ":80"}) {
+		t.Errorf("%+v", x.port)
+	}
+	return x
+}
+
+// remove finds the service as it was, under another host, removes it, and finds what it had
+// free.
+func (x *extra) remove(t *testing.T, h *hostProcess) {
+	t.Helper()
+	if p := h.portOf(t, "extra"); !slices.Equal(p.Addresses, x.port.Addresses) || !slices.Equal(p.Published, x.port.Published) || p.MAC != x.port.MAC {
+		t.Errorf("it was %+v, it is %+v", x.port, p)
+	}
+	socket := filepath.Join(x.dir, "extra.sock")
+	if l, err := net.Listen("tcp", extraPort); err == nil {
+		l.Close()
+		t.Error("nobody listens for it")
+	}
+	h.service(t, "", "rm", "extra").check(t, 0, "")
+	if _, err := os.Stat(socket); !os.IsNotExist(err) {
+		t.Errorf("its socket: %v", err)
+	}
+	if l, err := net.Listen("tcp", extraPort); err != nil {
+		t.Error(err)
+	} else {
+		l.Close()
+	}
+	if p := h.portOf(t, "extra"); p.Name != "" {
+		t.Errorf("it has %+v still", p)
+	}
+	src, err := os.ReadFile(x.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.NewReplacer("name: extra", "name: other", "vlan: front", "vlan: front, address: 10.9.0.5").Replace(string(src))
+	if err := os.WriteFile(x.file, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.service(t, "", "add", x.file).check(t, 0, "other stopped\n")
+	h.service(t, "", "rm", "other").check(t, 0, "")
+}
+
+// portOf is a service's place on the LAN as warder lan show tells, the zero value for none.
+func (h *hostProcess) portOf(t *testing.T, name string) network.PortStatus {
+	t.Helper()
+	r := warder(t, nil, "lan", "show", "-o", "json")
+	var all []network.Status
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, st := range all {
+		for _, p := range st.Ports {
+			if st.PID == h.cmd.Process.Pid && p.Name == name {
+				return p
+			}
+		}
+	}
+	return network.PortStatus{}
+}
