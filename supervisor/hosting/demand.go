@@ -28,7 +28,8 @@ type demand struct {
 
 // Hold has a service that is declared to be started on demand run, and keeps it from
 // being idle until release is called. It waits until the service runs, as long as that
-// is declared to be waited for; alive ends with its VM. The error is a *verify.Refusal
+// is declared to be waited for; alive ends with its VM. While others hold what it needs it
+// waits in the queue of all who want to start something. The error is a *verify.Refusal
 // when the machine does not have what it needs.
 func (h *Host) Hold(ctx context.Context, name string) (alive context.Context, release func(), err error) {
 	s, d, err := h.find(name)
@@ -82,7 +83,7 @@ func (h *Host) bringUp(ctx context.Context, s *service) (context.Context, error)
 		err := h.askUntil(ctx, func() (string, any) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return link.Demand, link.Demanded{Name: name, Number: h.number(), Request: number, Begun: r.decided}
+			return link.Demand, link.Demanded{Name: name, Number: h.number(), Request: number, Begun: r.decided, Patience: patience(ctx)}
 		}, &st)
 		if err != nil {
 			return nil, err
@@ -95,6 +96,16 @@ func (h *Host) bringUp(ctx context.Context, s *service) (context.Context, error)
 		}
 	}
 	return nil, fmt.Errorf("%w: it ends as soon as it runs", services.ErrState)
+}
+
+// patience is how long a connection waits for what others hold: a tenth of the time that it
+// has is left for a start, without which that would be of no use to it.
+func patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return time.Until(deadline) * 9 / 10
 }
 
 // release counts a connection less, and has the supervisor know of the last one. It does

@@ -184,6 +184,55 @@ func TestHoldFails(t *testing.T) {
 	})
 }
 
+// A connection waits for what others hold, under several supervisors too, and is told what
+// there is not enough of in time.
+func TestHoldWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost()
+		a, b := onDemand("a", "sleep 100h", declaration.OnDemand{Wait: declaration.Duration(100 * time.Second)}), runs("b", "sleep 100h")
+		a.CPUs, b.CPUs = 2, 3
+		s := supervise(t, h, a, b)
+		if _, err := s.Start(t.Context(), "b", "me"); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, _, err := s.Hold(t.Context(), "a")
+		if r, ok := errors.AsType[*verify.Refusal](err); !ok || r.Resource != "vcpus" || r.Wanted != 2 || r.Free != 1 || time.Since(began) != 90*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		held := make(chan error, 20)
+		for range 20 {
+			go func() {
+				_, _, err := s.Hold(t.Context(), "a")
+				held <- err
+			}()
+		}
+		time.Sleep(20 * time.Second)
+		if b, err := s.Balance(t.Context()); err != nil || len(b.Waiting) != 1 || b.Waiting[0].Service != "a" {
+			t.Errorf("%+v, %v", b, err)
+		}
+		s.kill()
+		time.Sleep(20 * time.Second)
+		s.connect()
+		time.Sleep(20 * time.Second)
+		if _, err := s.Stop(t.Context(), "b", time.Second, "me"); err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			if err := <-held; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := h.count("a"); n != 1 {
+			t.Errorf("%d VMs were started", n)
+		}
+		if _, err := s.Stop(t.Context(), "a", time.Second, "me"); err != nil {
+			t.Error(err)
+		}
+		s.over()
+	})
+}
+
 // Connections that hold a service hold it under the next supervisor too, those that wait
 // are served by it, and what was begun for them is not begun twice.
 func TestHoldUnderTheNext(t *testing.T) {

@@ -112,6 +112,8 @@ type Demanded struct {
 	Number  uint64 `json:"number"`
 	Request uint64 `json:"request"`
 	Begun   bool   `json:"begun,omitempty"`
+	// Patience is how long they may wait for what the machine does not have.
+	Patience time.Duration `json:"patience_ns,omitempty"`
 }
 
 // Released is a service that no connection holds any more, as of Number.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"warder/supervisor/verify"
 )
 
 // ByConnection is who started a service that was started on demand.
@@ -20,6 +22,8 @@ type demand struct {
 	held   bool   // by one or more of them
 	number uint64 // of the request that said so
 	idle   *time.Timer
+	// turn is had by the connection that waits in the pool, for all of them.
+	turn chan struct{}
 }
 
 // asOf notes what a request says that has a number, unless a later one has said it.
@@ -32,9 +36,11 @@ func (d *demand) asOf(number uint64, held bool) {
 // Demand has a service run that is declared to be started on demand, as of now held by
 // connections, and gives its state once it runs. Requests that overtake each other are
 // told apart by their numbers, which grow. Begun says that a connection has had it begin
-// already: what has failed then is not tried again. The error is a *verify.Refusal when
-// the machine does not have what it needs.
-func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool) (Status, error) {
+// already: what has failed then is not tried again. While others hold what it needs, it
+// waits in the pool, for patience at most. The error is a *verify.Refusal when the machine
+// does not have what it needs.
+func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool, patience time.Duration) (Status, error) {
+	until := time.Now().Add(patience)
 	s.mu.Lock()
 	e := s.services[name]
 	var err error
@@ -69,11 +75,44 @@ func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool
 		case begun, st.State == Failed && time.Since(st.Since) < failedPause:
 			return Status{}, fmt.Errorf("it is %s: %s", st.State, st.Why)
 		}
-		if err := s.begin(ctx, name, ByConnection, nil); err != nil && !errors.Is(err, ErrState) { // another began
+		if err := s.beginForAll(ctx, e, until); err != nil && !errors.Is(err, ErrState) { // another began
 			return Status{}, err
 		}
 		begun = true
 	}
+}
+
+var errBegun = fmt.Errorf("%w: another has begun it", ErrState)
+
+// beginForAll begins a service for all connections that ask for it. One of them waits in the
+// pool until others have given back what it needs, and the rest for that one.
+func (s *Set) beginForAll(ctx context.Context, e *service, until time.Time) error {
+	came := time.Now()
+	s.mu.Lock()
+	changed := e.changed
+	s.mu.Unlock()
+	err := s.begin(ctx, e.decl.Name, ByConnection, nil)
+	if r, ok := errors.AsType[*verify.Refusal](err); !ok || !r.Others() || !until.After(came) {
+		return err
+	}
+	over := time.NewTimer(time.Until(until))
+	defer over.Stop()
+	select {
+	case e.demand.turn <- struct{}{}:
+		defer func() { <-e.demand.turn }()
+	case <-changed:
+		return errBegun
+	case <-over.C:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-changed: // by who had the turn before
+		return errBegun
+	default:
+	}
+	return s.beginInTurn(ctx, e.decl.Name, ByConnection, came, until)
 }
 
 // Release says that no connection holds a service any more, as of a request's number.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,9 @@ func (m *model) check(step string) {
 	var active []string
 	vcpus := 0
 	disks := make(map[string]string)
+	if got := waiting(m.s); slices.ContainsFunc(got, func(w string) bool { return strings.HasSuffix(w, verify.ToStart) }) {
+		m.t.Fatalf("%s: nobody asks, and there wait %q", step, got)
+	}
 	for _, st := range m.s.List() {
 		if !st.State.Active() {
 			continue
@@ -116,6 +120,9 @@ func TestModel(t *testing.T) {
 			if i%2 == 0 {
 				d.Restart = declaration.Restart{Policy: []string{declaration.RestartAlways, declaration.RestartOnFailure}[i/2%2], Limit: i}
 			}
+			if i < 2 {
+				d.OnDemand = &declaration.OnDemand{Idle: declaration.Duration(5 * time.Second)}
+			}
 			if i%3 == 0 {
 				d.Health = &declaration.Health{Command: []string{"ok-after", "2s"}}
 			}
@@ -125,7 +132,7 @@ func TestModel(t *testing.T) {
 			list = append(list, elastic(name, 640))
 		}
 		m := &model{t, declared(t, h, j, list...), h, j, 0}
-		outcomes := make(map[string]int)
+		outcomes, number := make(map[string]int), uint64(0)
 		steps := 100_000
 		if testing.Short() {
 			steps = 20_000
@@ -137,7 +144,7 @@ func TestModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			var did string
-			switch n := r.IntN(13); {
+			switch n := r.IntN(15); {
 			case n < 4:
 				did = "start"
 				fits, full := m.fits(name), j.full
@@ -196,6 +203,42 @@ func TestModel(t *testing.T) {
 				did = "need"
 				h.need("s8", need{memory: uint64(r.IntN(700)) * mib})
 				h.need("s9", need{memory: uint64(r.IntN(700)) * mib})
+			case n < 14:
+				did = "connect"
+				if r.IntN(10) > 0 { // one that is started by it, mostly
+					if st, err = m.s.Status(fmt.Sprint("s", r.IntN(2))); err != nil {
+						t.Fatal(err)
+					}
+					name = st.Name
+				}
+				fits, full := m.fits(name), j.full
+				ctx, cancel := timeout(t, time.Minute)
+				number++
+				got, err := m.s.Demand(ctx, name, number, false, time.Duration(r.IntN(20))*time.Second)
+				cancel()
+				r, refused := errors.AsType[*verify.Refusal](err)
+				switch {
+				case st.Service.OnDemand == nil:
+					did += " elsewhere"
+					if !errors.Is(err, ErrState) {
+						t.Fatalf("step %d: %s is not started on demand: %v", step, name, err)
+					}
+				case err == nil && got.State != Running, refused && fits && !st.State.Active(), refused && !r.Amount() && fits:
+					t.Fatalf("step %d: %s was %+v, fits: %v: %+v, %v", step, name, st, fits, got, err)
+				case err == nil && st.State.Active():
+					did += " to what runs"
+				case err == nil && full:
+					t.Fatalf("step %d: started without a record", step)
+				case err == nil && !fits:
+					did += " and wait"
+				case err != nil:
+					did += " in vain"
+				}
+				if number++; err != nil || step%2 == 0 {
+					if err := m.s.Release(name, number); err != nil {
+						t.Fatal(err)
+					}
+				}
 			default:
 				did = "add, remove"
 				if err := m.s.Add(t.Context(), runs("extra", "exit 0")); err != nil && !errors.Is(err, ErrState) {
@@ -209,8 +252,8 @@ func TestModel(t *testing.T) {
 			m.check(fmt.Sprintf("step %d, %s %s", step, did, name))
 		}
 		t.Log(outcomes)
-		for _, did := range []string{"start", "start again", "start refused", "start unwritten", "stop", "time", "need"} {
-			if outcomes[did] < 100 {
+		for _, did := range []string{"start", "start again", "start refused", "start unwritten", "stop", "time", "need", "connect", "connect elsewhere", "connect to what runs", "connect in vain", "connect and wait"} {
+			if outcomes[did] < steps/1000 {
 				t.Errorf("%q happened %d times: this tried little", did, outcomes[did])
 			}
 		}

@@ -35,9 +35,9 @@ func (w *place) before(o *place) bool {
 	return w.Since.Before(o.Since)
 }
 
-// wait has somebody wait until leave is called.
-func (p *pool) wait(service string, priority int, what string) *place {
-	w := &place{Waiting: verify.Waiting{Service: service, Priority: priority, For: what, Since: time.Now()}, turn: make(chan struct{}, 1)}
+// wait has somebody wait who came at a time, until leave is called.
+func (p *pool) wait(service string, priority int, what string, came time.Time) *place {
+	w := &place{Waiting: verify.Waiting{Service: service, Priority: priority, For: what, Since: came}, turn: make(chan struct{}, 1)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := len(p.waiting)
@@ -119,9 +119,10 @@ const retry = time.Second
 // StartWhenFree starts a service like Start. While the machine does not have what
 // the service needs, it waits, for patience at most; then the error is Start's.
 func (s *Set) StartWhenFree(ctx context.Context, name, by string, patience time.Duration) (Status, error) {
+	came := time.Now()
 	err := s.begin(ctx, name, by, nil)
 	if err != nil && passes(err) && patience > 0 {
-		err = s.beginInTurn(ctx, name, by, patience)
+		err = s.beginInTurn(ctx, name, by, came, came.Add(patience))
 	}
 	if err != nil {
 		return Status{}, err
@@ -129,15 +130,15 @@ func (s *Set) StartWhenFree(ctx context.Context, name, by string, patience time.
 	return s.Settle(ctx, name)
 }
 
-// beginInTurn waits in the pool for what a service needs.
-func (s *Set) beginInTurn(ctx context.Context, name, by string, patience time.Duration) error {
+// beginInTurn waits in the pool for what a service needs, in the place of one who came then.
+func (s *Set) beginInTurn(ctx context.Context, name, by string, came, until time.Time) error {
 	e, err := s.find(name)
 	if err != nil {
 		return err
 	}
-	w := s.pool.wait(name, e.decl.Priority, verify.ToStart)
+	w := s.pool.wait(name, e.decl.Priority, verify.ToStart, came)
 	defer s.pool.leave(w)
-	over := time.After(patience)
+	over := time.After(time.Until(until))
 	for {
 		err := s.begin(ctx, name, by, w)
 		if err == nil || !passes(err) {

@@ -166,6 +166,7 @@ func (s *Set) Declare(d declaration.Service, added bool) error {
 func (s *Set) put(d declaration.Service, added bool) *service {
 	d = d.WithDefaults()
 	e := &service{decl: d, added: added, changed: make(chan struct{})}
+	e.demand.turn = make(chan struct{}, 1)
 	e.status = Status{Name: d.Name, State: Stopped, Since: time.Now(), Service: d}
 	s.services[d.Name] = e
 	return e

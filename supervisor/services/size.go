@@ -115,7 +115,7 @@ func (z *sizer) grant(order, has sizing.Size) sizing.Size {
 	set, name := z.life.set, z.life.decl.Name
 	more := order.Memory > z.size.Memory || order.CPUs > z.size.CPUs
 	if more && z.want == nil {
-		z.want = set.pool.wait(name, z.life.decl.Priority, verify.ToGrow)
+		z.want = set.pool.wait(name, z.life.decl.Priority, verify.ToGrow, time.Now())
 	}
 	may := order
 	if more && !set.pool.first(z.want) { // what there is, is for others

@@ -122,6 +122,12 @@ func (r *Refusal) Amount() bool {
 	return slices.Contains([]string{"memory", "vcpus", "vms", Turn}, r.Resource)
 }
 
+// Others tells whether it is an amount that there would be enough of if others gave back
+// all that they hold.
+func (r *Refusal) Others() bool {
+	return r.Resource == Turn || r.Amount() && r.Wanted <= r.Free+r.Committed
+}
+
 // Grant commits a claim to a holder, all of it or nothing. The error is a
 // *Refusal where the machine does not have it.
 func (l *Ledger) Grant(holder string, c Claim) error {
