@@ -51,6 +51,7 @@ memory: 128M
 shares: ['`+filepath.Dir(self)+`:/test:ro']
 env: {`+asEcho+`: '1'}
 command: ['/test/`+filepath.Base(self)+`']
+health: {command: [sh, -c, 'test -e `+listening+`'], start_period: 3m}
 on_demand: {idle: 3s, wait: 4m, sockets: ['`+name+`.sock:5000']}
 lan: `+lan), 0o600); err != nil {
 			t.Fatal(err)

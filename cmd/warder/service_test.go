@@ -157,6 +157,9 @@ func (h *hostProcess) attach(t *testing.T, name string) {
 // asEcho has the test's binary be what a service runs, in the environment.
 const asEcho = "WARDER_TEST_ECHO"
 
+// listening is a file of a guest's that is there when its echo is.
+const listening = "/listening"
+
 // echoInGuest says what it hears, to who comes by TCP or vsock.
 func echoInGuest() {
 	tcp, err := net.Listen("tcp", ":80")
@@ -178,6 +181,9 @@ func echoInGuest() {
 				c.Close()
 			}()
 		}
+	}
+	if err := os.WriteFile(listening, nil, 0o600); err != nil {
+		panic(err)
 	}
 	go answer(tcp)
 	answer(local)
@@ -449,7 +455,6 @@ permit (principal == Service::"web", action == Action::"start", resource == Serv
 	h.service(t, "", "exec", "web", "sh", "-c", "test -e /sys/block/pmem0").check(t, 0, "") // its image
 	h.attach(t, "web")
 	h.used(t, "web")
-	h.wake(t, "lazy", map[string]string{"unix": filepath.Join(dir, "lazy.sock"), "tcp": "127.0.0.1:18080"}, func() {})
 	x := h.add(t, dir, self)
 
 	h.mirrored(t)

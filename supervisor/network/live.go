@@ -33,14 +33,14 @@ func (n *Network) put(s Service, keep func([]netip.Addr) error) error {
 		err = n.exchange(old, own, keep)
 	}
 	if err != nil {
-		own.unpublish()
+		own.unpublish(old)
 		n.taken.set(s.Name, had)
 		return err
 	}
 	n.taken.set(s.Name, own.cfg.Addresses)
 	n.publish(own)
 	if old != nil {
-		n.forget(old)
+		n.forget(old, own)
 	}
 	n.setEgress()
 	return nil
@@ -94,16 +94,16 @@ func (n *Network) Remove(name string) {
 	}
 	delete(n.services, name)
 	n.lan.Remove(s.port)
-	n.forget(s)
+	n.forget(s, nil)
 	n.setEgress()
 	if err := n.setRules(); err != nil { // they were good with more
 		n.log.Error("rules of the LAN", "err", err)
 	}
 }
 
-// forget ends what led to a port that is no more.
-func (n *Network) forget(s *service) {
-	s.unpublish()
+// forget ends what led to a service that is no more, but for what another goes on with.
+func (n *Network) forget(s, other *service) {
+	s.unpublish(other)
 	for _, v := range n.vlans {
 		v.gateway.Forget(s.port)
 	}

@@ -126,7 +126,7 @@ func (n *Network) start(s Service) error {
 		out.port, err = n.lan.AddPort(out.cfg)
 	}
 	if err != nil {
-		out.unpublish()
+		out.unpublish(nil)
 		return err
 	}
 	out.net.Port = out.port
@@ -222,7 +222,7 @@ func (n *Network) Close() error {
 	}
 	n.mu.Lock()
 	for _, s := range n.services {
-		s.unpublish()
+		s.unpublish(nil)
 	}
 	n.mu.Unlock()
 	var errs []error

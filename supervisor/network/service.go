@@ -33,15 +33,14 @@ type service struct {
 	net       supervisor.Net
 	rules     []lan.Rule // that it has declared itself
 	egress    []gateway.Egress
-	published []*published
+	published []published
 }
 
 // published is a port of the host's that leads to one of a service's.
 type published struct {
 	declared string
 	port     uint16 // of the service
-	listener net.Listener
-	end      func() // nil until it leads there
+	*gateway.Published
 }
 
 // prepare makes a service of what is declared, with its addresses, and listens for it at
@@ -140,55 +139,50 @@ func (n *Network) untagged(s *service, v *vlan) (err error) {
 	return nil
 }
 
-// listen opens the ports that a service publishes. Those that old has open are shared with
-// it, so that they are nobody else's meanwhile.
+// listen opens the ports that a service publishes. What old has open it goes on with, so that
+// nobody else gets it meanwhile.
 func (n *Network) listen(s, old *service) error {
 	for _, declared := range s.Publish {
 		at, port, err := parsePublish(declared)
 		if err != nil {
 			return err
 		}
-		l, err := old.share(declared)
-		if l == nil && err == nil {
-			l, err = net.Listen("tcp", at)
-		}
-		if errors.Is(err, unix.EADDRINUSE) {
-			if owner := n.publisher(netip.MustParseAddrPort(at).Port()); owner != "" {
-				err = fmt.Errorf("%w, by %s: give another port", err, owner)
+		p := old.has(declared)
+		if p == nil {
+			l, err := net.Listen("tcp", at)
+			if errors.Is(err, unix.EADDRINUSE) {
+				if owner := n.publisher(netip.MustParseAddrPort(at).Port()); owner != "" {
+					err = fmt.Errorf("%w, by %s: give another port", err, owner)
+				}
 			}
+			if err != nil {
+				return fmt.Errorf("publish %s: %w", declared, err)
+			}
+			p = gateway.NewPublished(l)
 		}
-		if err != nil {
-			return fmt.Errorf("publish %s: %w", declared, err)
-		}
-		s.published = append(s.published, &published{declared: declared, port: port, listener: l})
+		s.published = append(s.published, published{declared, port, p})
 	}
 	return nil
 }
 
-// share gives the listener of a port once more, nil if the service does not publish it.
-func (s *service) share(declared string) (net.Listener, error) {
+// has is what a service publishes as declared, nil if it does not.
+func (s *service) has(declared string) *gateway.Published {
 	if s == nil {
-		return nil, nil
+		return nil
 	}
 	for _, p := range s.published {
-		if p.declared != declared {
-			continue
+		if p.declared == declared {
+			return p.Published
 		}
-		f, err := p.listener.(*net.TCPListener).File()
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return net.FileListener(f)
 	}
-	return nil, nil
+	return nil
 }
 
 // publisher is the service that publishes a port of the host's, "" if none does.
 func (n *Network) publisher(port uint16) string {
 	for name, s := range n.services {
 		for _, p := range s.published {
-			if p.listener.Addr().(*net.TCPAddr).Port == int(port) {
+			if p.Addr().(*net.TCPAddr).Port == int(port) {
 				return name
 			}
 		}
@@ -203,17 +197,15 @@ func (n *Network) publish(s *service) {
 		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name) }
 	}
 	for _, p := range s.published {
-		p.end = n.vlan(s.VLAN).gateway.Publish(p.listener, netip.AddrPortFrom(s.Address, p.port), hold)
+		p.Lead(n.vlan(s.VLAN).gateway, netip.AddrPortFrom(s.Address, p.port), hold)
 	}
 }
 
-// unpublish has them lead nowhere.
-func (s *service) unpublish() {
+// unpublish closes them, but for those that another goes on with, which is nil for none.
+func (s *service) unpublish(other *service) {
 	for _, p := range s.published {
-		if p.end != nil {
-			p.end()
-		} else {
-			p.listener.Close()
+		if p.Published != other.has(p.declared) {
+			p.Close()
 		}
 	}
 }

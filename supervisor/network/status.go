@@ -73,7 +73,7 @@ func (n *Network) Status() (s Status) {
 		}
 		if own := n.services[p.Name()]; own != nil {
 			for _, pub := range own.published {
-				port.Published = append(port.Published, fmt.Sprintf("%v:%d", pub.listener.Addr(), pub.port))
+				port.Published = append(port.Published, fmt.Sprintf("%v:%d", pub.Addr(), pub.port))
 			}
 		}
 		s.Ports = append(s.Ports, port)

@@ -304,8 +304,7 @@ func TestPublish(t *testing.T) {
 		}
 	}()
 	for port, want := range map[uint16]string{80: "hello 10.7.0.1", 81: ""} {
-		at := listen(t)
-		g.Publish(at, netip.AddrPortFrom(web.addrs[0], port), nil)
+		at := publish(t, g, netip.AddrPortFrom(web.addrs[0], port), nil)
 		conn, err := net.Dial("tcp", at.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -316,30 +315,32 @@ func TestPublish(t *testing.T) {
 			t.Errorf("port %d: %q, want %q", port, got, want)
 		}
 	}
-	// With the end of it go the connections that it has, and nobody listens.
+	// Where it leads elsewhere, or is no more, its connections end.
 	echo, err := gonet.ListenTCP(web.stack, tcpip.FullAddress{NIC: nic, Port: 7}, ipv4.ProtocolNumber)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer echo.Close()
-	at := listen(t)
-	end := g.Publish(at, netip.AddrPortFrom(web.addrs[0], 7), nil)
-	conn, err := net.Dial("tcp", at.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	inside, err := echo.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inside.Close()
-	end()
-	if n, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Errorf("%d bytes of nobody", n)
-	}
-	if n, err := inside.Read(make([]byte, 1)); err == nil {
-		t.Errorf("%d bytes of nobody inside", n)
+	at := publish(t, g, netip.AddrPortFrom(web.addrs[0], 80), nil)
+	for _, end := range []func(){func() { at.Lead(g, netip.AddrPortFrom(web.addrs[0], 80), nil) }, at.Close} {
+		at.Lead(g, netip.AddrPortFrom(web.addrs[0], 7), nil)
+		conn, err := net.Dial("tcp", at.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		inside, err := echo.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer inside.Close()
+		end()
+		if n, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%d bytes of nobody", n)
+		}
+		if n, err := inside.Read(make([]byte, 1)); err == nil {
+			t.Errorf("%d bytes of nobody inside", n)
+		}
 	}
 	if c, err := net.Dial("tcp", at.Addr().String()); err == nil {
 		c.Close()
@@ -347,13 +348,16 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-func listen(t *testing.T) net.Listener {
+func publish(t *testing.T, g *Gateway, to netip.AddrPort, hold Hold) *Published {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	p := NewPublished(l)
+	t.Cleanup(p.Close)
+	p.Lead(g, to, hold)
+	return p
 }
 
 // A connection to a port of what is started on demand waits until there is somebody who
@@ -374,8 +378,7 @@ func TestPublishOnDemand(t *testing.T) {
 		}
 		return alive, func() { released <- struct{}{} }, nil
 	}
-	at := listen(t)
-	g.Publish(at, netip.AddrPortFrom(web.addrs[0], 80), hold)
+	at := publish(t, g, netip.AddrPortFrom(web.addrs[0], 80), hold)
 	dial := func() net.Conn {
 		t.Helper()
 		c, err := net.Dial("tcp", at.Addr().String())

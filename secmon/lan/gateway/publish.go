@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -15,34 +17,65 @@ import (
 // alive ends with it. The error is of what did not come up while ctx lasted.
 type Hold func(ctx context.Context) (alive context.Context, release func(), err error)
 
-// Publish has what connects to a listener of the host's reach a port of an address
-// inside, until the gateway closes or end is called, which ends those connections and
-// closes the listener. With a hold, a connection waits until there is somebody who
-// takes it.
-func (g *Gateway) Publish(l net.Listener, to netip.AddrPort, hold Hold) (end func()) {
-	ctx, cancel := context.WithCancel(g.ctx)
-	context.AfterFunc(ctx, func() { l.Close() })
-	g.workers.Go(func() {
-		for {
-			in, err := l.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil { // no file left, most likely
-				g.cfg.Log.Warn("published port", "address", l.Addr(), "err", err)
-				select {
-				case <-time.After(time.Second):
-					continue
-				case <-ctx.Done():
-					return
-				}
-			}
-			g.workers.Go(func() { g.connect(ctx, in, to, hold) })
+// Published is a port of the host's that leads inside. It is safe for concurrent use.
+type Published struct {
+	listener net.Listener
+	lead     atomic.Pointer[lead] // nil while it leads nowhere
+	begin    sync.Once
+	work     sync.WaitGroup
+}
+
+type lead struct {
+	gateway *Gateway
+	to      netip.AddrPort
+	hold    Hold
+	ctx     context.Context
+	end     context.CancelFunc
+}
+
+// NewPublished makes one of a listener, at which nothing is taken until it leads somewhere.
+func NewPublished(l net.Listener) *Published { return &Published{listener: l} }
+
+// Addr is the address of the host's.
+func (p *Published) Addr() net.Addr { return p.listener.Addr() }
+
+// Lead has what connects from now on reach a port of an address inside, by that VLAN's
+// gateway, until that closes. Where it led before, connections end. With a hold, a
+// connection waits until there is somebody who takes it.
+func (p *Published) Lead(g *Gateway, to netip.AddrPort, hold Hold) {
+	next := &lead{gateway: g, to: to, hold: hold}
+	next.ctx, next.end = context.WithCancel(g.ctx)
+	if before := p.lead.Swap(next); before != nil {
+		before.end()
+	}
+	p.begin.Do(func() { p.work.Go(p.accept) })
+}
+
+// Close ends all connections. When it returns the address is free.
+func (p *Published) Close() {
+	if l := p.lead.Load(); l != nil {
+		l.end()
+	}
+	p.listener.Close()
+	p.work.Wait()
+}
+
+func (p *Published) accept() {
+	for {
+		in, err := p.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
 		}
-	})
-	return func() {
-		cancel()
-		l.Close() // when this returns its address is free
+		l := p.lead.Load()
+		if err != nil { // no file left, most likely
+			l.gateway.cfg.Log.Warn("published port", "address", p.Addr(), "err", err)
+			select {
+			case <-time.After(time.Second):
+			case <-l.ctx.Done():
+			}
+			continue
+		}
+		l.gateway.workers.Go(func() { l.gateway.connect(l.ctx, in, l.to, l.hold) })
 	}
 }
 
