@@ -30,9 +30,9 @@ import (
 
 // host is several service VMs in this process under one watch.
 type host struct {
-	watch *watch.Watch
-	vms   map[string]*supervisor.ServiceVM // of the configuration's list
-	named map[string]bool                  // all that are to be in vms
+	watch  *watch.Watch
+	vms    map[string]*supervisor.ServiceVM // of the configuration's list
+	named  map[string]bool                  // all that are to be in vms
 	kernel string
 	weight int // of VMs that give none
 	log    *slog.Logger
