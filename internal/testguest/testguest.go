@@ -219,16 +219,24 @@ func (r *Run) End() vmm.Exit {
 	}
 }
 
-// where tells what the machine's first vCPU is at.
-func (r *Run) where() (text string) {
-	err := r.Do(func(v *vmm.VCPU) error {
-		text = v.Report().String()
-		return nil
-	})
-	if err != nil {
-		return err.Error()
+// where tells what the machine's vCPUs are at, twice, so that it shows whether they get
+// anywhere.
+func (r *Run) where() string {
+	var b strings.Builder
+	for range 2 {
+		for id := range r.CPUs() {
+			err := r.On(id, func(v *vmm.VCPU) error {
+				fmt.Fprintln(&b, v.Report())
+				return nil
+			})
+			if err != nil {
+				return err.Error()
+			}
+		}
+		fmt.Fprintf(&b, "%+v\n", r.Stats())
+		time.Sleep(time.Second)
 	}
-	return fmt.Sprintf("%s\n%+v", text, r.Stats())
+	return b.String()
 }
 
 // Finish waits for the guest's "done" and for its machine to be switched off.
