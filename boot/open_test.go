@@ -356,3 +356,16 @@ func TestOpenInto(t *testing.T) {
 		}
 	}
 }
+
+// TestHasBuiltin finds names as strings of their own in any segment.
+func TestHasBuiltin(t *testing.T) {
+	k := &Kernel{Segments: []Segment{{Data: []byte("\x00erofs\x00nd_pmem_not")}, {Data: []byte("not_virtio_pmem\x00")}}}
+	for name, want := range map[string]bool{
+		"erofs": true, "virtio_pmem": true, // which the end of a longer string may hold, as linkers merge them
+		"nd_pmem": false, "ero": false, "ext4": false,
+	} {
+		if got := k.HasBuiltin(name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
