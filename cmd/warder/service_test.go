@@ -299,6 +299,13 @@ func leftovers(t *testing.T, pid int) (left []string) {
 			break
 		}
 	}
+	for i, path := range left { // who keeps a group, if it is one
+		threads, _ := os.ReadFile(filepath.Join(path, "cgroup.threads"))
+		for id := range strings.FieldsSeq(string(threads)) {
+			status, _ := os.ReadFile(filepath.Join("/proc", id, "status"))
+			left[i] += fmt.Sprintf(": %.200s", status)
+		}
+	}
 	return left
 }
 
