@@ -116,7 +116,8 @@ func escape(s string) string {
 func TestAnswersAreAsOpenAPISays(t *testing.T) {
 	api := readOpenAPI(t)
 	h, _ := hostOf(t, "a", "b", "c")
-	declared := "name: new\ncommand: [x]\nmemory: 64M:1G\nhealth: {command: [\"true\"]}\nrestart: {policy: always}\n"
+	declared := "name: new\ncommand: [x]\nmemory: 64M:1G\nhealth: {command: [\"true\"]}\nrestart: {policy: always}\n" +
+		"lan: {vlan: front, address: 10.1.0.9, publish: '127.0.0.1:8080:80', allow: [{from: web, http: {method: GET}}], egress: [{to: example.org}]}\non_demand: {idle: 1m}\n"
 	answers := 0
 	for _, call := range []struct {
 		method, pattern, path, body string

@@ -162,7 +162,7 @@ func (e *ear) heard(t *testing.T, n *Network, database, outside int) {
 		fmt.Sprintf("flow start web > db:%d", database), fmt.Sprintf("flow start web:%d", outside), "packet dns-query web A db", "packet dns-query web AAAA db",
 		"flow start web by vsock to 2:1024", "flow start db by vsock to 2:1024", fmt.Sprintf("flow start web by vsock to 2:%d by program", rpcPort), fmt.Sprintf("packet http-request web by vsock to 2:%d /rpc/pay", rpcPort),
 		"packet file web > db: /script 0+12", "packet file other > web: /script ", "packet file web > other: /script ", "alert Script that changes a kernel parameter, put together on a share [db other web]", "alert Followed from one VM to another [db web]",
-		"anomaly request-refused web > db:8000 /admin", "anomaly request-refused web  undeclared.example.org", "anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
+		"anomaly request-refused web > db:8000 /admin", "anomaly request-refused db  undeclared.example.org", "anomaly lateral-movement web > db:81", "anomaly mac-spoofing web", "anomaly mac-spoofing other", "anomaly vlan-hopping web", "anomaly vlan-hopping other",
 		"anomaly malformed web", "anomaly malformed other", "anomaly nd-spoofing web", "anomaly router-spoofing web", "anomaly dhcp-spoofing other",
 	} {
 		found := false

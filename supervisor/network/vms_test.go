@@ -287,7 +287,7 @@ func TestVMs(t *testing.T) {
 		{web, "browse http://%s", "db:8000/v1/users", "200"},
 		{web, "browse http://%s", "[fd01::2]:8000/v1/users", "200"},
 		{web, "browse http://%s", "db:8000/admin", "403"},
-		{web, "resolve %s", "undeclared.example.org", ""},
+		{db, "resolve %s", "undeclared.example.org", ""},
 		{web, patience, l.Addr().String(), sum},
 		{db, patience, l.Addr().String(), ""},
 		{db, "resolve %s", "web", ""},
