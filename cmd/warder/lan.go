@@ -120,7 +120,8 @@ func lanAllowCommand() *cobra.Command {
 		Short: "Replace what services may say to each other, and outside",
 		Long: `Replace what is allowed on the LAN by the list lan.allow of a configuration file of
 warder host, and what services may reach outside by the egress of each; the file's
-other parts are not looked at. Conversations that are under way and still allowed go
+other parts are not looked at. What services have declared themselves, in their lan.allow,
+and the egress of services that were added stay. Conversations that are under way and still allowed go
 on undisturbed; the next frame of any other is lost, and connections to the outside end.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

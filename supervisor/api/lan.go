@@ -250,13 +250,13 @@ func FindLAN(ctx context.Context, dir, service string) (*LAN, error) {
 	return nil, fmt.Errorf("no service %s is on a LAN of this user's: warder lan show lists those that are", service)
 }
 
-// SetAllow replaces what is allowed on the LAN.
+// SetAllow replaces what is allowed on the LAN beside what services say of themselves.
 func (l *LAN) SetAllow(ctx context.Context, allow []declaration.Allow) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/allow", allow)
 }
 
 // SetEgress replaces what services may reach outside; those that are not named reach
-// nothing.
+// nothing, but for services that were added while the host ran, which keep what they have.
 func (l *LAN) SetEgress(ctx context.Context, by map[string][]declaration.Egress) error {
 	return l.change(ctx, http.MethodPut, "/v1/lan/egress", by)
 }

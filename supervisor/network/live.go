@@ -38,6 +38,7 @@ func (n *Network) put(s Service, keep func([]netip.Addr) error) error {
 		return err
 	}
 	n.taken.set(s.Name, own.cfg.Addresses)
+	delete(n.kept, s.Name)
 	n.publish(own)
 	if old != nil {
 		n.forget(old, own)
@@ -88,6 +89,7 @@ func (n *Network) Remove(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.taken.set(name, nil)
+	delete(n.kept, name)
 	s := n.services[name]
 	if s == nil {
 		return

@@ -186,12 +186,19 @@ func TestKept(t *testing.T) {
 	}{
 		{"d", "10.1.0.5", declaration.LAN{VLAN: "front"}},
 		{"b", "10.1.0.6", declaration.LAN{VLAN: "front"}},
-		{"a", "10.1.0.2 10.2.0.3", declaration.LAN{VLAN: "front", Trunk: declaration.List{"back"}}},
+		{"a", "10.1.0.2 10.2.0.3", declaration.LAN{VLAN: "front", Trunk: declaration.List{"back"}, Allow: []declaration.Allow{{From: declaration.List{"c", "gone"}, Ports: declaration.List{"icmp"}}}}},
 		{"c", "10.2.0.2", declaration.LAN{VLAN: "back"}},
 	} {
 		if has, err := put(t, n, Service{Name: c.name, LAN: c.lan}); err != nil || words(has) != c.want {
 			t.Errorf("%s has %v, want %s, %v", c.name, has, c.want, err)
 		}
+	}
+	// Whom one names that was declared before may come later, or never; whom it names now may not.
+	if got := reached(n, "c"); got != "gateway.back a" {
+		t.Errorf("c reaches %s", got)
+	}
+	if _, err := put(t, n, Service{Name: "a", LAN: declaration.LAN{VLAN: "front", Allow: []declaration.Allow{{From: declaration.List{"gone"}, Ports: declaration.List{"icmp"}}}}}); err == nil || !strings.Contains(err.Error(), "no service gone") {
+		t.Error(err)
 	}
 }
 

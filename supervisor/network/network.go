@@ -25,8 +25,8 @@ type Options struct {
 	// Hold brings up a service that is started on demand, for a connection to a port that
 	// it publishes, see [gateway.Hold].
 	Hold func(ctx context.Context, service string) (alive context.Context, release func(), err error)
-	// Kept are addresses that services had which will be put on the LAN. They are given to
-	// no others that do not ask for them.
+	// Kept are services that were put on a LAN before this one, and will be on this one, with
+	// the addresses that they had. Those are given to no others that do not ask for them.
 	Kept map[string][]netip.Addr
 	// Log is told what goes wrong. Default: slog.Default.
 	Log *slog.Logger
@@ -44,6 +44,7 @@ type Network struct {
 	mu       sync.Mutex
 	services map[string]*service
 	taken    addresses
+	kept     map[string]bool     // that were on a LAN before, and are not on this one yet
 	allow    []declaration.Allow // in force, beside what services say of themselves
 	rules    []lan.Rule          // what that comes to
 }
@@ -65,7 +66,7 @@ func New(cfg Config, services []Service, opt Options) (*Network, error) {
 	}
 	n := &Network{
 		lan: lan.New(lan.Config{Inspector: opt.Inspector}), hold: opt.Hold, log: opt.Log,
-		services: make(map[string]*service), taken: make(addresses),
+		services: make(map[string]*service), taken: make(addresses), kept: make(map[string]bool),
 	}
 	err := n.open(cfg, services, opt)
 	if err != nil {
@@ -101,6 +102,7 @@ func (n *Network) open(cfg Config, services []Service, opt Options) error {
 		}
 	}
 	for name, list := range opt.Kept {
+		n.kept[name] = true
 		for _, a := range list {
 			n.taken.claim(name, a)
 		}
@@ -135,14 +137,16 @@ func (n *Network) start(s Service) error {
 	return nil
 }
 
-// declares looks at what a service says of others, who have to be there.
+// declares looks at what a service says of others, who have to be there when it is declared.
+// That of one which was declared before is as it was: they may have gone since, or come later.
 func (n *Network) declares(s *service) (err error) {
+	known := func(name string) bool { return n.kept[s.Name] || name == s.Name || n.has(name) }
 	for _, name := range s.Mirror {
-		if name != lan.Everybody && n.services[name] == nil {
+		if name != lan.Everybody && n.services[name] == nil && !n.kept[s.Name] {
 			return fmt.Errorf("mirror: no service %s is on the LAN", name)
 		}
 	}
-	s.rules, err = rules(ofItself(s.Name, s.Allow), func(name string) bool { return name == s.Name || n.has(name) })
+	s.rules, err = rules(ofItself(s.Name, s.Allow), known)
 	return err
 }
 
