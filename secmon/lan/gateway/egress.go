@@ -172,13 +172,11 @@ func (s *pins) add(p *lan.Port, name string, a netip.Addr, now time.Time) bool {
 	return true
 }
 
-// Forget forgets what a port was told that is on the switch no more.
-func (g *Gateway) Forget(p *lan.Port) {
-	s := &g.pins
+func (s *pins) forget(port int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.by, func(k pinned, _ pin) bool { return k.port == p.ID() })
-	delete(s.of, p.ID())
+	maps.DeleteFunc(s.by, func(k pinned, _ pin) bool { return k.port == port })
+	delete(s.of, port)
 }
 
 func (s *pins) expire(port int, now time.Time) {

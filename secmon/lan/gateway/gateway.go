@@ -191,6 +191,17 @@ func (g *Gateway) Port() *lan.Port { return g.port }
 // Addresses are the gateway's own: those of its VLAN's router and name server.
 func (g *Gateway) Addresses() []netip.Addr { return g.addrs }
 
+// Forget forgets what is known of a port that is on the switch no more: what it was told, and
+// that its addresses are at its MAC address, for they can be another's from now on.
+func (g *Gateway) Forget(p *lan.Port) {
+	g.pins.forget(p.ID())
+	for _, a := range p.Config().Addresses {
+		for _, st := range []*stack.Stack{g.stack, g.reader} {
+			_ = st.RemoveNeighbor(nic, number(a), toAddress(a)) // it knows it or not
+		}
+	}
+}
+
 // Close ends all connections and takes the gateway off the switch.
 func (g *Gateway) Close() error {
 	g.cancel()

@@ -65,10 +65,14 @@ func (c *client) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
 // plug adds a guest with addresses that end in n.
 func plug(t *testing.T, s *lan.Switch, name string, n byte) *client {
 	t.Helper()
+	return plugAs(t, s, name, n, vnet.MAC{2, 0, 0, 0, 0, n})
+}
+
+func plugAs(t *testing.T, s *lan.Switch, name string, n byte, mac vnet.MAC) *client {
+	t.Helper()
 	a4, a6 := network4.Addr().As4(), network6.Addr().As16()
 	a4[3], a6[15] = n, n
 	c := &client{t: t, addrs: []netip.Addr{netip.AddrFrom4(a4), netip.AddrFrom16(a6)}, in: make(chan []byte, 1000)}
-	mac := vnet.MAC{2, 0, 0, 0, 0, n}
 	var err error
 	if c.port, err = s.AddPort(lan.PortConfig{Name: name, VLAN: 7, MAC: mac, Addresses: c.addrs}); err != nil {
 		t.Fatal(err)
@@ -358,6 +362,53 @@ func publish(t *testing.T, g *Gateway, to netip.AddrPort, hold Hold) *Published 
 	t.Cleanup(p.Close)
 	p.Lead(g, to, hold)
 	return p
+}
+
+// What has the address of another that is gone is reached at once, though the gateway has
+// just spoken with that one.
+func TestForget(t *testing.T) {
+	s := lan.New(lan.Config{})
+	g, _ := newGateway(t, s)
+	reached := func(name string, mac byte) *lan.Port {
+		t.Helper()
+		c := plugAs(t, s, name, 2, vnet.MAC{2, 0, 0, 0, 1, mac})
+		l, err := gonet.ListenTCP(c.stack, tcpip.FullAddress{NIC: nic, Port: 80}, ipv4.ProtocolNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		inside, err := g.dialInside(ctx, netip.AddrPortFrom(c.addrs[0], 80))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inside.Close()
+		return c.port
+	}
+	old := reached("old", 1)
+	known := func() (mac tcpip.LinkAddress) {
+		t.Helper()
+		all, err := g.stack.Neighbors(nic, ipv4.ProtocolNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range all {
+			if n.Addr == toAddress(old.Config().Addresses[0]) {
+				mac = n.LinkAddr
+			}
+		}
+		return mac
+	}
+	if known() == "" {
+		t.Fatal("where the old one was is not known")
+	}
+	s.Remove(old)
+	g.Forget(old)
+	if mac := known(); mac != "" {
+		t.Errorf("it is at %v still", mac)
+	}
+	reached("new", 2)
 }
 
 // A connection to a port of what is started on demand waits until there is somebody who
