@@ -42,6 +42,7 @@ func Workers(q *virtq.Queue, n int, newWorker func() func(context.Context, *virt
 	take := func(ctx context.Context) error {
 		defer close(chains)
 		for {
+			q.Linger()
 			c, err := q.Next(ctx)
 			if err != nil {
 				return err

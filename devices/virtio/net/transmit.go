@@ -59,6 +59,7 @@ func (t *transmitter) run(ctx context.Context, q *virtq.Queue) error {
 			sent = 0
 		}
 		if c == nil {
+			q.Linger()
 			if err := q.Wait(ctx); err != nil {
 				return err
 			}

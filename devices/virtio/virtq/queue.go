@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"warder/devices/eventfd"
 	"warder/devices/guestmem"
@@ -61,14 +62,16 @@ const (
 	usedElement  = 8
 )
 
-// A Queue is one virtqueue. Pop and Wait belong to one goroutine; Push, Put and
+// A Queue is one virtqueue. Pop, Linger and Wait belong to one goroutine; Push, Put and
 // Publish may be called from any, in any order of chains.
 type Queue struct {
 	mem *guestmem.Memory
 	cfg Config
 
-	next uint16 // avail index of the chain to pop
-	err  error  // what was malformed, for good
+	next     uint16    // avail index of the chain to pop
+	lingered uint16    // next, when Linger let others run
+	rested   time.Time // until when it does not again
+	err      error     // what was malformed, for good
 
 	mu       sync.Mutex // guards the used ring
 	used     uint16     // index of the next used element

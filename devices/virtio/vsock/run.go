@@ -142,6 +142,7 @@ func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 			taken = 0
 		}
 		if c == nil {
+			q.Linger()
 			if err := q.Wait(ctx); err != nil {
 				return err
 			}
