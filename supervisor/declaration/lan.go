@@ -3,6 +3,8 @@ package declaration
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 )
 
 // LAN is what a service has on the LAN between VMs.
@@ -73,8 +75,22 @@ func (l *List) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal((*[]string)(l))
 }
 
-// lan looks at how much there is of what is said of the LAN, and at its words. What they
-// mean is for who has the LAN.
+// ParsePublish reads one of what a LAN publishes: where the host listens, and the service's
+// port.
+func ParsePublish(s string) (at netip.AddrPort, port uint16, err error) {
+	i := max(strings.LastIndexByte(s, ':'), 0)
+	n, err := strconv.ParseUint(strings.TrimPrefix(s[i:], ":"), 10, 16)
+	if err != nil || n == 0 {
+		return at, 0, fmt.Errorf("publish %q: give ADDRESS:PORT:PORT, as in 127.0.0.1:8080:80", clip(s))
+	}
+	if at, err = netip.ParseAddrPort(s[:i]); err != nil {
+		return at, 0, fmt.Errorf("publish %q: give the address and port to listen at first, as in 127.0.0.1:8080:80", clip(s))
+	}
+	return at, uint16(n), nil
+}
+
+// lan looks at how much there is of what is said of the LAN, and at its words. What most of
+// them mean is for who has the LAN.
 func (c *checker) lan(path string, l *LAN) {
 	if l == nil {
 		return
@@ -84,6 +100,11 @@ func (c *checker) lan(path string, l *LAN) {
 	c.between(path+".priority", l.Priority, 0, 2)
 	for what, list := range map[string]List{"trunk": l.Trunk, "mirror": l.Mirror, "publish": l.Publish} {
 		c.upTo(maxRules, path+"."+what, list)
+	}
+	for i, p := range l.Publish {
+		if _, _, err := ParsePublish(p); p != "" && err != nil {
+			c.add(fmt.Sprintf("%s.publish[%d]", path, i), "%s", strings.TrimPrefix(err.Error(), "publish "))
+		}
 	}
 	if len(l.Allow) > maxRules || len(l.Egress) > maxRules {
 		c.add(path, "%d entries in allow, %d in egress: give at most %d in each", len(l.Allow), len(l.Egress), maxRules)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 
@@ -68,27 +66,6 @@ func egress(given []declaration.Egress) (list []gateway.Egress, err error) {
 		}
 	}
 	return list, nil
-}
-
-// parsePublish reads one of what is published: where the host listens, and the service's port.
-func parsePublish(s string) (listen string, port uint16, err error) {
-	listen, last, ok := cutLast(s)
-	n, err := strconv.ParseUint(last, 10, 16)
-	if !ok || err != nil || n == 0 {
-		return "", 0, fmt.Errorf("publish %q: give ADDRESS:PORT:PORT, as in 127.0.0.1:8080:80", s)
-	}
-	if _, err := netip.ParseAddrPort(listen); err != nil {
-		return "", 0, fmt.Errorf("publish %q: give the address and port to listen at first, as in 127.0.0.1:8080:80", s)
-	}
-	return listen, uint16(n), nil
-}
-
-func cutLast(s string) (before, after string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+1:], true
 }
 
 // bytesASecond is a declared rate.

@@ -178,6 +178,8 @@ func TestMistakes(t *testing.T) {
 		{"deb.example.org", "'*'", "name"},
 		{"udp/123", "icmp", "only TCP and UDP go outside"},
 		{"isolated: true", "isolate: true", "isolate"},
+		{"isolated: true", "allow: [{from: wep, ports: all}]", "db: allow 1: no service wep"},
+		{"isolated: true", "allow: [{to: web, ports: 80}]", "db: allow 1: ports"},
 		{"trunk: [front]", "trunk: [rear]", `router: trunk: there is no VLAN "rear"`},
 		{"trunk: [front]", "trunk: [back]", "each once"},
 		{"vlan: back, trunk", "dhcp: true, trunk", "give one as vlan"},

@@ -143,15 +143,15 @@ func (n *Network) untagged(s *service, v *vlan) (err error) {
 // nobody else gets it meanwhile.
 func (n *Network) listen(s, old *service) error {
 	for _, declared := range s.Publish {
-		at, port, err := parsePublish(declared)
+		at, port, err := declaration.ParsePublish(declared)
 		if err != nil {
 			return err
 		}
 		p := old.has(declared)
 		if p == nil {
-			l, err := net.Listen("tcp", at)
+			l, err := net.Listen("tcp", at.String())
 			if errors.Is(err, unix.EADDRINUSE) {
-				if owner := n.publisher(netip.MustParseAddrPort(at).Port()); owner != "" {
+				if owner := n.publisher(at.Port()); owner != "" {
 					err = fmt.Errorf("%w, by %s: give another port", err, owner)
 				}
 			}

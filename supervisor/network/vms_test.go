@@ -317,8 +317,11 @@ func TestVMs(t *testing.T) {
 		if p.Name != "db" || len(p.Published) != 1 {
 			continue
 		}
-		at, _, _ := cutLast(p.Published[0])
-		c, err := net.Dial("tcp", at)
+		at, _, err := declaration.ParsePublish(p.Published[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", at.String())
 		if err != nil {
 			t.Fatal(err)
 		}
