@@ -311,6 +311,22 @@ func (s *supervised) end() {
 	if s.fake.live != 0 {
 		s.t.Errorf("%d VMs are left", s.fake.live)
 	}
+	// What was added, and that alone, has what it is to have, and is in the journal.
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	added := 0
+	for name, known := range s.services {
+		if !known.added {
+			continue
+		}
+		added++
+		if s.fake.joined[name].Name != name || s.journal.declared[name] == nil {
+			s.t.Errorf("%s was added: joined %+v, in the journal %v", name, s.fake.joined[name], s.journal.declared[name])
+		}
+	}
+	if added != len(s.fake.joined) || added != len(s.journal.declared) {
+		s.t.Errorf("%d services were added, %d have joined, %d are in the journal", added, len(s.fake.joined), len(s.journal.declared))
+	}
 }
 
 // fakeJournal counts what is started and not ended.
