@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -176,6 +177,10 @@ func (f *serviceFlags) show() *cobra.Command {
 		row("memory", d.Memory.String())
 		for name, list := range map[string][]string{"disks": d.Disks, "shares": d.Shares, "nets": d.Nets, "pmems": d.Pmems, "ports": d.Ports} {
 			row(name, list)
+		}
+		if l := d.LAN; l != nil {
+			row("vlan", strings.TrimSpace(strings.Join(append([]string{l.VLAN}, l.Trunk...), " ")))
+			row("publish", l.Publish)
 		}
 		row("secrets", d.Secrets)
 		if d.Health != nil {

@@ -180,6 +180,11 @@ func TestKept(t *testing.T) {
 	if has := words(n.Port("web").Config().Addresses); has != "10.1.0.3" {
 		t.Errorf("web has %s", has)
 	}
+	// The host's own file is looked at whole, whatever was before.
+	asks.Allow = []declaration.Allow{{From: declaration.List{"gone"}, Ports: declaration.List{"icmp"}}}
+	if _, err := New(cfg, []Service{{Name: "a", LAN: asks}}, Options{Kept: kept}); err == nil || !strings.Contains(err.Error(), "no service gone") {
+		t.Error(err)
+	}
 	for _, c := range []struct {
 		name, want string
 		lan        declaration.LAN

@@ -133,6 +133,7 @@ func (n *Network) start(s Service) error {
 	}
 	out.net.Port = out.port
 	n.services[s.Name] = out
+	delete(n.kept, s.Name)
 	n.publish(out)
 	return nil
 }
