@@ -62,7 +62,7 @@ func TestPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	lone := Service{Name: "new", LAN: declaration.LAN{
-		VLAN: "front", Publish: declaration.List{onLoopback(4000) + ":80", "127.0.0.1:0:81"},
+		VLAN: "front", Publish: declaration.List{onLoopback(21400) + ":80", "127.0.0.1:0:81"},
 		Allow: []declaration.Allow{
 			{From: declaration.List{"db"}, Ports: declaration.List{"tcp/80"}}, {To: declaration.List{"cache"}, HTTP: &declaration.HTTP{Method: declaration.List{"GET"}}},
 		},
@@ -71,7 +71,7 @@ func TestPut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if words(first) != "10.1.0.6 fd01::4" || !listened(onLoopback(4000)) {
+	if words(first) != "10.1.0.6 fd01::4" || !listened(onLoopback(21400)) {
 		t.Errorf("it has %v", first)
 	}
 	if i, ok := n.Interface("new"); !ok || i.Port != n.Port("new") || words(i.Addresses) != "10.1.0.6/28 fd01::4/64" {
@@ -108,8 +108,8 @@ func TestPut(t *testing.T) {
 	if again, err := put(t, n, anew); err != nil || !slices.Equal(again, first) || !slices.Equal(published(), was) || reached(n, "db") != "gateway.front" {
 		t.Errorf("it has %v, published %q, was %q, %v, db reaches %s", again, published(), was, err, reached(n, "db"))
 	}
-	anew.Address, anew.Publish = netip.MustParseAddr("10.1.0.9"), declaration.List{onLoopback(4001) + ":80"}
-	if again, err := put(t, n, anew); err != nil || words(again) != "10.1.0.9 fd01::4" || listened(onLoopback(4000)) || !listened(onLoopback(4001)) {
+	anew.Address, anew.Publish = netip.MustParseAddr("10.1.0.9"), declaration.List{onLoopback(21401) + ":80"}
+	if again, err := put(t, n, anew); err != nil || words(again) != "10.1.0.9 fd01::4" || listened(onLoopback(21400)) || !listened(onLoopback(21401)) {
 		t.Errorf("it has %v, %v", again, err)
 	}
 
@@ -132,21 +132,21 @@ func TestPut(t *testing.T) {
 	change("give 0 to 2", func(s *Service) { s.Priority = 3 })
 	change("mirror: no service wep", func(s *Service) { s.LAN = declaration.LAN{Mirror: declaration.List{"wep"}} })
 	change("by new: give another port", func(s *Service) { s.Name, s.Address = "other", netip.Addr{} })
-	change("as in 127.0.0.1:8080:80", func(s *Service) { s.Publish = declaration.List{onLoopback(4002) + ":80", "80"} })
+	change("as in 127.0.0.1:8080:80", func(s *Service) { s.Publish = declaration.List{onLoopback(21402) + ":80", "80"} })
 	full := errors.New("the journal is full")
-	if err := n.Put(Service{Name: "new", LAN: declaration.LAN{VLAN: "back", Publish: declaration.List{onLoopback(4003) + ":80"}}}, func([]netip.Addr) error { return full }); !errors.Is(err, full) {
+	if err := n.Put(Service{Name: "new", LAN: declaration.LAN{VLAN: "back", Publish: declaration.List{onLoopback(21403) + ":80"}}}, func([]netip.Addr) error { return full }); !errors.Is(err, full) {
 		t.Errorf("%v, want that %v", err, full)
 	}
-	if after := picture(n); after != before || listened(onLoopback(4002)) || listened(onLoopback(4003)) || !listened(onLoopback(4001)) {
+	if after := picture(n); after != before || listened(onLoopback(21402)) || listened(onLoopback(21403)) || !listened(onLoopback(21401)) {
 		t.Errorf("it was\n%s, it is\n%s", before, after)
 	}
 
 	n.Remove("new")
 	n.Remove("new")
-	if _, ok := n.Interface("new"); ok || n.Port("new") != nil || listened(onLoopback(4001)) {
+	if _, ok := n.Interface("new"); ok || n.Port("new") != nil || listened(onLoopback(21401)) {
 		t.Error("it is there still")
 	}
-	other := Service{Name: "other", LAN: declaration.LAN{VLAN: "front", Address: netip.MustParseAddr("10.1.0.9"), Publish: declaration.List{onLoopback(4001) + ":80"}}}
+	other := Service{Name: "other", LAN: declaration.LAN{VLAN: "front", Address: netip.MustParseAddr("10.1.0.9"), Publish: declaration.List{onLoopback(21401) + ":80"}}}
 	if has, err := put(t, n, other); err != nil || words(has) != "10.1.0.9 fd01::4" {
 		t.Errorf("what it had is not free: %v, %v", has, err)
 	}
@@ -293,7 +293,7 @@ func TestPutModel(t *testing.T) {
 			}
 			for p := range 3 {
 				if r.IntN(3) == 0 {
-					lan.Publish = append(lan.Publish, fmt.Sprint(onLoopback(4100+p), ":80"))
+					lan.Publish = append(lan.Publish, fmt.Sprint(onLoopback(21500+p), ":80"))
 				}
 			}
 			peer := fmt.Sprint("s", r.IntN(8))
@@ -364,7 +364,7 @@ func TestPutModel(t *testing.T) {
 			t.Fatalf("step %d, %s: %d ports of %d services, %d rules of %d", step, did, len(st.Ports), len(model), len(st.Rules), rules)
 		}
 		for p := range 3 {
-			if at := onLoopback(4100 + p); listened(at) != (publisher(at+":80") != "") {
+			if at := onLoopback(21500 + p); listened(at) != (publisher(at+":80") != "") {
 				t.Fatalf("step %d, %s: at %s somebody listens: %v", step, did, at, listened(at))
 			}
 		}

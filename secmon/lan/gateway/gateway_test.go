@@ -379,7 +379,7 @@ func TestForget(t *testing.T) {
 		t.Cleanup(func() { l.Close() })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		inside, err := g.dialInside(ctx, netip.AddrPortFrom(c.addrs[0], 80))
+		inside, err := g.dialWhenReady(ctx, ctx, netip.AddrPortFrom(c.addrs[0], 80)) // whatever stalls meanwhile
 		if err != nil {
 			t.Fatal(err)
 		}
