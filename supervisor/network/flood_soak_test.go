@@ -16,22 +16,31 @@ import (
 	"warder/supervisor/declaration"
 )
 
+// What the guests of TestFlood are: some flood one that takes it and one that they may not
+// reach, the others copy.
+const (
+	guests    = 16
+	flooders  = 4
+	victim    = flooders
+	forbidden = flooders + 1
+	floodPort = 5432
+)
+
 // TestFlood has sixteen small guests: four of them flood one that takes it and one that
 // they may not reach, with what they may send and with what they may not. The others copy
 // from each other meanwhile, one from the guest that is flooded. All that is copied is
-// what was sent, and nobody but the flooders loses a frame to a rule.
+// what was sent, nobody but the flooders loses a frame to a rule, and who copies keeps its
+// share.
 func TestFlood(t *testing.T) {
 	testkvm.Need(t)
-	const guests, flooders, port = 16, 4, 5432
 	dir := programDir(t)
 	name := func(i int) string { return fmt.Sprintf("vm%d", i) }
-	const victim, forbidden = flooders, flooders + 1
 	var services []Service
-	allow := []declaration.Allow{{From: declaration.List{"*"}, To: declaration.List{name(victim)}, Ports: declaration.List{"udp/9", fmt.Sprintf("tcp/%d", port)}}}
+	allow := []declaration.Allow{{From: declaration.List{"*"}, To: declaration.List{name(victim)}, Ports: declaration.List{"udp/9", fmt.Sprintf("tcp/%d", floodPort)}}}
 	for i := range guests {
 		services = append(services, Service{Name: name(i), LAN: declaration.LAN{VLAN: "all"}})
 		if i > forbidden {
-			allow = append(allow, declaration.Allow{From: declaration.List{name(i)}, To: declaration.List{name((i-flooders+1)%(guests-flooders) + flooders)}, Ports: declaration.List{fmt.Sprintf("tcp/%d", port)}})
+			allow = append(allow, declaration.Allow{From: declaration.List{name(i)}, To: declaration.List{name((i-flooders+1)%(guests-flooders) + flooders)}, Ports: declaration.List{fmt.Sprintf("tcp/%d", floodPort)}})
 		}
 	}
 	n, err := New(Config{VLANs: []VLAN{{Name: "all", Network: netip.MustParsePrefix("10.1.0.0/24")}}, Allow: allow}, services, Options{Log: slog.New(slog.DiscardHandler)})
@@ -69,22 +78,33 @@ func TestFlood(t *testing.T) {
 	}
 	address := func(i int) netip.Addr { return n.Port(name(i)).Config().Addresses[0] }
 	for _, m := range vms[flooders:] {
-		if got := m.ask("serve :%d", port); got != "serving" {
-			t.Fatal(got)
-		}
+		m.mustAsk("serving", "serve :%d", floodPort)
 	}
-	for _, m := range vms[:flooders] {
-		for _, to := range []int{victim, forbidden} {
-			if got := m.ask("flood %v %v", n.Port(name(to)).Config().MAC, address(to)); got != "flooding" {
-				t.Fatal(got)
+	flood := func() {
+		for _, m := range vms[:flooders] {
+			for _, to := range []int{victim, forbidden} {
+				m.mustAsk("flooding", "flood %v %v", n.Port(name(to)).Config().MAC, address(to))
 			}
 		}
 	}
+	calm := func() {
+		for _, m := range vms[:flooders] {
+			m.mustAsk("stopped", "stop")
+		}
+	}
+	for _, count := range []int{1, 5} {
+		var pairs []pair
+		for i := forbidden + 1; len(pairs) < count; i += 2 {
+			pairs = append(pairs, pair{vms[i], fmt.Sprintf("%v:%d", address(i+1), floodPort)})
+		}
+		keepShares(t, pairs, flood, calm)
+	}
+	flood()
 	sum := bulkSum()
 	for round := range 3 {
 		for i := forbidden + 1; i < guests; i++ {
 			to := (i-flooders+1)%(guests-flooders) + flooders
-			if got := vms[i].ask("dial %v:%d 10m", address(to), port); got != sum {
+			if got := vms[i].ask("dial %v:%d 10m", address(to), floodPort); got != sum {
 				t.Errorf("round %d: %s from %s: %s", round, name(i), name(to), got)
 			}
 		}
@@ -99,5 +119,69 @@ func TestFlood(t *testing.T) {
 	}
 	if got := n.Port(name(forbidden)).Stats().Received; got > 1000 {
 		t.Errorf("the one that nobody may reach got %d frames", got)
+	}
+}
+
+// mustAsk is ask for what there is one right answer to.
+func (m *machine) mustAsk(want, format string, args ...any) {
+	m.t.Helper()
+	if got := m.ask(format, args...); got != want {
+		m.t.Fatalf("%s: %s", m.name, got)
+	}
+}
+
+// A pair is a guest that copies, and from where.
+type pair struct {
+	m    *machine
+	from string
+}
+
+// keepShares has pairs copy while nobody floods, and while some do, by turns. With the
+// flooders and their victim there are more guests among whom the CPUs are to be divided.
+// Each pair keeps half of its share at the least: what is divided is less by all the
+// changes from one guest to another.
+func keepShares(t *testing.T, pairs []pair, flood, calm func()) {
+	t.Helper()
+	const turns, turn = 3, 10 * time.Second
+	type amount struct{ bytes, ns float64 }
+	var quiet, flooded = make([]amount, len(pairs)), make([]amount, len(pairs))
+	drawn := func(p pair) (a amount) {
+		if got := p.m.ask("drawn"); fails(got) {
+			t.Fatalf("%s: %s", p.m.name, got)
+		} else if _, err := fmt.Sscan(got, &a.bytes, &a.ns); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	measure := func(sums []amount) {
+		var before []amount
+		for _, p := range pairs {
+			before = append(before, drawn(p))
+		}
+		time.Sleep(turn)
+		for i, p := range pairs {
+			after := drawn(p)
+			sums[i].bytes += after.bytes - before[i].bytes
+			sums[i].ns += after.ns - before[i].ns
+		}
+	}
+	for _, p := range pairs {
+		p.m.mustAsk("drawing", "draw %s", p.from)
+	}
+	for range turns {
+		measure(quiet)
+		flood()
+		measure(flooded)
+		calm()
+	}
+	for i, p := range pairs {
+		p.m.mustAsk("stopped", "stop")
+		drawn(p) // all of it
+		left := flooded[i].bytes / flooded[i].ns / (quiet[i].bytes / quiet[i].ns)
+		share := float64(2*len(pairs)) / float64(2*len(pairs)+flooders+1)
+		t.Logf("%s of %d pairs: %.2f MB/s, in the flood %.2f: %.3f is left, %.3f is its share", p.m.name, len(pairs), quiet[i].bytes/quiet[i].ns*1e3, flooded[i].bytes/flooded[i].ns*1e3, left, share)
+		if !(left >= share/2) {
+			t.Errorf("%s of %d pairs keeps %.3f of its throughput in a flood, want half of %.3f", p.m.name, len(pairs), left, share)
+		}
 	}
 }

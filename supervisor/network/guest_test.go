@@ -113,16 +113,19 @@ func inGuest(what string, args []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		c, err := net.DialTimeout("tcp", args[0], within)
-		if err != nil {
-			return "", err
-		}
-		defer c.Close()
 		h := sha256.New()
-		if _, err := io.Copy(h, c); err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("%x", h.Sum(nil)), nil
+		err = copyFrom(args[0], within, h)
+		return fmt.Sprintf("%x", h.Sum(nil)), err
+	case "draw": // again and again
+		drawn = &tally{since: time.Now()}
+		repeat(func() { drawn.add(copyFrom(args[0], 10*time.Minute, drawn)) })
+		return "drawing", nil
+	case "drawn": // so far: bytes, and nanoseconds by its own clock
+		return drawn.state()
+	case "stop": // what it does again and again
+		repeats.over.Store(true)
+		repeats.Wait()
+		return "stopped", nil
 	case "resolve":
 		addrs, err := net.LookupHost(args[0])
 		return fmt.Sprint(addrs), err
