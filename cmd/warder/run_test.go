@@ -32,10 +32,6 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asEcho) != "" {
 		echoInGuest()
 	}
-	if peer := os.Getenv(asAsker); peer != "" {
-		askInGuest(peer)
-		return
-	}
 	if os.Getenv(asWarder) != "" {
 		if os.Getenv(withoutKVM) != "" {
 			if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, ""); err != nil {
@@ -65,12 +61,18 @@ type result struct {
 
 func warderCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return warderUntil(t, ctx, args...)
+}
+
+// warderUntil is a command that is killed when ctx ends.
+func warderUntil(t *testing.T, ctx context.Context, args ...string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), asWarder+"=1")
 	return cmd

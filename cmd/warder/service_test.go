@@ -62,10 +62,10 @@ type hostProcess struct {
 	ended chan struct{} // closed when it has
 }
 
-// startHostProcess starts a host.
+// startHostProcess starts a host, which lives as long as the test, however long that takes.
 func startHostProcess(t *testing.T, config string, env ...string) *hostProcess {
 	t.Helper()
-	h := &hostProcess{cmd: warderCommand(t, "host", "--config", config)}
+	h := &hostProcess{cmd: warderUntil(t, t.Context(), "host", "--config", config)}
 	h.cmd.Env = append(h.cmd.Env, env...)
 	h.cmd.Stdout, h.cmd.Stderr = os.Stdout, os.Stderr
 	if err := h.cmd.Start(); err != nil {
@@ -404,7 +404,7 @@ services:
     image: dir:root
     secrets: [db]
     memory: 128M
-    shares: [./share:/srv, '`+filepath.Dir(self)+`:/test:ro']
+    shares: [./share:/srv]
     lan: {vlan: front}
     ports: ['log=unix:log.sock']
     env: {MODE: fast}
