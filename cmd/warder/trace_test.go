@@ -96,6 +96,12 @@ func TestTraceRunningVM(t *testing.T) {
 	if err := vm.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := false
+	defer func() { // a VM that has ended by itself has said why
+		if in.Close(); !ended {
+			t.Logf("the VM that was traced: %v", vm.Wait())
+		}
+	}()
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() || lines.Text() != "up" {
 		t.Fatalf("the VM said %q: %v", lines.Text(), lines.Err())
@@ -136,6 +142,7 @@ func TestTraceRunningVM(t *testing.T) {
 	debugRunning(t, "traced")
 	in.Close()
 	<-stop
+	ended = true
 	if err := vm.Wait(); err != nil {
 		t.Errorf("the VM that was traced: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,6 +197,21 @@ func TestRemoveWaits(t *testing.T) {
 		t.Error("the VM was removed under a request")
 	}
 	<-done
+}
+
+// Who asks about a VM that ends is told so, and not of what became of the question.
+func TestEndedMeanwhile(t *testing.T) {
+	h := hosted(t, "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	h.ctx = ctx
+	cancel()
+	r := (&http.Request{}).WithContext(ctx)
+	r.SetPathValue("what", "ps")
+	w := httptest.NewRecorder()
+	inspect(h, w, r)
+	if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "VM a has ended meanwhile") {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
 }
 
 func TestStreams(t *testing.T) {

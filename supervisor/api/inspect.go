@@ -152,6 +152,9 @@ func inspect(h *Hosted, w http.ResponseWriter, r *http.Request) {
 		if err == nil {
 			err = f(r.Context(), l, r.URL.Query(), put)
 		}
+		if err != nil && h.ctx.Err() != nil { // which is why, whatever it says
+			return &Error{Code: NotFound, Message: fmt.Sprintf("VM %s has ended meanwhile", h.Name)}
+		}
 		return coded(err)
 	})
 }
