@@ -104,14 +104,7 @@ func (s Space) Whole() bool { return s.low != nil }
 // Kernel returns the space in which the kernel's addresses are translated from
 // the first table at root. On amd64 there is one table for all addresses.
 func (s Space) Kernel(root guestmem.Addr) Space {
-	switch {
-	case s.high == nil:
-	case s.low == s.high:
-		s.low = s.high.from(root)
-		s.high = s.low
-	default:
-		s.high = s.high.from(root)
-	}
+	s.high, s.low = rooted(s.high, s.low, root)
 	return s
 }
 
@@ -141,15 +134,20 @@ func (s Space) Granule() uint64 {
 // User returns the space in which a process's addresses are translated from the
 // first table at root. On amd64 that is the table of the kernel's as well.
 func (s Space) User(root guestmem.Addr) Space {
-	switch {
-	case s.low == nil:
-	case s.low == s.high:
-		s.low = s.low.from(root)
-		s.high = s.low
-	default:
-		s.low = s.low.from(root)
-	}
+	s.low, s.high = rooted(s.low, s.high, root)
 	return s
+}
+
+// rooted gives a half another first table, and the other half with it where they are one.
+func rooted(half, other walker, root guestmem.Addr) (newHalf, newOther walker) {
+	switch {
+	case half == nil:
+		return nil, other
+	case half == other:
+		half = half.from(root)
+		return half, half
+	}
+	return half.from(root), other
 }
 
 // Translate returns the mapping of va. Its errors are of type *[FaultError].
