@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ type fakeHost struct {
 	slow  time.Duration    // of Boot
 	// joined are the services that have what they have by Join, full that no more may.
 	joined map[string]declaration.Service
-	full   bool
+	full   atomic.Bool
 }
 
 func newFakeHost() *fakeHost {
@@ -44,7 +45,7 @@ func addressOf(name string) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0
 func (h *fakeHost) Join(d declaration.Service, keep func([]netip.Addr) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.full {
+	if h.full.Load() {
 		return errors.New("no address is free")
 	}
 	if err := keep([]netip.Addr{addressOf(d.Name)}); err != nil {
@@ -335,13 +336,13 @@ type fakeJournal struct {
 	declared map[string][]netip.Addr
 	writes   int // of declarations
 	running  map[string]string
-	full     bool
+	full     atomic.Bool
 }
 
 func (j *fakeJournal) Declared(d declaration.Service, has []netip.Addr) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.full {
+	if j.full.Load() {
 		return errors.New("no space left on device")
 	}
 	j.declared[d.Name] = has
@@ -359,7 +360,7 @@ func (j *fakeJournal) Removed(name string) error {
 func (j *fakeJournal) Started(name, by string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.full {
+	if j.full.Load() {
 		return errors.New("no space left on device")
 	}
 	j.running[name] = by

@@ -375,20 +375,12 @@ func joins(t *testing.T, s *supervised) {
 		}
 	}
 	add("sleep 1s", "")
-	s.fake.mu.Lock()
-	s.fake.full = true
-	s.fake.mu.Unlock()
+	s.fake.full.Store(true)
 	add("sleep 2s", "extra is not declared: no address is free")
-	s.fake.mu.Lock()
-	s.fake.full = false
-	s.fake.mu.Unlock()
-	s.journal.mu.Lock()
-	s.journal.full = true
-	s.journal.mu.Unlock()
+	s.fake.full.Store(false)
+	s.journal.full.Store(true)
 	add("sleep 3s", "no space left")
-	s.journal.mu.Lock()
-	s.journal.full = false
-	s.journal.mu.Unlock()
+	s.journal.full.Store(false)
 	if st, err := s.Status(t.Context(), "extra"); err != nil || st.Service.Command[1] != "1s" || s.fake.has("extra") != "sleep 1s" {
 		t.Errorf("%+v, %v, joined %q", st, err, s.fake.has("extra"))
 	}
@@ -422,7 +414,7 @@ func TestRestore(t *testing.T) {
 	if err := s.Restore(runs("web", "exit 1"), nil); !errors.Is(err, services.ErrState) || h.has("web") != "" {
 		t.Errorf("in place of the configuration's: %v", err)
 	}
-	h.full = true
+	h.full.Store(true)
 	if err := s.Restore(runs("e", "exit 0"), nil); err == nil || s.Known("e") == nil {
 		t.Errorf("without what it is to have: %v, known: %v", err, s.Known("e"))
 	}
