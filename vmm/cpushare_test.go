@@ -26,10 +26,7 @@ type counter struct {
 
 func count(t *testing.T, name string, weight int, most float64) counter {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, testkernel.Raw(codeCount), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := testkernel.RawFile(t, codeCount)
 	m, err := vmm.New(vmm.Config{
 		Name: name, Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler), CPUWeight: weight, CPUMax: most,
 	})

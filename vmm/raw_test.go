@@ -2,8 +2,6 @@ package vmm_test
 
 import (
 	"log/slog"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -45,10 +43,7 @@ func rawMachine(t testing.TB, code []byte, cfg vmm.Config) *vmm.Machine {
 // rawKernelFile is the path of a kernel that is a few instructions.
 func rawKernelFile(t testing.TB, code []byte) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, testkernel.Raw(code), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := testkernel.RawFile(t, code)
 	return path
 }
 

@@ -3,8 +3,6 @@ package act
 import (
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"warder/internal/testkernel"
@@ -17,10 +15,7 @@ import (
 // often: the host's kernel has it wait.
 func TestGuestThatHalts(t *testing.T) {
 	testkvm.Open(t)
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, testkernel.Raw(halting), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := testkernel.RawFile(t, halting)
 	m, err := vmm.New(vmm.Config{Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -120,10 +118,7 @@ func (d *debugger) ends() {
 func smallMachine(t *testing.T) *vmm.Machine {
 	t.Helper()
 	testkvm.Open(t)
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, testkernel.Raw(small), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := testkernel.RawFile(t, small)
 	m, err := vmm.New(vmm.Config{Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package api
 import (
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -16,10 +15,7 @@ import (
 // TestGDB reaches a machine of a few instructions through the socket.
 func TestGDB(t *testing.T) {
 	testkvm.Open(t)
-	path := filepath.Join(t.TempDir(), "kernel")
-	if err := os.WriteFile(path, testkernel.Raw(spin), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := testkernel.RawFile(t, spin)
 	m, err := vmm.New(vmm.Config{Memory: 64 << 20, Kernel: path, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
