@@ -30,7 +30,8 @@ type Place struct {
 	Delegated bool `json:"delegated"`
 }
 
-// Find looks at where this process is.
+// Find looks at where this process is. Groups that it has made do not count: what the kernel
+// says of a process is where its first thread is, and that may be a vCPU's.
 func Find() Place {
 	var s unix.Statfs_t
 	if err := unix.Statfs(root, &s); err != nil || s.Type != unix.CGROUP2_SUPER_MAGIC {
@@ -40,19 +41,24 @@ func Find() Place {
 	if err != nil {
 		return Place{}
 	}
-	path, ok := parseSelf(string(self))
+	path, ok := parseSelf(string(self), os.Getpid())
 	if !ok {
 		return Place{}
 	}
 	return at(filepath.Join(root, path))
 }
 
-// parseSelf finds the line of cgroup v2 in /proc/self/cgroup: "0::/path".
-func parseSelf(s string) (path string, ok bool) {
+// parseSelf finds the line of cgroup v2 in /proc/self/cgroup, "0::/path", and leaves out
+// of it the groups that process pid has made.
+func parseSelf(s string, pid int) (path string, ok bool) {
 	for line := range strings.Lines(s) {
-		if path, ok = strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return path, true
+		if path, ok = strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); !ok {
+			continue
 		}
+		for strings.HasPrefix(filepath.Base(path), madeBy(pid)) {
+			path = filepath.Dir(path)
+		}
+		return path, true
 	}
 	return "", false
 }

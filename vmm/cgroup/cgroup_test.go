@@ -18,8 +18,12 @@ func TestParseSelf(t *testing.T) {
 		"12:pids:/x\n1:name=systemd:/y\n0::/z\n": "/z",
 		"1:name=systemd:/y\n":                    "",
 		"":                                       "",
+		"0::/a/warder-12-vm-3":                   "/a",
+		"0::/warder-12-vm-3/warder-12-other-4\n": "/",
+		"0::/warder-123-vm-3\n":                  "/warder-123-vm-3",
+		"0::/warder-12-vm-3/leaf\n":              "/warder-12-vm-3/leaf",
 	} {
-		if got, _ := parseSelf(in); got != want {
+		if got, _ := parseSelf(in, 12); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

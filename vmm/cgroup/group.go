@@ -31,6 +31,9 @@ type Group struct {
 // prefix begins the names of our groups; the process that made one follows.
 const prefix = "warder-"
 
+// madeBy begins the names of the groups of a process.
+func madeBy(pid int) string { return prefix + strconv.Itoa(pid) + "-" }
+
 // Sweep removes groups that processes have left behind which are gone, and says
 // how many.
 func Sweep() (int, error) { return sweep(Find().Dir) }
@@ -70,7 +73,7 @@ func New(name string, weight int) (*Group, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(p.Dir, fmt.Sprintf("%s%d-%s-*", prefix, os.Getpid(), fileName(name)))
+	dir, err := os.MkdirTemp(p.Dir, madeBy(os.Getpid())+fileName(name)+"-*")
 	if err != nil {
 		return nil, unavailable(p.Dir, err)
 	}

@@ -98,15 +98,26 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// asChild has this binary say what it finds in a group that it joins, or wait
-// for the end of its input.
+// asChild has this binary say what it finds in a group that it joins, or with its first
+// thread in a group, or wait for the end of its input.
 const (
 	asChild = "WARDER_TEST_CGROUP"
+	leads   = "leads"
 	waits   = "waits"
 )
 
+// From here on the first thread is main's.
+func init() {
+	if os.Getenv(asChild) == leads {
+		runtime.LockOSThread()
+	}
+}
+
 func TestMain(m *testing.M) {
 	switch dir, ok := os.LookupEnv(asChild); {
+	case dir == leads:
+		fmt.Println(leader())
+		os.Exit(0)
 	case dir == waits:
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
@@ -115,6 +126,30 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// leader makes a group while the first thread is in another, as a vCPU's can be.
+func leader() (err error) {
+	if unix.Gettid() != os.Getpid() {
+		return errors.New("this is not the first thread")
+	}
+	first, err := cgroup.New("first", 10)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, first.Leave(), first.Close()) }()
+	if err := first.Enter(); err != nil {
+		return err
+	}
+	second, err := cgroup.New("second", 10)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, second.Close()) }()
+	if filepath.Dir(second.Dir()) != filepath.Dir(first.Dir()) {
+		return fmt.Errorf("%s is not beside %s", second.Dir(), first.Dir())
+	}
+	return nil
 }
 
 func child(dir string) error {
@@ -167,6 +202,14 @@ func group(t *testing.T, path ...string) string {
 		}
 	})
 	return dir
+}
+
+// TestFirstThread has a process make a group while its first thread is in one that it has made.
+func TestFirstThread(t *testing.T) {
+	need(t)
+	if said := inChild(t, leads, 0); said != "<nil>" {
+		t.Error(said)
+	}
 }
 
 func TestJoin(t *testing.T) {
