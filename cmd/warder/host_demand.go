@@ -28,14 +28,14 @@ func (d *holder) serve(h *host) {
 	close(d.up)
 }
 
-func (d *holder) hold(ctx context.Context, service string) (context.Context, func(), error) {
+func (d *holder) hold(ctx context.Context, service, peer string) (context.Context, func(), error) {
 	select {
 	case <-d.up:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
 	h := d.host
-	alive, release, err := h.services.Hold(ctx, service)
+	alive, release, err := h.services.Hold(ctx, service, peer)
 	if err != nil && ctx.Err() == nil {
 		d.tell(h.log, service, err)
 	}
@@ -62,7 +62,7 @@ const readyTime = 30 * time.Second
 func (h *host) leadTo(ctx context.Context, c *net.UnixConn, service string, port uint32) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	alive, release, err := h.demand.hold(ctx, service)
+	alive, release, err := h.demand.hold(ctx, service, "")
 	if err != nil {
 		return
 	}

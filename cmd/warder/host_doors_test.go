@@ -111,7 +111,7 @@ func TestDoors(t *testing.T) {
 func TestHoldBeforeTheHost(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	if _, _, err := newHolder().hold(gone, "a"); err == nil {
+	if _, _, err := newHolder().hold(gone, "a", ""); err == nil {
 		t.Error("held by nobody")
 	}
 }

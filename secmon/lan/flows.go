@@ -82,6 +82,8 @@ func (x *transit) pass(t *table, key *flow.Key, forward bool) Reason {
 		case c.cut:
 			f.Keep(s.Time)
 			return Cut
+		case f.State == flow.Opening && s.Direction == 1 && h.Flags&packet.RST != 0 && s.From.unready(s.Time):
+			return Asleep // who asked asks again
 		case !opens(h):
 		case from == c.to && !p.allows(from, to, h):
 			return Policy

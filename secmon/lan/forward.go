@@ -232,6 +232,9 @@ func (x *transit) between(t *table) Reason {
 		}
 	}
 	if icmpError(h) && x.about(t.policy) {
+		if p.unready(s.Time) && closes(h) {
+			return Asleep
+		}
 		return None
 	}
 	return x.converse(t)
@@ -275,6 +278,9 @@ func (x *transit) deliver(t *table) {
 	case x.via != nil:
 		x.to(x.via)
 		return
+	case !x.group && s.To.sleeps():
+		x.visit(s.To)
+		return
 	case !x.group:
 		x.to(s.To)
 		return
@@ -292,6 +298,17 @@ func (x *transit) deliver(t *table) {
 	}
 	if !any {
 		x.from.lost(Nobody)
+	}
+}
+
+// visit is to for a port that sleeps.
+func (x *transit) visit(q *Port) {
+	if who, asks := asksFor(x.frame.Head, &x.seen[0].Headers); asks {
+		x.answer(who)
+	} else if x.mayBegin() {
+		x.knock(q.door)
+	} else {
+		x.to(q) // of what its VM has begun, or is of no use to it
 	}
 }
 

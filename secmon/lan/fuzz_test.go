@@ -34,6 +34,59 @@ func TestRandomFrames(t *testing.T) {
 	}
 }
 
+// TestRandomFramesWake has the fuzzer's frames meet a port that sleeps: who may begin
+// nothing with it does not wake it, and what waits is bounded and goes to it alone.
+func TestRandomFramesWake(t *testing.T) {
+	const seed = 2
+	random := rand.NewChaCha8([32]byte{seed})
+	woken, delivered := 0, 0
+	for range 3000 {
+		in := make([]byte, 400)
+		random.Read(in)
+		s := New(Config{Flows: 16})
+		z := sleep(t, s, 2)
+		guests := []*guest{plug(t, s, 1), z.guest, plug(t, s, 3), plug(t, s, 4, trunk(1, 2)), plug(t, s, 5, uplink)}
+		declared := func(from, to int, pkt *packet.Headers) bool {
+			return to == 1 && (from == 0 || from == 4 && pkt.Protocol == packet.UDP)
+		}
+		allow(t, s, Rule{From: "vm1", To: "vm2"}, Rule{From: "vm5", To: "vm2", Proto: packet.UDP}, Rule{From: "vm2", To: "vm4"})
+		begun := map[[2]int]bool{}
+		for len(in) > 0 {
+			from, b := crafted(&in)
+			if from == 1 {
+				continue
+			}
+			begin(guests, declared, begun, from, b)
+			guests[from].send(b)
+			for _, by := range z.woken() {
+				if woken++; !begun[[2]int{from, 1}] || by != guests[from].port.Name() {
+					t.Fatalf("%s wakes it by %x", by, b)
+				}
+			}
+			if n := z.waiting(); n > doorFrames {
+				t.Fatalf("%d frames wait", n)
+			}
+			switch random.Uint64() & 7 {
+			case 0:
+				z.Sleep()
+			case 1:
+				z.start(t)
+				z.Awake()
+				for _, got := range z.guest.take() {
+					if delivered++; net.MAC(got) != z.cfg.MAC {
+						t.Fatalf("it got %x", got)
+					}
+				}
+				z.Stop()
+				z.Sleep()
+			}
+		}
+	}
+	if woken < 100 || delivered < 50 {
+		t.Errorf("woken %d times, and got %d frames, so nothing is shown", woken, delivered)
+	}
+}
+
 // sequence sends the frames that in makes, and says how many came through.
 func sequence(t *testing.T, in []byte) (received int) {
 	s := New(Config{Flows: 16})

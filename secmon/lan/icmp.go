@@ -23,6 +23,12 @@ func icmpError(h *packet.Headers) bool {
 		h.Protocol == packet.ICMPv6 && h.ICMPType >= 1 && h.ICMPType <= 4)
 }
 
+// closes reports whether an ICMP error says that nobody is at a port.
+func closes(h *packet.Headers) bool {
+	kind, code := h.SrcPort, h.DstPort
+	return h.Protocol == packet.ICMP && kind == unreachable && code == closedPort || h.Protocol == packet.ICMPv6 && kind == unreachable6 && code == closedPort6
+}
+
 // quoted reads what an ICMP error quotes of the packet that it is about: addresses, and
 // the ports of TCP and UDP or the identifier of an echo.
 func quoted(h *packet.Headers, head []byte) (q packet.Headers, ok bool) {

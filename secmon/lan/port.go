@@ -37,6 +37,11 @@ type PortConfig struct {
 	Mirror []string
 	// Rate is how many bytes it may send a second, 0 for any number.
 	Rate uint64
+	// Wake has the port sleep. It is called, and does not wait, when by begins a conversation
+	// with p that the rules allow, once until p is told to sleep again. The conversation
+	// waits until p is told that it is awake. Meanwhile the switch answers questions for
+	// p's addresses. It is nil for a port that does not sleep.
+	Wake func(p, by *Port)
 	// Priority is from 0 to MaxPriority: what is sent by a port of a higher one goes
 	// first where frames wait.
 	Priority int
@@ -85,7 +90,9 @@ type Port struct {
 	isolated atomic.Bool
 	diverted atomic.Pointer[Port] // to a mirror port, nil if not
 	rate     bucket
-	rejected bucket // how often it is told that it may not
+	told     bucket       // how much the switch says to it of its own
+	began    atomic.Int64 // when its VM's driver started last
+	door     *door        // nil if it does not sleep
 	counters counters
 	waiting  atomic.Int32 // frames of its VM
 	pieces   pieces
@@ -114,7 +121,10 @@ func newPort(s *Switch, id int, cfg PortConfig) *Port {
 		p.lines[i].port, p.lines[i].queue = p, i
 	}
 	p.SetRate(cfg.Rate)
-	p.rejected.set(rejections)
+	p.told.set(tellings)
+	if cfg.Wake != nil {
+		p.door = &door{port: p}
+	}
 	return p
 }
 
@@ -163,6 +173,7 @@ func (p *Port) Isolate(cut bool) {
 	for i := range p.lines {
 		p.lines[i].clear(Isolated)
 	}
+	p.door.withdraw(nil, Isolated)
 	p.sw.withdraw(p, Isolated)
 }
 
@@ -188,6 +199,7 @@ func (s *Switch) withdraw(p *Port, why Reason) {
 	s.mu.Lock() // no port comes or goes
 	defer s.mu.Unlock()
 	for _, q := range s.table.Load().ports {
+		q.door.withdraw(p, why)
 		for i := range q.lines {
 			q.lines[i].withdraw(p, why)
 		}
@@ -199,6 +211,8 @@ func (p *Port) Start(r net.Receiver) error {
 	for i := range p.lines {
 		p.lines[i].start(r)
 	}
+	p.began.Store(p.sw.now())
+	p.door.starts()
 	p.receiver.Store(&r)
 	return nil
 }
@@ -214,6 +228,20 @@ func (p *Port) Stop() {
 
 // Ready implements net.Port.
 func (p *Port) Ready(queue int) { p.lines[queue].drain() }
+
+// tell gives the port's VM a message of the switch's own, in a VLAN, if there is room now.
+func (p *Port) tell(vlan uint16, f *net.Frame) {
+	if p.trunk[vlan] {
+		tagged := new(net.Frame)
+		if !tag(tagged, f, vlan) {
+			return
+		}
+		f = tagged
+	}
+	if r := p.receiver.Load(); r != nil {
+		p.lines[(*r).Queue(f)].tell(f)
+	}
+}
 
 // lost counts a frame of p's VM.
 func (p *Port) lost(why Reason) { p.counters.lost[why].Add(1) }

@@ -27,12 +27,13 @@ const (
 	Nobody              // nobody has the address it is for
 	Full                // the receiver took no more
 	Down                // the receiver has no driver, or no link
+	Asleep              // the receiver did not wake in time, or is not ready yet
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"", "isolated", "tagged", "double-tag", "rate", "malformed", "protocol", "source-mac", "source-ip", "neighbour",
-	"server", "address", "policy", "flows", "cut", "inspected", "diverted", "nobody", "full", "down",
+	"server", "address", "policy", "flows", "cut", "inspected", "diverted", "nobody", "full", "down", "asleep",
 }
 
 func (r Reason) String() string {

@@ -119,7 +119,7 @@ func (m *module) handle(ctx context.Context, method string, args json.RawMessage
 		})
 	case link.Demand:
 		return with(args, func(d link.Demanded) (any, error) {
-			return status(b.set.Demand(context.WithValue(ctx, requestKey{}, d.Request), d.Name, d.Number, d.Begun, d.Patience))
+			return status(b.set.Demand(context.WithValue(ctx, requestKey{}, d.Request), d.Name, d.Peer, d.Number, d.Begun, d.Patience))
 		})
 	case link.Release:
 		return with(args, func(r link.Released) (any, error) { return nil, b.set.Release(r.Name, r.Number) })

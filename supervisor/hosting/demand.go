@@ -30,8 +30,9 @@ type demand struct {
 // being idle until release is called. It waits until the service runs, as long as that
 // is declared to be waited for; alive ends with its VM. While others hold what it needs it
 // waits in the queue of all who want to start something. The error is a *verify.Refusal
-// when the machine does not have what it needs.
-func (h *Host) Hold(ctx context.Context, name string) (alive context.Context, release func(), err error) {
+// when the machine does not have what it needs. Peer is the service whose connection it is, ""
+// for one from outside.
+func (h *Host) Hold(ctx context.Context, name, peer string) (alive context.Context, release func(), err error) {
 	s, d, err := h.find(name)
 	if err != nil {
 		return nil, nil, err
@@ -54,7 +55,7 @@ func (h *Host) Hold(ctx context.Context, name string) (alive context.Context, re
 	release = sync.OnceFunc(func() { h.release(s) })
 	soon, cancel := context.WithTimeout(ctx, time.Duration(d.OnDemand.Wait))
 	defer cancel()
-	alive, err = h.bringUp(soon, s)
+	alive, err = h.bringUp(soon, s, peer)
 	h.mu.Lock()
 	s.demand.waiting--
 	h.waiting--
@@ -72,9 +73,9 @@ func (h *Host) Hold(ctx context.Context, name string) (alive context.Context, re
 
 // bringUp has the supervisor see to it that a service runs, and gives what ends with
 // its VM.
-func (h *Host) bringUp(ctx context.Context, s *service) (context.Context, error) {
+func (h *Host) bringUp(ctx context.Context, s *service, peer string) (context.Context, error) {
 	name := s.decl.Name
-	r := &request{kind: link.Start, name: name, by: services.ByConnection}
+	r := &request{kind: link.Start, name: name, by: services.ByConnectionOf(peer)}
 	number, end := h.begin(r)
 	defer end()
 	const most = 3 // times that it may end at the moment at which it is said to run
@@ -83,7 +84,7 @@ func (h *Host) bringUp(ctx context.Context, s *service) (context.Context, error)
 		err := h.askUntil(ctx, func() (string, any) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return link.Demand, link.Demanded{Name: name, Number: h.number(), Request: number, Begun: r.decided, Patience: patience(ctx)}
+			return link.Demand, link.Demanded{Name: name, Peer: peer, Number: h.number(), Request: number, Begun: r.decided, Patience: patience(ctx)}
 		}, &st)
 		if err != nil {
 			return nil, err

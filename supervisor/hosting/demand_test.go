@@ -36,7 +36,7 @@ func TestHold(t *testing.T) {
 		var alive context.Context
 		for range 20 {
 			all.Go(func() {
-				a, release, err := s.Hold(t.Context(), "a")
+				a, release, err := s.Hold(t.Context(), "a", "")
 				if err != nil {
 					t.Error(err)
 					return
@@ -68,7 +68,7 @@ func TestHold(t *testing.T) {
 			}
 		}
 		time.Sleep(30 * time.Second)
-		_, again, err := s.Hold(t.Context(), "a") // somebody comes before the minute is over
+		_, again, err := s.Hold(t.Context(), "a", "") // somebody comes before the minute is over
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,25 +88,27 @@ func TestHold(t *testing.T) {
 		if alive.Err() == nil {
 			t.Error("a connection outlives the VM")
 		}
-		// The next one starts it again; what somebody starts is not idle.
-		if _, again, err = s.Hold(t.Context(), "a"); err != nil || h.count("a") != 2 {
+		// The next one, of another service, starts it again; what somebody starts is not idle.
+		if _, again, err = s.Hold(t.Context(), "a", "b"); err != nil || h.count("a") != 2 {
 			t.Fatalf("%v, %d", err, h.count("a"))
 		}
-		again()
-		if _, err := s.Stop(t.Context(), "a", 0, "me"); err != nil {
-			t.Fatal(err)
+		if st, err := s.Status(t.Context(), "a"); err != nil || st.By != "a connection of b" {
+			t.Errorf("%+v, %v", st, err)
 		}
+		again()
+		time.Sleep(61 * time.Second)
+		state(services.Stopped)
 		if _, err := s.Start(t.Context(), "a", "me"); err != nil {
 			t.Fatal(err)
 		}
-		if _, again, err = s.Hold(t.Context(), "a"); err != nil {
+		if _, again, err = s.Hold(t.Context(), "a", ""); err != nil {
 			t.Fatal(err)
 		}
 		again()
 		time.Sleep(time.Hour)
 		state(services.Running)
 		for name, want := range map[string]error{"b": services.ErrState, "none": services.ErrUnknown} {
-			if _, _, err := s.Hold(t.Context(), name); !errors.Is(err, want) {
+			if _, _, err := s.Hold(t.Context(), name, ""); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", name, err, want)
 			}
 		}
@@ -114,7 +116,7 @@ func TestHold(t *testing.T) {
 			t.Error(err)
 		}
 		s.over()
-		if _, _, err := s.Hold(t.Context(), "a"); !errors.Is(err, services.ErrClosed) {
+		if _, _, err := s.Hold(t.Context(), "a", ""); !errors.Is(err, services.ErrClosed) {
 			t.Errorf("of a host that stops: %v", err)
 		}
 	})
@@ -132,7 +134,7 @@ func TestHoldFails(t *testing.T) {
 		slow.Health = &declaration.Health{Command: []string{"ok-after", "1h"}, StartPeriod: declaration.Duration(2 * time.Hour)}
 		s := supervise(t, h, onDemand("broken", "sleep 1h", declaration.OnDemand{}), wide, slow)
 		for range 100 {
-			if _, _, err := s.Hold(t.Context(), "broken"); err == nil || !strings.Contains(err.Error(), "no kernel") {
+			if _, _, err := s.Hold(t.Context(), "broken", ""); err == nil || !strings.Contains(err.Error(), "no kernel") {
 				t.Fatal(err)
 			}
 		}
@@ -140,16 +142,16 @@ func TestHoldFails(t *testing.T) {
 			t.Errorf("it was tried %d times at once", n)
 		}
 		time.Sleep(10 * time.Second)
-		s.Hold(t.Context(), "broken")
+		s.Hold(t.Context(), "broken", "")
 		if n := h.count("broken"); n != 2 {
 			t.Errorf("after the pause it was tried %d times", n)
 		}
 		var refusal *verify.Refusal
-		if _, _, err := s.Hold(t.Context(), "wide"); !errors.As(err, &refusal) || refusal.Resource != "vcpus" {
+		if _, _, err := s.Hold(t.Context(), "wide", ""); !errors.As(err, &refusal) || refusal.Resource != "vcpus" {
 			t.Errorf("what the machine does not have: %v", err)
 		}
 		began := time.Now()
-		if _, _, err := s.Hold(t.Context(), "slow"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "starting") {
+		if _, _, err := s.Hold(t.Context(), "slow", ""); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "starting") {
 			t.Errorf("what does not become well: %v", err)
 		}
 		if took := time.Since(began); took != 5*time.Second {
@@ -159,7 +161,7 @@ func TestHoldFails(t *testing.T) {
 		var all sync.WaitGroup
 		errs := make(chan error, 2*maxHeld)
 		for range 2 * maxHeld {
-			all.Go(func() { _, _, err := s.Hold(t.Context(), "slow"); errs <- err })
+			all.Go(func() { _, _, err := s.Hold(t.Context(), "slow", ""); errs <- err })
 		}
 		all.Wait()
 		full := 0
@@ -196,14 +198,14 @@ func TestHoldWaitsForRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		_, _, err := s.Hold(t.Context(), "a")
+		_, _, err := s.Hold(t.Context(), "a", "")
 		if r, ok := errors.AsType[*verify.Refusal](err); !ok || r.Resource != "vcpus" || r.Wanted != 2 || r.Free != 1 || time.Since(began) != 90*time.Second {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
 		held := make(chan error, 20)
 		for range 20 {
 			go func() {
-				_, _, err := s.Hold(t.Context(), "a")
+				_, _, err := s.Hold(t.Context(), "a", "")
 				held <- err
 			}()
 		}
@@ -248,7 +250,7 @@ func TestHoldUnderTheNext(t *testing.T) {
 		held := make(chan hold)
 		ask := func(name string) {
 			go func() {
-				alive, release, err := s.Hold(t.Context(), name)
+				alive, release, err := s.Hold(t.Context(), name, "")
 				held <- hold{alive, release, err}
 			}()
 		}

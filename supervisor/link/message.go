@@ -105,10 +105,12 @@ type Finish struct {
 	By    string    `json:"by"`
 }
 
-// Demanded has a service run that connections hold as of Number. Once Request is
+// Demanded has a service run that connections hold as of Number. Peer is the service whose
+// connection it is, "" for somebody else's. Once Request is
 // decided, it has Begun.
 type Demanded struct {
 	Name    string `json:"name"`
+	Peer    string `json:"peer,omitempty"`
 	Number  uint64 `json:"number"`
 	Request uint64 `json:"request"`
 	Begun   bool   `json:"begun,omitempty"`

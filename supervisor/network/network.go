@@ -22,9 +22,8 @@ import (
 type Options struct {
 	// Inspector sees all frames. Default: none.
 	Inspector lan.Inspector
-	// Hold brings up a service that is started on demand, for a connection to a port that
-	// it publishes, see [gateway.Hold].
-	Hold func(ctx context.Context, service string) (alive context.Context, release func(), err error)
+	// Hold brings up a service that is started on demand, see [Service.OnDemand].
+	Hold Hold
 	// Kept are services that were put on a LAN before this one, and will be on this one, with
 	// the addresses that they had. Those are given to no others that do not ask for them.
 	Kept map[string][]netip.Addr
@@ -32,13 +31,19 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// A Hold brings up a service and keeps it up until release is called; alive ends with its
+// VM. Peer is who on the LAN begins a conversation with it, "" for who connects to a port that
+// it publishes.
+type Hold func(ctx context.Context, service, peer string) (alive context.Context, release func(), err error)
+
 // A Network is a LAN that is up. It is safe for concurrent use. A nil one has no
 // services.
 type Network struct {
 	lan     *lan.Switch
 	vlans   []*vlan
 	closers []func() error
-	hold    func(ctx context.Context, service string) (context.Context, func(), error)
+	hold    Hold
+	waker   *waker
 	log     *slog.Logger
 
 	mu       sync.Mutex
@@ -68,6 +73,7 @@ func New(cfg Config, services []Service, opt Options) (*Network, error) {
 		lan: lan.New(lan.Config{Inspector: opt.Inspector}), hold: opt.Hold, log: opt.Log,
 		services: make(map[string]*service), taken: make(addresses), kept: make(map[string]bool),
 	}
+	n.waker = newWaker(n.lan, opt.Hold)
 	err := n.open(cfg, services, opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lan: %w", err), n.Close())
@@ -86,7 +92,7 @@ func (n *Network) open(cfg Config, services []Service, opt Options) error {
 			return err
 		}
 		g, err := gateway.New(gateway.Config{
-			Switch: n.lan, VLAN: v.ID, Name: "gateway." + v.Name, Networks: v.networks(), Inside: inside, MTU: v.MTU, Log: opt.Log,
+			Switch: n.lan, VLAN: v.ID, Name: "gateway." + v.Name, Networks: v.networks(), Inside: inside, MTU: v.MTU, Hold: opt.Hold, Log: opt.Log,
 		})
 		if err != nil {
 			return err
@@ -230,6 +236,7 @@ func (n *Network) Close() error {
 		s.unpublish(nil)
 	}
 	n.mu.Unlock()
+	n.waker.close()
 	var errs []error
 	for _, c := range slices.Backward(n.closers) {
 		errs = append(errs, c())

@@ -20,8 +20,8 @@ import (
 type Service struct {
 	Name string
 	declaration.LAN
-	// OnDemand has connections to the ports that it publishes bring it up, by
-	// [Options.Hold].
+	// OnDemand has connections to the ports that it publishes, and conversations that others
+	// on the LAN begin with it, bring it up, by [Options.Hold].
 	OnDemand bool
 }
 
@@ -56,6 +56,9 @@ func (n *Network) prepare(s Service, old *service) (*service, error) {
 	if len(s.Mirror) > 0 {
 		err = out.mirrors()
 	} else {
+		if s.OnDemand && n.hold != nil {
+			out.cfg.Wake = n.waker.wake
+		}
 		err = n.join(out)
 	}
 	if err == nil {
@@ -194,7 +197,7 @@ func (n *Network) publisher(port uint16) string {
 func (n *Network) publish(s *service) {
 	var hold gateway.Hold
 	if s.OnDemand && n.hold != nil {
-		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name) }
+		hold = func(ctx context.Context) (context.Context, func(), error) { return n.hold(ctx, s.Name, "") }
 	}
 	for _, p := range s.published {
 		p.Lead(n.vlan(s.VLAN).gateway, netip.AddrPortFrom(s.Address, p.port), hold)

@@ -4,13 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"warder/supervisor/verify"
 )
 
-// ByConnection is who started a service that was started on demand.
+// ByConnection is who started a service that was started on demand, by somebody of whom no
+// more is known.
 const ByConnection = "a connection"
+
+const of = " of "
+
+// ByConnectionOf is who started it if that was another service, "" for somebody else.
+func ByConnectionOf(service string) string {
+	if service == "" {
+		return ByConnection
+	}
+	return ByConnection + of + service
+}
+
+// byConnection reports whether a connection has started what by has started.
+func byConnection(by string) bool {
+	return by == ByConnection || strings.HasPrefix(by, ByConnection+of)
+}
 
 // failedPause is how long connections are refused after a start that failed, so that
 // those who ask again and again do not have VMs boot as often.
@@ -34,12 +51,13 @@ func (d *demand) asOf(number uint64, held bool) {
 }
 
 // Demand has a service run that is declared to be started on demand, as of now held by
-// connections, and gives its state once it runs. Requests that overtake each other are
-// told apart by their numbers, which grow. Begun says that a connection has had it begin
-// already: what has failed then is not tried again. While others hold what it needs, it
-// waits in the pool, for patience at most. The error is a *verify.Refusal when the machine
-// does not have what it needs.
-func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool, patience time.Duration) (Status, error) {
+// connections, and gives its state once it runs. Peer is the service whose connection it
+// is, see [ByConnectionOf]. Requests that overtake each other are told apart by their
+// numbers, which grow. Begun says that a connection has had it begin already: what has
+// failed then is not tried again. While others hold what it needs, it waits in the pool, for
+// patience at most. The error is a *verify.Refusal when the machine does not have what it
+// needs.
+func (s *Set) Demand(ctx context.Context, name, peer string, number uint64, begun bool, patience time.Duration) (Status, error) {
 	until := time.Now().Add(patience)
 	s.mu.Lock()
 	e := s.services[name]
@@ -75,7 +93,7 @@ func (s *Set) Demand(ctx context.Context, name string, number uint64, begun bool
 		case begun, st.State == Failed && time.Since(st.Since) < failedPause:
 			return Status{}, fmt.Errorf("it is %s: %s", st.State, st.Why)
 		}
-		if err := s.beginForAll(ctx, e, until); err != nil && !errors.Is(err, ErrState) { // another began
+		if err := s.beginForAll(ctx, e, ByConnectionOf(peer), until); err != nil && !errors.Is(err, ErrState) { // another began
 			return Status{}, err
 		}
 		begun = true
@@ -86,12 +104,12 @@ var errBegun = fmt.Errorf("%w: another has begun it", ErrState)
 
 // beginForAll begins a service for all connections that ask for it. One of them waits in the
 // pool until others have given back what it needs, and the rest for that one.
-func (s *Set) beginForAll(ctx context.Context, e *service, until time.Time) error {
+func (s *Set) beginForAll(ctx context.Context, e *service, by string, until time.Time) error {
 	came := time.Now()
 	s.mu.Lock()
 	changed := e.changed
 	s.mu.Unlock()
-	err := s.begin(ctx, e.decl.Name, ByConnection, nil)
+	err := s.begin(ctx, e.decl.Name, by, nil)
 	if r, ok := errors.AsType[*verify.Refusal](err); !ok || !r.Others() || !until.After(came) {
 		return err
 	}
@@ -112,7 +130,7 @@ func (s *Set) beginForAll(ctx context.Context, e *service, until time.Time) erro
 		return errBegun
 	default:
 	}
-	return s.beginInTurn(ctx, e.decl.Name, ByConnection, came, until)
+	return s.beginInTurn(ctx, e.decl.Name, by, came, until)
 }
 
 // Release says that no connection holds a service any more, as of a request's number.
@@ -141,7 +159,7 @@ func (d *demand) rest() {
 func (s *Set) maybeIdle(e *service) {
 	e.demand.rest()
 	d, l := e.decl.OnDemand, e.life
-	if d == nil || d.Idle == 0 || e.demand.held || l == nil || e.status.State != Running || e.status.By != ByConnection {
+	if d == nil || d.Idle == 0 || e.demand.held || l == nil || e.status.State != Running || !byConnection(e.status.By) {
 		return
 	}
 	var timer *time.Timer

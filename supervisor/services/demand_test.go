@@ -36,7 +36,7 @@ func TestDemandWaits(t *testing.T) {
 			over := make(chan outcome, 1)
 			began := time.Now()
 			go func() {
-				st, err := s.Demand(ctx, name, is, false, patience)
+				st, err := s.Demand(ctx, name, "", is, false, patience)
 				over <- outcome{st, err, time.Since(began)}
 			}()
 			synctest.Wait()
@@ -135,7 +135,7 @@ func TestRemovedWhileWanted(t *testing.T) {
 		errs := make(chan error, 4)
 		for i := range 4 {
 			go func() {
-				_, err := s.Demand(t.Context(), "wanted", uint64(i+1), false, time.Hour)
+				_, err := s.Demand(t.Context(), "wanted", "", uint64(i+1), false, time.Hour)
 				errs <- err
 			}()
 		}

@@ -214,7 +214,7 @@ func TestModel(t *testing.T) {
 				fits, full := m.fits(name), j.full
 				ctx, cancel := timeout(t, time.Minute)
 				number++
-				got, err := m.s.Demand(ctx, name, number, false, time.Duration(r.IntN(20))*time.Second)
+				got, err := m.s.Demand(ctx, name, []string{"", "b"}[r.IntN(2)], number, false, time.Duration(r.IntN(20))*time.Second)
 				cancel()
 				r, refused := errors.AsType[*verify.Refusal](err)
 				switch {

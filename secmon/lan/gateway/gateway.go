@@ -48,6 +48,9 @@ type Config struct {
 	// name. Default: as any program does.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Hold brings up one service for a conversation that another begins with it and the
+	// gateway reads. Default: none is brought up.
+	Hold func(ctx context.Context, service, by string) (alive context.Context, release func(), err error)
 	// Log is told what goes wrong.
 	Log *slog.Logger
 }

@@ -67,13 +67,17 @@ func plug(t *testing.T, s *lan.Switch, name string, n byte) *client {
 	return plugAs(t, s, name, n, vnet.MAC{2, 0, 0, 0, 0, n})
 }
 
-func plugAs(t *testing.T, s *lan.Switch, name string, n byte, mac vnet.MAC) *client {
+func plugAs(t *testing.T, s *lan.Switch, name string, n byte, mac vnet.MAC, change ...func(*lan.PortConfig)) *client {
 	t.Helper()
 	a4, a6 := network4.Addr().As4(), network6.Addr().As16()
 	a4[3], a6[15] = n, n
 	c := &client{t: t, addrs: []netip.Addr{netip.AddrFrom4(a4), netip.AddrFrom16(a6)}, in: make(chan []byte, 1000)}
+	cfg := lan.PortConfig{Name: name, VLAN: 7, MAC: mac, Addresses: c.addrs}
+	for _, f := range change {
+		f(&cfg)
+	}
 	var err error
-	if c.port, err = s.AddPort(lan.PortConfig{Name: name, VLAN: 7, MAC: mac, Addresses: c.addrs}); err != nil {
+	if c.port, err = s.AddPort(cfg); err != nil {
 		t.Fatal(err)
 	}
 	c.stack = stack.New(stack.Options{
@@ -238,13 +242,17 @@ func echo(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func newGateway(t *testing.T, s *lan.Switch) (*Gateway, *outside) {
+func newGateway(t *testing.T, s *lan.Switch, change ...func(*Config)) (*Gateway, *outside) {
 	t.Helper()
 	o := &outside{echo: echo(t), dialed: make(chan string, 100), names: map[string][]netip.Addr{
 		"deb.example.org": {netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.7.0.3")},
 		"other.example":   {netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("198.51.100.9")},
 	}}
-	g, err := New(Config{Switch: s, VLAN: 7, Name: "gateway.front", Networks: []netip.Prefix{network4, network6}, Inside: []netip.Prefix{network4, network6, netip.MustParsePrefix("10.8.0.0/24")}, Dial: o.dial, Lookup: o.lookup})
+	cfg := Config{Switch: s, VLAN: 7, Name: "gateway.front", Networks: []netip.Prefix{network4, network6}, Inside: []netip.Prefix{network4, network6, netip.MustParsePrefix("10.8.0.0/24")}, Dial: o.dial, Lookup: o.lookup}
+	for _, f := range change {
+		f(&cfg)
+	}
+	g, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,30 +89,41 @@ func (g *Gateway) connect(ctx context.Context, in net.Conn, to netip.AddrPort, h
 		return
 	}
 	defer g.open.leave(name)
-	dial := g.dialInside
-	if hold != nil {
-		alive, release, err := hold(ctx)
-		if err != nil { // which who holds has told
-			g.counts.failed.Add(1)
-			in.Close()
-			return
-		}
-		defer release()
-		defer context.AfterFunc(alive, func() { in.Close() })()
-		dial = func(ctx context.Context, to netip.AddrPort) (net.Conn, error) { return g.dialWhenReady(ctx, alive, to) }
-	}
-	soon, cancel := context.WithTimeout(ctx, dialTime)
-	out, err := dial(soon, to)
-	cancel()
+	out, alive, release, err := g.dialHeld(ctx, to, hold)
 	if err != nil {
 		g.counts.failed.Add(1)
 		in.Close()
 		return
 	}
+	defer release()
+	defer context.AfterFunc(alive, func() { in.Close() })()
 	g.relay(out, in)
 }
 
-func (g *Gateway) dialInside(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+// dialHeld connects to a service, which hold brings up first if it is not nil. The
+// connection is of no use when alive ends; release lets go of the service. Who holds it has
+// told why it did not come up.
+func (g *Gateway) dialHeld(ctx context.Context, to netip.AddrPort, hold Hold) (c *gonet.TCPConn, alive context.Context, release func(), err error) {
+	alive, release = ctx, func() {}
+	dial := g.dialInside
+	if hold != nil {
+		if alive, release, err = hold(ctx); err != nil {
+			return nil, nil, nil, err
+		}
+		dial = func(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn, error) {
+			return g.dialWhenReady(ctx, alive, to)
+		}
+	}
+	soon, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	if c, err = dial(soon, to); err != nil {
+		release()
+		return nil, nil, nil, err
+	}
+	return c, alive, release, nil
+}
+
+func (g *Gateway) dialInside(ctx context.Context, to netip.AddrPort) (*gonet.TCPConn, error) {
 	return gonet.DialContextTCP(ctx, g.stack, tcpip.FullAddress{NIC: nic, Addr: toAddress(to.Addr()), Port: to.Port()}, number(to.Addr()))
 }
 
@@ -120,7 +131,7 @@ func (g *Gateway) dialInside(ctx context.Context, to netip.AddrPort) (net.Conn, 
 const notReady = 50 * time.Millisecond
 
 // dialWhenReady tries until a service that comes up takes the connection, or is gone.
-func (g *Gateway) dialWhenReady(ctx, alive context.Context, to netip.AddrPort) (net.Conn, error) {
+func (g *Gateway) dialWhenReady(ctx, alive context.Context, to netip.AddrPort) (*gonet.TCPConn, error) {
 	for {
 		c, err := g.dialInside(ctx, to)
 		if err == nil {

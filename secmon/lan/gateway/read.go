@@ -85,14 +85,13 @@ func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer g.open.leave(from.Name())
-	ctx, cancel := context.WithTimeout(g.ctx, dialTime)
-	defer cancel()
-	server, err := gonet.DialContextTCP(ctx, g.stack, tcpip.FullAddress{NIC: nic, Addr: toAddress(at.Addr()), Port: at.Port()}, number(at.Addr()))
+	server, alive, release, err := g.dialHeld(g.ctx, at, g.holdFor(from, to))
 	if err != nil {
 		g.counts.failed.Add(1)
 		r.Complete(true)
 		return
 	}
+	defer release()
 	defer server.Close()
 	var queue waiter.Queue
 	ep, tcpErr := r.CreateEndpoint(&queue)
@@ -109,7 +108,7 @@ func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
 		defer close(back)
 		answers(client, &patient{TCPConn: server})
 	})
-	stop := context.AfterFunc(g.ctx, func() { client.Close(); server.Close() })
+	stop := context.AfterFunc(alive, func() { client.Close(); server.Close() })
 	defer stop()
 	err = g.requests(server, client, from, to, at.Port(), rules[0].DNS != nil)
 	var refused *request.Refusal
@@ -132,6 +131,16 @@ func (g *Gateway) readTCP(r *tcp.ForwarderRequest) {
 		server.Close()
 	}
 	<-back
+}
+
+// holdFor brings up a service for what another says to it, nil if it does not sleep.
+func (g *Gateway) holdFor(from, to *lan.Port) Hold {
+	if g.cfg.Hold == nil || to.Config().Wake == nil {
+		return nil
+	}
+	return func(ctx context.Context) (context.Context, func(), error) {
+		return g.cfg.Hold(ctx, to.Name(), from.Name())
+	}
 }
 
 // refuse tells of a request from one service to another that is not passed on.
@@ -200,6 +209,15 @@ func (g *Gateway) readUDP(r *udp.ForwarderRequest) bool {
 	g.workers.Go(func() {
 		defer g.open.leave(from.Name())
 		defer client.Close()
+		if hold := g.holdFor(from, to); hold != nil {
+			alive, release, err := hold(g.ctx)
+			if err != nil {
+				g.counts.failed.Add(1)
+				return
+			}
+			defer release()
+			defer context.AfterFunc(alive, func() { client.Close() })()
+		}
 		server, err := gonet.DialUDP(g.stack, nil, &tcpip.FullAddress{NIC: nic, Addr: toAddress(at.Addr()), Port: at.Port()}, number(at.Addr()))
 		if err != nil {
 			g.counts.failed.Add(1)
