@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asEcho) != "" {
 		echoInGuest()
 	}
+	if to := os.Getenv(asPeer); to != "" {
+		peerInGuest(to)
+		return
+	}
 	if os.Getenv(asWarder) != "" {
 		if os.Getenv(withoutKVM) != "" {
 			if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, ""); err != nil {

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"warder/supervisor/network"
 )
@@ -22,8 +27,57 @@ type extra struct {
 // extraPort is the one that it publishes.
 const extraPort = "127.0.0.1:18081"
 
-// add adds a service to a host that runs, has it reached from outside, which starts it, and
-// by another service, and sees it stop.
+// asPeer has the test's binary connect to an address, in the environment.
+const asPeer = "WARDER_TEST_PEER"
+
+// peerInGuest connects to who echoes, once, says what comes back, and is there as long as its
+// input is.
+func peerInGuest(address string) {
+	c, err := net.Dial("tcp", address)
+	for errors.Is(err, unix.ETIMEDOUT) { // after two minutes, in which a slow machine starts nothing
+		c, err = net.Dial("tcp", address)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Fprintln(c, "by a peer")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	fmt.Printf("%q, %v\n", line, err)
+	io.Copy(io.Discard, os.Stdin)
+	c.Close()
+}
+
+// wake has one service connect to a port of another that does not run. The connection is
+// there when wake returns, until leave is called.
+func (h *hostProcess) wake(t *testing.T, from, address, program string) (leave func()) {
+	t.Helper()
+	cmd := warderCommand(t, "service", "exec", "--host", fmt.Sprint(h.cmd.Process.Pid), "-i", from, "--", "sh", "-c", asPeer+"="+address+" "+program)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != `"by a peer\n", <nil>`+"\n" {
+		t.Errorf("%s connected to %s: %q, %v", from, address, line, err)
+	}
+	return func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// add adds a service to a host that runs, has it reached by another service, which starts
+// it, and from outside, and sees it stop.
 func (h *hostProcess) add(t *testing.T, dir, self string) *extra {
 	t.Helper()
 	declare := func(name, lan string) string {
@@ -44,14 +98,16 @@ lan: `+lan), 0o600); err != nil {
 	}
 	h.service(t, "", "add", declare("extra", "{vlan: front, publish: '127.0.0.1:18080:80'}")).check(t, 1, "", "publish 127.0.0.1:18080:80: ", "by lazy: give another port")
 	h.service(t, "", "add", declare("before", "{vlan: front, publish: '127.0.0.1:0:80'}")).check(t, 0, "before stopped\n")
-	x := &extra{dir: dir, file: declare("extra", "{vlan: front, publish: '"+extraPort+":80', allow: [{from: web, ports: icmp}]}")}
+	x := &extra{dir: dir, file: declare("extra", "{vlan: front, publish: '"+extraPort+":80', allow: [{from: web, ports: [icmp, tcp/80]}]}")}
 	h.service(t, "", "add", x.file).check(t, 0, "extra stopped\n")
 	h.service(t, "", "rm", "before").check(t, 0, "")
 
-	h.wake(t, "extra", map[string]string{"unix": filepath.Join(dir, "extra.sock"), "tcp": extraPort}, func() {
+	leave := h.wake(t, "web", "extra:80", "/test/"+filepath.Base(self))
+	h.reach(t, "extra", "a connection of web", map[string]string{"unix": filepath.Join(dir, "extra.sock"), "tcp": extraPort}, func() {
 		if r := h.service(t, "", "exec", "web", "--", "ping", "-c", "1", "extra"); r.status != 0 {
 			t.Errorf("by another service: %+v", r)
 		}
+		leave()
 	})
 	x.port = h.portOf(t, "extra")
 	if fmt.Sprint(x.port.Addresses) != "[10.9.0.5]" || !slices.Equal(x.port.Published, []string{extraPort + ":80"}) {

@@ -186,9 +186,9 @@ func echoInGuest() {
 	answer(local)
 }
 
-// wake connects to a service in all its ways at once, which has it start, does something
-// while it runs, and sees it stop when they have let go of it.
-func (h *hostProcess) wake(t *testing.T, name string, at map[string]string, meanwhile func()) {
+// reach connects to a service in all its ways at once, while it runs because of somebody,
+// does something meanwhile, and sees it stop when they have let go of it.
+func (h *hostProcess) reach(t *testing.T, name, by string, at map[string]string, meanwhile func()) {
 	t.Helper()
 	var conns []net.Conn
 	for network, address := range at {
@@ -206,7 +206,7 @@ func (h *hostProcess) wake(t *testing.T, name string, at map[string]string, mean
 			t.Errorf("%q, %v; want %q", line, err, want)
 		}
 	}
-	if st := h.status(t, name); st.State != services.Running || st.By != "a connection" || st.Starts != 1 {
+	if st := h.status(t, name); st.State != services.Running || st.By != by || st.Starts != 1 {
 		t.Errorf("%+v", st)
 	}
 	meanwhile()
@@ -323,7 +323,7 @@ services:
     image: dir:root
     secrets: [db]
     memory: 128M
-    shares: [./share:/srv]
+    shares: [./share:/srv, '`+filepath.Dir(self)+`:/test:ro']
     lan: {vlan: front}
     ports: ['log=unix:log.sock']
     env: {MODE: fast}

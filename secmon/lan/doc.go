@@ -22,6 +22,17 @@
 // it and to no other. A VLAN is never left. Who begins what is not allowed is told by
 // ICMP.
 //
+// # Ports that sleep
+//
+// A port with [PortConfig.Wake] has a door. While it is shut what others begin with the
+// port waits there, within bounds, the first has the port woken, and the switch answers for
+// its addresses:
+//
+//	        Wake                Awake
+//	shut ───────────▶ waking ───────────▶ open
+//	  ▲                  │ Sleep: in vain   │ Sleep: nobody makes use of it (InUse)
+//	  └──────────────────┴──────────────────┘
+//
 // # Who runs it
 //
 // The switch has no goroutine. A frame is forwarded by the one that sends it, the
@@ -35,7 +46,7 @@
 // What ports there are, what is allowed and where addresses are is one table that
 // never changes: a change makes another table and puts it in the place of the first.
 // The conversations that are open are in a [Flows], which the inspector shares.
-// Locks are taken in the order Switch.mu, line.mu, and those of a flow or of counters
+// Locks are taken in the order Switch.mu, door.mu, line.mu, and those of a flow or of counters
 // last. A line's lock is held while its receiver copies a frame; so no [net.Receiver]
 // may send from its Deliver.
 package lan
