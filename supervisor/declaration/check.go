@@ -142,10 +142,10 @@ func (s *Service) Check() error {
 // CheckWays says that connections are to start a service to which none leads, nil if that
 // is not so.
 func (s *Service) CheckWays() *Problem {
-	if s.OnDemand == nil || len(s.OnDemand.Sockets) > 0 || s.LAN != nil && len(s.LAN.Publish) > 0 {
+	if s.OnDemand == nil || len(s.OnDemand.Sockets) > 0 || s.LAN != nil && len(s.LAN.Mirror) == 0 {
 		return nil
 	}
-	return &Problem{"on_demand", "nothing leads to it: give sockets here, or ports to publish under lan"}
+	return &Problem{"on_demand", "nothing leads to it: give sockets here, or a place on the LAN"}
 }
 
 // A checker collects problems.

@@ -80,7 +80,7 @@ type Health struct {
 }
 
 // OnDemand is how connections start a service: those to the ports that it publishes on
-// the LAN, and to Sockets.
+// the LAN, of others on the LAN, and to Sockets.
 type OnDemand struct {
 	// Idle is how long a service that a connection has started stays without any; 0 for
 	// as long as it likes.

@@ -140,7 +140,7 @@ var hostile = map[string]string{
 	"name: a\nlan: {allow: [{from: b, to: c, ports: all}]}":          "the other end is the service itself",
 	"name: a\nlan: {vlan: b, egress: [{to: ['']}]}":                  "empty",
 	"name: a\non_demand: {idle: 1m}":                                 "nothing leads to it",
-	"name: a\nlan: {vlan: b}\non_demand: {idle: 1m}":                 "nothing leads to it",
+	"name: a\nlan: {mirror: b}\non_demand: {idle: 1m}":               "nothing leads to it",
 	"[1, 2]":     "",
 	"name: [":    "",
 	"a: &a [*a]": "",
