@@ -146,6 +146,18 @@ var hostile = map[string]string{
 	"a: &a [*a]": "",
 }
 
+// TestWays has each of what leads to a service be enough for it to be started on demand.
+func TestWays(t *testing.T) {
+	for _, src := range []string{
+		"name: a\non_demand: {sockets: ['a.sock:80']}", "name: a\nlan: {vlan: b}\non_demand: {idle: 1m}",
+		"name: a\nlan: {trunk: [b]}\non_demand: {}", "name: a\nlan: {vlan: b, publish: '127.0.0.1:8080:80'}\non_demand: {}",
+	} {
+		if _, err := Parse([]byte(src)); err != nil {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for src, says := range hostile {
 		_, err := Parse([]byte(src))
