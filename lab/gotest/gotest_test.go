@@ -173,7 +173,7 @@ func TestFailuresRunAgain(t *testing.T) {
 				t.Errorf("%d failed, %d flaky, want %d and %d", got, flaky, c.failed, c.flaky)
 			}
 			var b bytes.Buffer
-			if ok := newReporter(&b).summary([]*run{r}, nil); ok != (c.failed == 0) || strings.Contains(b.String(), "FLAKY") != (c.flaky > 0) {
+			if ok := newReporter(&b, 8).summary([]*run{r}, nil); ok != (c.failed == 0) || strings.Contains(b.String(), "FLAKY") != (c.flaky > 0) {
 				t.Errorf("the summary says %v:\n%s", ok, &b)
 			}
 		})
@@ -195,7 +195,7 @@ func TestSummarySaysWhatScriptsLookFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			if ok := newReporter(&b).summary(c.runs, c.missing); ok != c.ok {
+			if ok := newReporter(&b, 8).summary(c.runs, c.missing); ok != c.ok {
 				t.Errorf("well: %v, want %v", ok, c.ok)
 			}
 			if !slices.Contains(strings.Split(b.String(), "\n"), c.line) {

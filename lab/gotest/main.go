@@ -40,6 +40,7 @@ type options struct {
 	count    uint
 	overall  time.Duration
 	memory   uint64
+	slowest  int
 }
 
 func main() {
@@ -55,8 +56,9 @@ func main() {
 	flag.StringVar(&env, "env", "", "variables for the tests: NAME=VALUE, separated by commas or spaces")
 	flag.StringVar(&o.cover, "cover", "", "directory for coverage profiles of the lab's runs")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
-	flag.DurationVar(&o.overall, "overall", 25*time.Minute, "time for everything")
+	flag.DurationVar(&o.overall, "overall", 45*time.Minute, "time for everything, after which it hangs")
 	flag.Uint64Var(&o.memory, "memory", 2048, "memory of an outer machine in MiB")
+	flag.IntVar(&o.slowest, "slowest", 8, "how many of the tests that took longest to name at the end")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./..."}
@@ -67,7 +69,7 @@ func main() {
 		os.Exit(1)
 	}
 
-	report := newReporter(os.Stdout)
+	report := newReporter(os.Stdout, o.slowest)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.overall, fmt.Errorf("not done after %v", o.overall))

@@ -17,9 +17,13 @@ type reporter struct {
 	mu    sync.Mutex
 	w     io.Writer
 	began time.Time
+	// How many of the tests that took longest are named at the end.
+	slowest int
 }
 
-func newReporter(w io.Writer) *reporter { return &reporter{w: w, began: time.Now()} }
+func newReporter(w io.Writer, slowest int) *reporter {
+	return &reporter{w: w, began: time.Now(), slowest: slowest}
+}
 
 // note prints a line with the time since the start.
 func (r *reporter) note(format string, args ...any) {
@@ -149,7 +153,7 @@ func (r *reporter) summary(runs []*run, missing []string) bool {
 		total.skipped += c.skipped
 	}
 	t.Flush()
-	for _, line := range slowest(runs, 8) {
+	for _, line := range slowest(runs, r.slowest) {
 		fmt.Fprintln(r.w, line)
 	}
 	for i, run := range runs {
@@ -181,7 +185,7 @@ func slowest(runs []*run, n int) []string {
 	var all []timed
 	for _, run := range runs {
 		for id, rec := range run.tests {
-			if id.Test != "" && !strings.Contains(id.Test, "/") && rec.Elapsed >= 5*time.Second {
+			if id.Test != "" && !strings.Contains(id.Test, "/") && rec.Elapsed >= time.Second {
 				all = append(all, timed{run.Place, id, rec.Elapsed})
 			}
 		}
