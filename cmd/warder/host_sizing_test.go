@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,7 +31,7 @@ const computeTwice = `while :; do :; done & while :; do :; done`
 const elasticHost = `
 limits: {memory: 352M}
 services:
-  - {name: a, memory: 128M:512M, cpus: %d, cpus_min: 1}
+  - {name: a, memory: 128M:512M, cpus: %d, cpus_min: 1, on_demand: {idle: 1h, wait: 5m, sockets: ['a.sock:5000']}}
   - {name: b, memory: 208M}
 `
 
@@ -45,8 +47,8 @@ func TestElasticService(t *testing.T) {
 	}
 	h := startHostProcess(t, config)
 	h.reached(t)
-	h.service(t, "", "start", "a").check(t, 0, "a running\n")
-	if b := h.balance(t); b.Committed.Memory != 128<<20 || b.Committed.VCPUs != 1 {
+	h.demand(t, filepath.Join(filepath.Dir(config), "a.sock"), "a")
+	if b := h.balance(t); b.Committed.Memory != 128<<20 || b.Committed.VCPUs < 1 || b.Committed.VCPUs > cpus { // as busy as it was when it booted
 		t.Errorf("committed at first: %+v", b.Committed)
 	}
 	h.service(t, "", "exec", "a", "--", "sh", "-c", burst).check(t, 0, "filled\n")
@@ -78,6 +80,22 @@ func TestElasticService(t *testing.T) {
 	waiting()
 	if state := h.end(t, syscall.SIGTERM); state.ExitCode() != 0 {
 		t.Errorf("the host ended with %v", state)
+	}
+}
+
+// demand has a connection start a service, in which nobody takes it.
+func (h *hostProcess) demand(t *testing.T, path, name string) {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if p, _ := io.ReadAll(c); len(p) > 0 {
+		t.Errorf("somebody says %q", p)
+	}
+	if st := h.status(t, name); st.State != services.Running || st.By != services.ByConnection {
+		t.Fatalf("after a connection: %+v", st)
 	}
 }
 
