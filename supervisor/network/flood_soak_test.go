@@ -50,15 +50,15 @@ func TestFlood(t *testing.T) {
 	t.Cleanup(func() { n.Close() })
 	vms := make([]*machine, guests)
 	var all sync.WaitGroup
-	slots := make(chan struct{}, 4) // at once: all would take each other's time
+	slots := make(chan struct{}, 2) // at once: all would take each other's time
 	for i := range guests {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			card, _ := n.Interface(name(i))
-			vm, err := supervisor.StartVM(t.Context(), supervisor.Spec{
+			vm, err := startOneOfMany(t, supervisor.Spec{
 				Name: name(i), Memory: 128 << 20, Nets: []supervisor.Net{card}, Shares: []supervisor.Share{{Host: dir, Guest: "/mnt/test", ReadOnly: true}},
-				BootTimeout: 10 * time.Minute, Log: slog.New(slog.DiscardHandler),
+				BootTimeout: 4 * time.Minute, Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {
 				didNotStart(t, name(i), err)
@@ -80,26 +80,29 @@ func TestFlood(t *testing.T) {
 	for _, m := range vms[flooders:] {
 		m.mustAsk("serving", "serve :%d", floodPort)
 	}
-	flood := func() {
+	each := func(want, what string, to ...int) {
 		for _, m := range vms[:flooders] {
-			for _, to := range []int{victim, forbidden} {
-				m.mustAsk("flooding", "flood %v %v", n.Port(name(to)).Config().MAC, address(to))
+			if to == nil {
+				m.mustAsk(want, "%s", what)
+			}
+			for _, i := range to {
+				m.mustAsk(want, "%s %v %v", what, n.Port(name(i)).Config().MAC, address(i))
 			}
 		}
 	}
-	calm := func() {
-		for _, m := range vms[:flooders] {
-			m.mustAsk("stopped", "stop")
-		}
+	o := others{
+		compute: func() { each("computing", "compute") },
+		flood:   func() { each("flooding", "flood", victim, forbidden) },
+		stop:    func() { each("stopped", "stop") },
 	}
 	for _, count := range []int{1, 5} {
 		var pairs []pair
 		for i := forbidden + 1; len(pairs) < count; i += 2 {
 			pairs = append(pairs, pair{vms[i], fmt.Sprintf("%v:%d", address(i+1), floodPort)})
 		}
-		keepShares(t, pairs, flood, calm)
+		keepShares(t, pairs, o)
 	}
-	flood()
+	o.flood()
 	sum := bulkSum()
 	for round := range 3 {
 		for i := forbidden + 1; i < guests; i++ {
@@ -122,6 +125,19 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// startOneOfMany starts a guest, at the third try at the latest. How guests start is not what is
+// asked here, and of sixteen in a row one meets a fault of the emulated machine's (decision
+// 0001) as often as not.
+func startOneOfMany(t *testing.T, spec supervisor.Spec) (vm *supervisor.ServiceVM, err error) {
+	for range 3 {
+		if vm, err = supervisor.StartVM(t.Context(), spec); err == nil {
+			return vm, nil
+		}
+		t.Logf("%s: %v", spec.Name, err)
+	}
+	return nil, err
+}
+
 // mustAsk is ask for what there is one right answer to.
 func (m *machine) mustAsk(want, format string, args ...any) {
 	m.t.Helper()
@@ -136,15 +152,18 @@ type pair struct {
 	from string
 }
 
-// keepShares has pairs copy while nobody floods, and while some do, by turns. With the
-// flooders and their victim there are more guests among whom the CPUs are to be divided.
-// Each pair keeps half of its share at the least: what is divided is less by all the
-// changes from one guest to another.
-func keepShares(t *testing.T, pairs []pair, flood, calm func()) {
+// others are what the flooders do while pairs copy.
+type others struct{ compute, flood, stop func() }
+
+// keepShares has pairs copy while the flooders do nothing, while they compute, and while they
+// flood, by turns. What guests that compute leave to others is the host's scheduler's: a copy
+// has less than its part of the CPUs, for each time that one guest waits for the other it
+// waits for time slices too. A flood must not take much more. The host works for it as well,
+// for each flooder and for its victim, nine threads where four compute; so a quarter of what
+// is copied beside those is left at the least.
+func keepShares(t *testing.T, pairs []pair, o others) {
 	t.Helper()
 	const turns, turn = 3, 10 * time.Second
-	type amount struct{ bytes, ns float64 }
-	var quiet, flooded = make([]amount, len(pairs)), make([]amount, len(pairs))
 	drawn := func(p pair) (a amount) {
 		if got := p.m.ask("drawn"); fails(got) {
 			t.Fatalf("%s: %s", p.m.name, got)
@@ -168,20 +187,29 @@ func keepShares(t *testing.T, pairs []pair, flood, calm func()) {
 	for _, p := range pairs {
 		p.m.mustAsk("drawing", "draw %s", p.from)
 	}
+	quiet, beside, flooded := make([]amount, len(pairs)), make([]amount, len(pairs)), make([]amount, len(pairs))
 	for range turns {
 		measure(quiet)
-		flood()
+		o.compute()
+		measure(beside)
+		o.stop()
+		o.flood()
 		measure(flooded)
-		calm()
+		o.stop()
 	}
 	for i, p := range pairs {
 		p.m.mustAsk("stopped", "stop")
 		drawn(p) // all of it
-		left := flooded[i].bytes / flooded[i].ns / (quiet[i].bytes / quiet[i].ns)
-		share := float64(2*len(pairs)) / float64(2*len(pairs)+flooders+1)
-		t.Logf("%s of %d pairs: %.2f MB/s, in the flood %.2f: %.3f is left, %.3f is its share", p.m.name, len(pairs), quiet[i].bytes/quiet[i].ns*1e3, flooded[i].bytes/flooded[i].ns*1e3, left, share)
-		if !(left >= share/2) {
-			t.Errorf("%s of %d pairs keeps %.3f of its throughput in a flood, want half of %.3f", p.m.name, len(pairs), left, share)
+		alone, left := flooded[i].rate()/quiet[i].rate(), flooded[i].rate()/beside[i].rate()
+		t.Logf("%s of %d pairs: %.2f MB/s, beside guests that compute %.2f, in the flood %.2f: %.3f and %.3f are left", p.m.name, len(pairs), quiet[i].rate(), beside[i].rate(), flooded[i].rate(), alone, left)
+		if !(left >= 0.25) {
+			t.Errorf("%s of %d pairs has %.3f of its throughput beside guests that compute when they flood, want a quarter", p.m.name, len(pairs), left)
 		}
 	}
 }
+
+// An amount is bytes in a time.
+type amount struct{ bytes, ns float64 }
+
+// rate is in MB/s.
+func (a amount) rate() float64 { return a.bytes / a.ns * 1e3 }

@@ -126,6 +126,9 @@ func inGuest(what string, args []string) (string, error) {
 		repeats.over.Store(true)
 		repeats.Wait()
 		return "stopped", nil
+	case "compute": // again and again
+		repeat(func() { _, _ = io.Copy(io.Discard, io.LimitReader(filler{}, bulk)) })
+		return "computing", nil
 	case "resolve":
 		addrs, err := net.LookupHost(args[0])
 		return fmt.Sprint(addrs), err
