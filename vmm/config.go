@@ -28,8 +28,8 @@ type Config struct {
 	// fails with a *cgroup.UnavailableError where that cannot be. Default: 0, each
 	// thread counts as one of the process's.
 	CPUWeight int
-	// CPUMax is how much CPU time the vCPUs get together at most, in CPUs, as in
-	// 0.5. Default: 0, no bound.
+	// CPUMax is how much CPU time the vCPUs and the workers of the devices get
+	// together at most, in CPUs, as in 0.5. Default: 0, no bound.
 	CPUMax float64
 	// Memory is the guest's RAM in bytes, in whole MiB. Default: 256 MiB.
 	// At least 32 MiB.

@@ -115,6 +115,7 @@ func (m *Machine) addVirtio(dev virtio.Device) error {
 		return err
 	}
 	m.onClose(t.Close)
+	t.Measure(m.meter)
 	if err := m.mmio.Add(addr, mmio.Size, t); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"warder/devices/bus"
 	"warder/devices/guestmem"
+	"warder/devices/meter"
 	"warder/kvm"
 	"warder/vmm/cgroup"
 )
@@ -27,8 +28,9 @@ type Machine struct {
 	slots   []slot
 	vcpus   []*VCPU
 	group   *cgroup.Group // of the vCPUs' threads, nil for none
+	meter   *meter.Meter  // of the devices' workers, nil without CPUMax
 	pacing  sync.WaitGroup
-	// throttled is how long vCPUs stood still for CPUMax, in ns.
+	// throttled is how long the machine stood still for CPUMax, in ns.
 	throttled atomic.Int64
 	mmio      bus.Bus
 	arch      archMachine
@@ -70,6 +72,9 @@ func New(cfg Config) (_ *Machine, err error) {
 		log:    cfg.Log.With("vm", cfg.Name),
 		ending: make(chan struct{}),
 		ended:  make(chan struct{}),
+	}
+	if cfg.CPUMax != 0 {
+		m.meter = new(meter.Meter)
 	}
 	// Half a machine is taken apart in the order opposite to its making.
 	defer func() {

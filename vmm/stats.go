@@ -17,7 +17,10 @@ type Stats struct {
 	Kicks uint64
 	// CPUTime is how long each vCPU has been running, see [Machine.CPUTime].
 	CPUTime []time.Duration
-	// Throttled is how long the vCPUs have stood still for Config.CPUMax.
+	// DeviceTime is the CPU time that the workers of the devices have taken. It is
+	// measured with Config.CPUMax alone.
+	DeviceTime time.Duration
+	// Throttled is how long the machine has stood still for Config.CPUMax.
 	Throttled time.Duration
 	// Traps counts hooks that were handed to the trap function.
 	Traps uint64
@@ -69,6 +72,7 @@ func (m *Machine) Stats() Stats {
 		}
 		s.Devices = append(s.Devices, d)
 	}
+	s.DeviceTime = m.deviceTime()
 	s.Throttled = time.Duration(m.throttled.Load())
 	s.WatchdogExpiries = m.expiries.Load()
 	s.MemoryUsed = m.memoryUsed()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
 
@@ -108,9 +109,7 @@ func (d *Device) serveStats(ctx context.Context, q *virtq.Queue) error {
 			waiting <- s // has room for the one
 			waiting = nil
 		}
-		select {
-		case waiting = <-d.polls:
-		case <-ctx.Done():
+		if waiting, err = virtio.Await(ctx, d.polls); err != nil {
 			// The buffer goes back: if this queue is served again, the driver
 			// has to be asked again.
 			return q.Push(c, 0)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
 
@@ -79,12 +80,10 @@ func (d *Multiport) heard(port uint32, event, value uint16) {
 func (d *Multiport) tell(ctx context.Context, q *virtq.Queue) error {
 	for {
 		if !d.hasOwed() {
-			select {
-			case <-d.news:
-				continue
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			if _, err := virtio.Await(ctx, d.news); err != nil {
+				return err
 			}
+			continue
 		}
 		c, err := q.Next(ctx)
 		if err != nil {

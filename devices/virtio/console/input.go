@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"warder/devices/virtio"
 )
 
 // chunk is how much is read ahead of the guest.
@@ -52,13 +54,11 @@ func (in *input) read(r io.Reader) {
 
 // wait waits until there are bytes to take.
 func (in *input) wait(ctx context.Context) error {
-	select {
-	case <-in.ready:
-		in.ready <- struct{}{} // still there, for the next who waits
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if _, err := virtio.Await(ctx, in.ready); err != nil {
+		return err
 	}
+	in.ready <- struct{}{} // still there, for the next who waits
+	return nil
 }
 
 // take gives at most n bytes. They are valid until the next call.

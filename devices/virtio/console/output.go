@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"warder/devices/virtio"
 )
 
 // flushPatience is how long close waits for a writer that takes nothing.
@@ -30,11 +32,9 @@ func newOutput(w io.Writer) *output {
 // ctx ends. A writer that fails loses the output, not the guest.
 func (o *output) print(ctx context.Context, r io.Reader) error {
 	for {
-		var buf []byte
-		select {
-		case buf = <-o.free:
-		case <-ctx.Done():
-			return ctx.Err()
+		buf, err := virtio.Await(ctx, o.free)
+		if err != nil {
+			return err
 		}
 		n, err := r.Read(buf)
 		if n == 0 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"warder/devices/meter"
 	"warder/devices/virtio/virtq"
 )
 
@@ -228,22 +229,28 @@ func (p *Port) receive(ctx context.Context, q *virtq.Queue) error {
 func (p *Port) awaitInput(ctx context.Context) (*conn, error) {
 	for {
 		c, open, changed := p.state()
-		if c == nil || !open {
-			select {
-			case <-changed:
-				continue
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
+		var ready, drained <-chan struct{}
+		if c != nil && open {
+			ready, drained = c.in.ready, c.in.drained
 		}
-		select {
-		case <-c.in.ready:
+		var came, gone bool
+		meter.Of(ctx).Idle(func() {
+			select {
+			case <-ready:
+				came = true
+			case <-drained:
+				gone = true
+			case <-changed:
+			case <-ctx.Done():
+			}
+		})
+		switch {
+		case came:
 			c.in.ready <- struct{}{}
 			return c, nil
-		case <-c.in.drained:
+		case gone:
 			_ = p.disconnect(c) // whoever was there is gone
-		case <-changed:
-		case <-ctx.Done():
+		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		}
 	}

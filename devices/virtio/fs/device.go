@@ -134,7 +134,7 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 	}
 	defer s.forgetAll()
 	// Without a driver's queues there is nothing to do but to wait for the reset.
-	loops := []func(context.Context) error{func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }}
+	loops := []func(context.Context) error{virtio.Rest}
 	if q := queues[0]; q != nil {
 		// FORGET and INTERRUPT never wait for the host's file system, nor for others.
 		loops = append(loops, s.queueLoops(q, 1)...)

@@ -12,6 +12,7 @@ import (
 	"warder/devices/eventfd"
 	"warder/devices/guestmem"
 	"warder/devices/irq"
+	"warder/devices/meter"
 	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
@@ -44,6 +45,7 @@ type Transport struct {
 	line  irq.Line
 	kicks []*eventfd.Eventfd // by queue, for the transport's whole life
 	gate  virtq.Gate
+	meter *meter.Meter // of the device's workers, nil for none
 
 	mu             sync.Mutex // one register access at a time
 	deviceSel      uint32     // which half of the features is read
@@ -97,6 +99,9 @@ func New(dev virtio.Device, mem *guestmem.Memory, line irq.Line, log *slog.Logge
 	return t, nil
 }
 
+// Measure has the device's workers measured by m, from the next that start on.
+func (t *Transport) Measure(m *meter.Meter) { t.meter = m }
+
 // Name is the device's name.
 func (t *Transport) Name() string { return t.info.Name }
 
@@ -149,7 +154,7 @@ func (t *Transport) run(ctx context.Context, features uint64, queues []*virtq.Qu
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return t.dev.Run(ctx, features, queues)
+	return meter.Work(ctx, t.meter, func(ctx context.Context) error { return t.dev.Run(ctx, features, queues) })
 }
 
 // join stops the worker and waits until it has. The caller holds mu.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
 
@@ -61,10 +62,8 @@ func (r *receiver) running() bool {
 // watch waits for room whenever the queue is full.
 func (r *receiver) watch(ctx context.Context, q *virtq.Queue) error {
 	for {
-		select {
-		case <-r.wanted:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if _, err := virtio.Await(ctx, r.wanted); err != nil {
+			return err
 		}
 		if err := q.WaitOpen(); err != nil {
 			return err

@@ -50,7 +50,7 @@ func (d *Device) Run(ctx context.Context, features uint64, queues []*virtq.Queue
 		serve(queues[2*pairs], (&control{d, features, pairs}).serve)
 	}
 	// Without a driver's queues there is nothing to do but to wait for the reset.
-	loops = append(loops, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	loops = append(loops, virtio.Rest)
 
 	if err := d.cfg.Port.Start(d); err != nil {
 		return err

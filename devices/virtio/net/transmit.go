@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 
+	"warder/devices/meter"
+	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
 
@@ -43,6 +45,7 @@ const publishAfter = 32
 
 // run sends the guest's frames.
 func (t *transmitter) run(ctx context.Context, q *virtq.Queue) error {
+	worker := meter.Of(ctx)
 	for sent := 0; ; {
 		c, err := q.Pop()
 		if err != nil {
@@ -70,6 +73,7 @@ func (t *transmitter) run(ctx context.Context, q *virtq.Queue) error {
 		}
 		sent++
 		t.send(c)
+		worker.Lap()
 	}
 }
 
@@ -164,10 +168,8 @@ func (t *transmitter) rest() {
 // complete gives back frames that are released while the loop is not at it.
 func (t *transmitter) complete(ctx context.Context, _ *virtq.Queue) error {
 	for {
-		select {
-		case <-t.some:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if _, err := virtio.Await(ctx, t.some); err != nil {
+			return err
 		}
 		if err := t.giveBack(); err != nil {
 			return err

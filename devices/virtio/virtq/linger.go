@@ -36,10 +36,12 @@ func (q *Queue) Linger() {
 	if time.Now().Before(q.rested) {
 		return
 	}
-	runtime.Gosched()
-	start := time.Now()
-	_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
-	q.rested = restAfter(start, time.Now())
+	q.worker.Idle(func() {
+		runtime.Gosched()
+		start := time.Now()
+		_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) // it cannot fail
+		q.rested = restAfter(start, time.Now())
+	})
 }
 
 // restAfter is until when there is a rest after others ran from start to end.

@@ -10,6 +10,7 @@ import (
 
 	"warder/devices/eventfd"
 	"warder/devices/guestmem"
+	"warder/devices/meter"
 )
 
 // MaxSize is the largest queue (section 2.7: "Queue Size value is always a
@@ -72,6 +73,8 @@ type Queue struct {
 	lingered uint16    // next, when Linger let others run
 	rested   time.Time // until when it does not again
 	err      error     // what was malformed, for good
+	ctx      context.Context
+	worker   *meter.Worker // that of ctx, whose goroutine pops
 
 	mu       sync.Mutex // guards the used ring
 	used     uint16     // index of the next used element
@@ -304,11 +307,16 @@ func (q *Queue) wantsInterrupt(old uint16) (bool, error) {
 }
 
 // Wait waits until there is a chain to pop, or ctx ends. The driver rings the
-// doorbell only while somebody waits.
+// doorbell only while somebody waits. Each call is the end of a piece of the worker's
+// work, see package meter.
 func (q *Queue) Wait(ctx context.Context) error {
 	if q.err != nil {
 		return q.err
 	}
+	if ctx != q.ctx {
+		q.ctx, q.worker = ctx, meter.Of(ctx)
+	}
+	q.worker.Lap()
 	if n, err := q.pending(); n > 0 || err != nil {
 		return errors.Join(err, ctx.Err())
 	}
@@ -320,7 +328,9 @@ func (q *Queue) Wait(ctx context.Context) error {
 		if n, err := q.pending(); n > 0 || err != nil {
 			return errors.Join(err, q.askForKick(false))
 		}
-		if err := q.cfg.Kick.Wait(ctx); err != nil {
+		var err error
+		q.worker.Idle(func() { err = q.cfg.Kick.Wait(ctx) })
+		if err != nil {
 			return err
 		}
 		q.cfg.Counters.Wakeups.Add(1)

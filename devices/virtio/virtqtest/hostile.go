@@ -54,6 +54,7 @@ func Hostile(t *testing.T, s Subject) {
 	t.Run("features", s.features)
 	t.Run("configuration", s.configuration)
 	t.Run("reset under load", s.resetUnderLoad)
+	t.Run("held under load", s.heldUnderLoad)
 	t.Run("anything by anyone", s.anything)
 }
 
@@ -80,12 +81,18 @@ func (s Subject) recovers(t testing.TB, d *Driver) {
 // stop resets the device, which must not take long.
 func (d *Driver) stop() {
 	d.t.Helper()
+	d.within("is reset", func() { d.Put(RegStatus, 0) })
+}
+
+// within runs what stops the device.
+func (d *Driver) within(what string, stop func()) {
+	d.t.Helper()
 	stopped := make(chan struct{})
-	go func() { d.Put(RegStatus, 0); close(stopped) }()
+	go func() { stop(); close(stopped) }()
 	select {
 	case <-stopped:
 	case <-time.After(patience):
-		d.t.Fatal("the device does not stop when it is reset")
+		d.t.Fatalf("the device does not stop when it %s", what)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"warder/devices/guestmem"
+	"warder/devices/meter"
 )
 
 // resetUnderLoad resets and starts the device while it works, and while another
@@ -29,20 +30,54 @@ func (s Subject) resetUnderLoad(t *testing.T) {
 		}
 	})
 	for range 40 {
-		d.Start(d.Offered())
-		for i, r := range d.Rings {
-			for range r.Size / 4 {
-				r.Add(Buffer{Data: make([]byte, 48)}, Buffer{Room: 64})
-				r.Add(Buffer{Room: 64})
-			}
-			d.Kick(i)
-		}
-		s.wake(t, d)
+		s.load(t, d)
 		d.stop()
 	}
 	close(stop)
 	vcpu.Wait()
 	s.recovers(t, d)
+}
+
+// load starts the device and gives it work in all queues.
+func (s Subject) load(t *testing.T, d *Driver) {
+	t.Helper()
+	d.Start(d.Offered())
+	for i, r := range d.Rings {
+		for range r.Size / 4 {
+			r.Add(Buffer{Data: make([]byte, 48)}, Buffer{Room: 64})
+			r.Add(Buffer{Room: 64})
+		}
+		d.Kick(i)
+	}
+	s.wake(t, d)
+}
+
+// heldUnderLoad has the device's workers stand still, from their start on or while they
+// work, and resets it or closes its transport.
+func (s Subject) heldUnderLoad(t *testing.T) {
+	d, m := s.driver(t), new(meter.Meter)
+	d.Measure(m)
+	for round := range 20 {
+		gate := make(chan struct{})
+		if round%2 == 0 {
+			m.Hold(gate)
+		}
+		s.load(t, d)
+		m.Hold(gate)
+		d.stop()
+		close(gate)
+	}
+	s.recovers(t, d)
+	if m.Spent() == 0 {
+		t.Error("the device's work took no time")
+	}
+	m.Hold(make(chan struct{}))
+	s.load(t, d)
+	d.within("is closed", func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // anything has two vCPUs write any value to any register and anywhere in memory.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"warder/devices/meter"
 	"warder/devices/virtio"
 	"warder/devices/virtio/virtq"
 )
@@ -46,7 +47,7 @@ func (d *Device) Run(ctx context.Context, _ uint64, queues []*virtq.Queue) error
 		}
 	}
 	// Without a driver's queues there is nothing to do but to wait for the reset.
-	loops = append(loops, func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })
+	loops = append(loops, virtio.Rest)
 	return virtio.Serve(ctx, loops...)
 }
 
@@ -57,7 +58,7 @@ const publishAfter = 32
 // guest before it waits for anything.
 func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, maxPayload)
-	watched := new(Packet)
+	watched, worker := new(Packet), meter.Of(ctx)
 	var room *virtq.Chain // a buffer of the guest that waits for a packet
 	for filled := 0; ; {
 		output := d.hasOutput()
@@ -75,10 +76,8 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 		}
 		switch {
 		case !output:
-			select {
-			case <-d.output:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+			if _, err := virtio.Await(ctx, d.output); err != nil {
+				return err
 			}
 			continue
 		case room == nil:
@@ -106,6 +105,7 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 		}
 		room = nil
 		filled++
+		worker.Lap()
 	}
 }
 
@@ -129,7 +129,7 @@ func (d *Device) hasOutput() bool {
 // serveTx takes the guest's packets.
 func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 	buf := make([]byte, bufferSize)
-	watched := new(Packet)
+	watched, worker := new(Packet), meter.Of(ctx)
 	for taken := 0; ; {
 		c, err := q.Pop()
 		if err != nil {
@@ -156,6 +156,7 @@ func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 			return err
 		}
 		taken++
+		worker.Lap()
 	}
 }
 
@@ -184,10 +185,8 @@ func (d *Device) receiveChain(r *virtq.Reader, buf []byte, watched *Packet) {
 // serveEvents announces transport resets.
 func (d *Device) serveEvents(ctx context.Context, q *virtq.Queue) error {
 	for {
-		select {
-		case <-d.events:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if _, err := virtio.Await(ctx, d.events); err != nil {
+			return err
 		}
 		c, err := q.Next(ctx)
 		if err != nil {
