@@ -14,8 +14,8 @@ func (vm serviceVM) Use(ctx context.Context) hosting.Use {
 	stats, memory := m.Stats(), m.MemoryStats()
 	use := hosting.Use{
 		VCPUs: len(stats.CPUTime), Exits: stats.Exits, Used: memory.Used,
-		Granted:   memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
-		Throttled: stats.Throttled, IO: moved(stats.Devices),
+		Granted:    memory.RAM + memory.Hotplug.Plugged - min(memory.Balloon.Actual, memory.RAM),
+		DeviceTime: stats.DeviceTime, Throttled: stats.Throttled, IO: moved(stats.Devices),
 	}
 	for _, t := range stats.CPUTime {
 		use.CPUTime += t

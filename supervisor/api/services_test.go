@@ -56,7 +56,7 @@ func (e *echo) Done() <-chan struct{} { return e.done }
 func (e *echo) Ended() error          { return nil }
 func (e *echo) Serial() []byte        { return []byte("kernel\x1b says\n") }
 func (e *echo) Use(context.Context) hosting.Use {
-	return hosting.Use{VCPUs: 1, CPUTime: time.Second, Exits: map[string]uint64{"mmio": 3}, Guest: &hosting.GuestUse{Pressure: &hosting.Pressure{CPU: 0.5}}}
+	return hosting.Use{VCPUs: 1, CPUTime: time.Second, DeviceTime: time.Millisecond, Exits: map[string]uint64{"mmio": 3}, Guest: &hosting.GuestUse{Pressure: &hosting.Pressure{CPU: 0.5}}}
 }
 
 func (e *echo) Sample(context.Context) (sizing.Sample, error) {

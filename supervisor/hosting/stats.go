@@ -24,7 +24,10 @@ type Stats struct {
 type Use struct {
 	VCPUs   int           `json:"vcpus"`
 	CPUTime time.Duration `json:"cpu_ns"` // of all vCPUs together
-	// Throttled is how long the vCPUs stood still since they had used what cpu_max gives.
+	// DeviceTime is the CPU time that warder took for its devices. It is measured where
+	// there is a cpu_max.
+	DeviceTime time.Duration `json:"cpu_devices_ns,omitempty"`
+	// Throttled is how long the VM stood still since it had used what cpu_max gives.
 	Throttled time.Duration `json:"cpu_throttled_ns"`
 	// Granted is the memory that the guest has, Used how much of it takes memory of the
 	// host, in bytes.

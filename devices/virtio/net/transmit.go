@@ -59,6 +59,7 @@ func (t *transmitter) run(ctx context.Context, q *virtq.Queue) error {
 			if err := t.giveBack(); err != nil {
 				return err
 			}
+			worker.Lap()
 			sent = 0
 		}
 		if c == nil {
@@ -73,7 +74,6 @@ func (t *transmitter) run(ctx context.Context, q *virtq.Queue) error {
 		}
 		sent++
 		t.send(c)
-		worker.Lap()
 	}
 }
 

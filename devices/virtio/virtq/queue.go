@@ -316,8 +316,8 @@ func (q *Queue) Wait(ctx context.Context) error {
 	if ctx != q.ctx {
 		q.ctx, q.worker = ctx, meter.Of(ctx)
 	}
-	q.worker.Lap()
 	if n, err := q.pending(); n > 0 || err != nil {
+		q.worker.Lap()
 		return errors.Join(err, ctx.Err())
 	}
 	if err := q.askForKick(true); err != nil {

@@ -72,6 +72,7 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 			if err := q.Publish(); err != nil {
 				return err
 			}
+			worker.Lap()
 			filled = 0
 		}
 		switch {
@@ -105,7 +106,6 @@ func (d *Device) serveRx(ctx context.Context, q *virtq.Queue) error {
 		}
 		room = nil
 		filled++
-		worker.Lap()
 	}
 }
 
@@ -139,6 +139,7 @@ func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 			if err := q.Publish(); err != nil {
 				return err
 			}
+			worker.Lap()
 			taken = 0
 		}
 		if c == nil {
@@ -156,7 +157,6 @@ func (d *Device) serveTx(ctx context.Context, q *virtq.Queue) error {
 			return err
 		}
 		taken++
-		worker.Lap()
 	}
 }
 
