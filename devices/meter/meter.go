@@ -1,8 +1,8 @@
 // Package meter keeps account of the CPU time that the workers of a guest's devices take.
 //
 // A worker's thread is its own while it works, so that the thread's clock is the
-// worker's, and anybody's while it waits. Between two pieces of work it can be made to
-// stand still. It holds nothing then that others wait for.
+// worker's, and anybody's while it waits. Between two pieces of work, where it holds
+// nothing that others wait for, it can be made to stand still.
 package meter
 
 import (
@@ -46,6 +46,7 @@ func Work(ctx context.Context, m *Meter, f func(context.Context) error) error {
 		return f(ctx)
 	}
 	w := &Worker{meter: m, done: ctx.Done()}
+	w.Stand()
 	w.begin()
 	defer w.end()
 	return f(context.WithValue(ctx, key{}, w))
@@ -66,7 +67,7 @@ func (w *Worker) Meter() *Meter {
 }
 
 // Idle runs wait, which waits for something: that is not counted, and others have the
-// thread. A worker that waits without it is measured rightly, but keeps its thread.
+// thread. A worker that waits without Idle is measured rightly, but keeps its thread.
 func (w *Worker) Idle(wait func()) {
 	if w == nil {
 		wait()
@@ -77,22 +78,35 @@ func (w *Worker) Idle(wait func()) {
 	wait()
 }
 
-// Lap ends one piece of work and begins the next.
+// Stand waits until the worker may work. It belongs into Idle.
+func (w *Worker) Stand() {
+	if w == nil {
+		return
+	}
+	for gate := w.meter.gate.Load(); gate != nil; gate = w.meter.gate.Load() {
+		select {
+		case <-*gate:
+			w.meter.gate.CompareAndSwap(gate, nil)
+		case <-w.done:
+			return
+		}
+	}
+}
+
+// Lap ends one piece of work and begins the next, when the worker may.
 func (w *Worker) Lap() {
 	if w == nil {
 		return
 	}
 	if w.meter.gate.Load() != nil {
-		w.end()
-		w.begin()
+		w.Idle(w.Stand)
 		return
 	}
 	w.count()
 }
 
-// begin waits until the worker may work, and takes a thread.
+// begin takes a thread.
 func (w *Worker) begin() {
-	w.stand()
 	runtime.LockOSThread()
 	w.since = clock()
 }
@@ -106,17 +120,6 @@ func (w *Worker) count() {
 	now := clock()
 	w.meter.spent.Add(int64(now - w.since))
 	w.since = now
-}
-
-func (w *Worker) stand() {
-	for gate := w.meter.gate.Load(); gate != nil; gate = w.meter.gate.Load() {
-		select {
-		case <-*gate:
-			w.meter.gate.CompareAndSwap(gate, nil)
-		case <-w.done:
-			return
-		}
-	}
 }
 
 // clock is the CPU time of the calling thread.

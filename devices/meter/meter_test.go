@@ -84,7 +84,7 @@ func TestEndIsCounted(t *testing.T) {
 func TestHold(t *testing.T) {
 	for name, next := range map[string]func(*Worker){
 		"between two":   (*Worker).Lap,
-		"after waiting": func(w *Worker) { w.Idle(func() {}) },
+		"after waiting": func(w *Worker) { w.Idle(w.Stand) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -153,6 +153,7 @@ func TestNobodyMeasures(t *testing.T) {
 		w := Of(ctx)
 		waited := false
 		w.Lap()
+		w.Stand()
 		w.Idle(func() { waited = true })
 		if w != nil || w.Meter() != nil || !waited {
 			t.Errorf("%v, waited: %v", w, waited)
@@ -172,7 +173,7 @@ func TestNoAllocations(t *testing.T) {
 			var got int
 			if n := testing.AllocsPerRun(100, func() {
 				w.Lap()
-				w.Idle(func() { got++ })
+				w.Idle(func() { got++; w.Stand() })
 			}); n != 0 || got == 0 {
 				t.Errorf("%s: %v allocations", name, n)
 			}

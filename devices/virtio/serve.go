@@ -13,9 +13,9 @@ import (
 
 // Serve runs the loops of a device's Run, each in a goroutine of its own that is measured
 // as the caller's is, and returns the first error once all have returned. That error, like
-// the end of ctx, ends the context that the loops get. A panic in a loop is a bug of ours that a guest may
-// have found; it becomes an error, since it is to cost the guest its device and not
-// the host its process.
+// the end of ctx, ends the context that the loops get. A panic in a loop is a bug of ours
+// that a guest may have found; it becomes an error, since it is to cost the guest its
+// device and not the host its process.
 func Serve(ctx context.Context, loops ...func(context.Context) error) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -60,7 +60,10 @@ func Workers(q *virtq.Queue, n int, newWorker func() func(context.Context, *virt
 		serve, worker := newWorker(), meter.Of(ctx)
 		for {
 			var c *virtq.Chain
-			worker.Idle(func() { c = <-chains })
+			worker.Idle(func() {
+				c = <-chains
+				worker.Stand()
+			})
 			if c == nil {
 				return nil
 			}
@@ -72,7 +75,8 @@ func Workers(q *virtq.Queue, n int, newWorker func() func(context.Context, *virt
 	return append(slices.Repeat([]func(context.Context) error{work}, n), take)
 }
 
-// Await waits for c to give something, or for the end of ctx, whose cause it returns.
+// Await waits for c to give something, or for the end of ctx, whose cause it returns. A
+// worker does not stand still in it, where it holds what c gave, but at its queue.
 func Await[T any](ctx context.Context, c <-chan T) (v T, err error) {
 	meter.Of(ctx).Idle(func() {
 		select {

@@ -329,7 +329,10 @@ func (q *Queue) Wait(ctx context.Context) error {
 			return errors.Join(err, q.askForKick(false))
 		}
 		var err error
-		q.worker.Idle(func() { err = q.cfg.Kick.Wait(ctx) })
+		q.worker.Idle(func() {
+			err = q.cfg.Kick.Wait(ctx)
+			q.worker.Stand()
+		})
 		if err != nil {
 			return err
 		}
