@@ -35,17 +35,26 @@ func (m *Machine) pace() {
 	}
 	// At the earliest all of them together use up what is left.
 	most := time.Duration(min(len(m.vcpus)+len(m.virtio), runtime.NumCPU()))
-	used, left := m.usedTime(), time.Duration(0)
+	looked, used, left := time.Now(), m.usedTime(), time.Duration(0)
 	for {
-		end := time.Now().Add(pacePeriod)
+		end := looked.Add(pacePeriod)
 		left = min(left, 0) + perPeriod
-		for left > 0 && time.Until(end) > 0 {
+		for {
 			if !sleep(min(max(left/most, paceLook), time.Until(end))) {
 				return
 			}
+			looked = time.Now()
 			now := m.usedTime()
 			left -= now - used
 			used = now
+			// On a host that stands still now and then it may be late.
+			if late := time.Since(end); late > 0 {
+				left += time.Duration(m.cfg.CPUMax * float64(late))
+				break
+			}
+			if left <= 0 {
+				break
+			}
 		}
 		if left > 0 {
 			continue
@@ -56,7 +65,8 @@ func (m *Machine) pace() {
 		left += debt * perPeriod
 		began := time.Now()
 		more := m.standStill(func() bool { return sleep(time.Until(end) + debt*pacePeriod) })
-		m.throttled.Add(int64(time.Since(began)))
+		looked = time.Now()
+		m.throttled.Add(int64(looked.Sub(began)))
 		if !more {
 			return
 		}
