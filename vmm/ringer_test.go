@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"warder/devices/guestmem"
 	"warder/devices/virtio/mmio"
 	"warder/devices/virtio/virtqtest"
@@ -51,6 +53,16 @@ func ringing(t *testing.T, most float64) *vmm.Machine {
 	return m
 }
 
+// processTime is the CPU time of all threads of this process, those that are gone too.
+func processTime(t *testing.T) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
 // TestDevicesCountForCPUMax has a guest keep a device at work, whose time counts.
 func TestDevicesCountForCPUMax(t *testing.T) {
 	const most = 0.1
@@ -66,6 +78,9 @@ func TestDevicesCountForCPUMax(t *testing.T) {
 		used := s.DeviceTime
 		for _, vcpu := range s.CPUTime {
 			used += vcpu
+		}
+		if all := processTime(t); used > all {
+			t.Fatalf("%v used of the %v of all", used, all)
 		}
 		took := time.Since(began)
 		share := float64(used) / float64(took)
