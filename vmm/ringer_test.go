@@ -72,7 +72,7 @@ func TestDevicesCountForCPUMax(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What is used too much is missing later: this comes to be, however slow the host is.
-	const enough = 20 * time.Millisecond
+	const enough = 5 * time.Millisecond
 	for {
 		s := m.Stats()
 		used := s.DeviceTime
