@@ -65,7 +65,8 @@ func processTime(t *testing.T) time.Duration {
 
 // TestDevicesCountForCPUMax has a guest keep a device at work, whose time counts.
 func TestDevicesCountForCPUMax(t *testing.T) {
-	const most = 0.1
+	// With a half, what is used before a late pacer looks is missing for no longer than that.
+	const most = 0.5
 	m := ringing(t, most)
 	began := time.Now()
 	if err := m.Start(); err != nil {
@@ -88,7 +89,7 @@ func TestDevicesCountForCPUMax(t *testing.T) {
 			t.Logf("%.3f CPUs used: %v by devices of %v; it stood still for %v", share, s.DeviceTime, used, s.Throttled)
 			break
 		}
-		if took > 2*time.Minute || s.Devices[0].Failures > 0 {
+		if took > 5*time.Minute || s.Devices[0].Failures > 0 {
 			t.Fatalf("%.3f CPUs used, want %v: %v by devices of %v; it stood still for %v: %+v", share, most, s.DeviceTime, used, s.Throttled, s.Devices[0])
 		}
 		// It can be paused while it stands still.
