@@ -219,6 +219,7 @@ func TestLosses(t *testing.T) {
 				if took := time.Since(began); took < tt.least || took > tt.least+2*patience+2*beat {
 					t.Errorf("it took %v", took)
 				}
+				synctest.Wait() // it is up, and that is being told
 				st := k.Status()
 				if _, n := m.last(); n != 2 || st.Mirrors != 1 || !strings.Contains(st.Reason, tt.says) || st.Took < time.Second || st.Took > 3*time.Second {
 					t.Errorf("%d of them, %+v", n, st)
