@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -91,9 +90,7 @@ func (h *hostProcess) demand(t *testing.T, path, name string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if p, _ := io.ReadAll(c); len(p) > 0 {
-		t.Errorf("somebody says %q", p)
-	}
+	h.happens(t, name, func(e hosting.Event) bool { return e.State == services.Running })
 	if st := h.status(t, name); st.State != services.Running || st.By != services.ByConnection {
 		t.Fatalf("after a connection: %+v", st)
 	}
