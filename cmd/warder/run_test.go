@@ -58,6 +58,23 @@ func inVM(t *testing.T) {
 	t.Parallel()
 }
 
+// talk starts a command, and gives what it reads and what it writes.
+func talk(t *testing.T, cmd *exec.Cmd) (in io.WriteCloser, out io.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err = cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return in, out
+}
+
 type result struct {
 	status         int
 	stdout, stderr string

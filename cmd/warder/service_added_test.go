@@ -53,18 +53,7 @@ func peerInGuest(address string) {
 func (h *hostProcess) wake(t *testing.T, from, address, program string) (leave func()) {
 	t.Helper()
 	cmd := warderCommand(t, "service", "exec", "--host", fmt.Sprint(h.cmd.Process.Pid), "-i", from, "--", "sh", "-c", asPeer+"="+address+" "+program)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := talk(t, cmd)
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != `"by a peer\n", <nil>`+"\n" {
 		t.Errorf("%s connected to %s: %q, %v", from, address, line, err)
 	}

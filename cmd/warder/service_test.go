@@ -126,18 +126,7 @@ func (h *hostProcess) status(t *testing.T, name string) (st services.Status) {
 func (h *hostProcess) attach(t *testing.T, name string) {
 	t.Helper()
 	cmd := warderCommand(t, "service", "attach", "--host", fmt.Sprint(h.cmd.Process.Pid), name)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := talk(t, cmd)
 	fmt.Fprintln(in, "typed")
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "typed\n" {
 		t.Errorf("attached: %q, %v", line, err)

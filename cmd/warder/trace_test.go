@@ -84,18 +84,7 @@ func TestTraceJSON(t *testing.T) {
 func TestTraceRunningVM(t *testing.T) {
 	inVM(t)
 	vm := warderCommand(t, "run", "-i", "--name", "traced", "--", "sh", "-c", "echo up; while read line; do cat /proc/sys/kernel/hostname; done")
-	in, err := vm.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := vm.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	vm.Stderr = os.Stderr
-	if err := vm.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in, out := talk(t, vm)
 	ended := false
 	defer func() { // a VM that has ended by itself has said why
 		if in.Close(); !ended {
