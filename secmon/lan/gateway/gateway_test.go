@@ -230,16 +230,20 @@ func echo(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(c, c); c.Close() }()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { _, _ = io.Copy(c, c); c.Close() })
 	return l.Addr().String()
+}
+
+// acceptAll has connections served, each by a goroutine of its own, until the listener is
+// closed.
+func acceptAll(l net.Listener, serve func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go serve(c)
+	}
 }
 
 func newGateway(t *testing.T, s *lan.Switch, change ...func(*Config)) (*Gateway, *outside) {

@@ -27,16 +27,10 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, "hello "+c.RemoteAddr().(*net.TCPAddr).IP.String())
-			c.Close()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) {
+		_, _ = io.WriteString(c, "hello "+c.RemoteAddr().(*net.TCPAddr).IP.String())
+		c.Close()
+	})
 	for port, want := range map[uint16]string{80: "hello 10.7.0.1", 81: ""} {
 		at := publish(t, g, netip.AddrPortFrom(web.addrs[0], port), nil)
 		conn, err := net.Dial("tcp", at.Addr().String())
@@ -176,15 +170,7 @@ func TestPublishOnDemand(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, "hello")
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { _, _ = io.WriteString(c, "hello") })
 	hears := func(c net.Conn) {
 		t.Helper()
 		b := make([]byte, 5)

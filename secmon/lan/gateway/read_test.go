@@ -245,29 +245,21 @@ func TestQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
+	go acceptAll(l, func(c net.Conn) {
+		defer c.Close()
+		b := make([]byte, 2000)
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			if _, err := io.ReadFull(c, b[:2]); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				b := make([]byte, 2000)
-				for {
-					if _, err := io.ReadFull(c, b[:2]); err != nil {
-						return
-					}
-					n := 2 + int(b[0])<<8 + int(b[1])
-					if _, err := io.ReadFull(c, b[2:n]); err != nil {
-						return
-					}
-					asked(b[2:n])
-					_, _ = c.Write(b[:n])
-				}
-			}()
+			n := 2 + int(b[0])<<8 + int(b[1])
+			if _, err := io.ReadFull(c, b[2:n]); err != nil {
+				return
+			}
+			asked(b[2:n])
+			_, _ = c.Write(b[:n])
 		}
-	}()
+	})
 	question := func(name string) []byte {
 		m := dnsmessage.Message{Header: dnsmessage.Header{ID: 7}, Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
 		b, err := m.Pack()
