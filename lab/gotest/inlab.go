@@ -58,7 +58,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 		return err
 	}
 	l.cfg = lab.Config{
-		Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{l.o.kernel}, GuestKernel: l.o.guest,
+		Arch: l.arch, CPUs: l.o.cpus, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{l.o.kernel}, GuestKernel: l.o.guest,
 		Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place),
 	}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {

@@ -40,6 +40,7 @@ type options struct {
 	count    uint
 	overall  time.Duration
 	memory   uint64
+	cpus     int
 	slowest  int
 }
 
@@ -58,6 +59,7 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
 	flag.DurationVar(&o.overall, "overall", 45*time.Minute, "time for everything, after which it hangs")
 	flag.Uint64Var(&o.memory, "memory", 2048, "memory of an outer machine in MiB")
+	flag.IntVar(&o.cpus, "cpus", 0, "CPUs of an outer machine (default what is fastest for the architecture)")
 	flag.IntVar(&o.slowest, "slowest", 8, "how many of the tests that took longest to name at the end")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
