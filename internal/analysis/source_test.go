@@ -284,7 +284,7 @@ var fuzzTarget = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
 // but for those of notGuestFacing.
 var (
 	guestFacing    = []string{"devices", "vmm/pagetable", "vmm/disasm", "guestinit/proto"}
-	notGuestFacing = []string{"devices/bus", "devices/eventfd", "devices/guestmem", "devices/irq", "devices/meter", "devices/virtio", "devices/virtio/virtqtest"}
+	notGuestFacing = []string{"devices/bus", "devices/eventfd", "devices/guestmem", "devices/iovec", "devices/irq", "devices/meter", "devices/virtio", "devices/virtio/virtqtest"}
 )
 
 func mustFuzz(dir string) bool {

@@ -6,13 +6,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/devices/iovec"
 	"warder/devices/virtio/virtq"
 )
 
 // ReadVectorAt implements virtq.VectorReaderAt.
 func (f *File) ReadVectorAt(bufs [][]byte, off int64) (n int, err error) {
 	err = f.control(func(fd int) error {
-		n, err = again(func() (int, error) { return unix.Preadv(fd, bufs, off) })
+		n, err = again(func() (int, error) { return iovec.ReadAt(fd, bufs, off) })
 		return err
 	})
 	if n == 0 && err == nil {
@@ -24,7 +25,7 @@ func (f *File) ReadVectorAt(bufs [][]byte, off int64) (n int, err error) {
 // WriteVectorAt implements virtq.VectorWriterAt.
 func (f *File) WriteVectorAt(bufs [][]byte, off int64) (n int, err error) {
 	err = f.control(func(fd int) error {
-		n, err = again(func() (int, error) { return unix.Pwritev(fd, bufs, off) })
+		n, err = again(func() (int, error) { return iovec.WriteAt(fd, bufs, off, 0) })
 		return err
 	})
 	return max(n, 0), err

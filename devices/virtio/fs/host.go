@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"warder/devices/iovec"
 )
 
 // beneath keeps openat2 inside the directory that it starts from, openat2(2).
@@ -137,7 +139,7 @@ func (f file) ReadAt(p []byte, off int64) (total int, err error) {
 // each would be a system call.
 func (f file) ReadVectorAt(bufs [][]byte, off int64) (int, error) {
 	for {
-		n, err := unix.Preadv(f.fd, bufs, off)
+		n, err := iovec.ReadAt(f.fd, bufs, off)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -150,22 +152,27 @@ func (f file) ReadVectorAt(bufs [][]byte, off int64) (int, error) {
 	}
 }
 
-// WriteAt is a system call a buffer: one for all measures slower, see
-// docs/benchmarks.md.
-func (f file) WriteAt(p []byte, off int64) (int, error) {
-	total := 0
-	for total < len(p) {
-		n, err := unix.Pwritev2(f.fd, [][]byte{p[total:]}, off+int64(total), f.flags)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return total, err
-		}
-		if n == 0 {
-			return total, unix.EIO
-		}
+func (f file) WriteAt(p []byte, off int64) (total int, err error) {
+	for total < len(p) && err == nil {
+		var n int
+		n, err = f.WriteVectorAt([][]byte{p[total:]}, off+int64(total))
 		total += n
 	}
-	return total, nil
+	return total, err
+}
+
+// WriteVectorAt implements virtq.VectorWriterAt.
+func (f file) WriteVectorAt(bufs [][]byte, off int64) (int, error) {
+	for {
+		n, err := iovec.WriteAt(f.fd, bufs, off, f.flags)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, unix.EIO
+		}
+		return n, nil
+	}
 }

@@ -39,18 +39,22 @@ type request struct {
 	Chain
 	reader Reader
 	writer Writer
-	bufs   [][]byte
+	bufs   [][]byte  // room for those of a chain
 	first  [4][]byte // bufs of a short chain
 }
-
-// maxKept bounds the buffers of a request that is kept for the next chain: a guest
-// that sent long ones once is not to hold memory of the host's by it.
-const maxKept = 32
 
 func newRequest() *request {
 	r := new(request)
 	r.bufs = r.first[:]
 	return r
+}
+
+// kept is how many buffers r has room for that is not its own.
+func (r *request) kept() int {
+	if n := cap(r.bufs); n > len(r.first) {
+		return n
+	}
+	return 0
 }
 
 // buffers are pieces of guest memory, read or written one after the other.
@@ -239,8 +243,12 @@ func (w *Writer) SplitTail(n int) *Writer {
 			keep -= len(b)
 			continue
 		}
-		tail.bufs = append([][]byte{b[keep:]}, w.bufs[i+1:]...)
-		w.bufs = append(w.bufs[:i:i], b[:keep])
+		if keep == 0 { // as drivers have it
+			w.bufs, tail.bufs = w.bufs[:i:i], w.bufs[i:]
+		} else {
+			tail.bufs = append([][]byte{b[keep:]}, w.bufs[i+1:]...)
+			w.bufs = append(w.bufs[:i:i], b[:keep])
+		}
 		break
 	}
 	return tail

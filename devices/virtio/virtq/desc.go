@@ -61,9 +61,7 @@ func (q *Queue) chain(head uint16, r *request) (*Chain, error) {
 	if err := w.table(q.cfg.Desc, q.cfg.Size, head, q.cfg.Indirect); err != nil {
 		return nil, err
 	}
-	if r.bufs = w.bufs; cap(r.bufs) > maxKept {
-		r.bufs = r.first[:]
-	}
+	r.bufs = w.bufs
 	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in, q.cfg.Gate}}
 	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out, q.cfg.Gate}}
 	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q, whole: r}
@@ -134,6 +132,9 @@ func (w *walk) buffer(d descriptor, i uint16) error {
 	}
 	if w.in+w.out > maxBytes {
 		return malformed("chain of more than %d bytes", uint32(maxBytes))
+	}
+	if n := len(w.bufs); n == cap(w.bufs) {
+		w.bufs = append(make([][]byte, 0, min(2*n, int(w.q.cfg.Size))), w.bufs...)
 	}
 	w.bufs = append(w.bufs, b)
 	return nil

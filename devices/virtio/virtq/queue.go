@@ -82,6 +82,7 @@ type Queue struct {
 	flags    uint16     // of the used ring
 	inFlight []bool     // by head: popped and not given back
 	spare    []*request // given back
+	kept     int        // what they have room for, in buffers
 }
 
 // New makes a queue, or says what is wrong with where the driver put it.
@@ -207,6 +208,7 @@ func (q *Queue) take(head uint16) (*request, error) {
 	}
 	r := q.spare[last]
 	q.spare = q.spare[:last]
+	q.kept -= r.kept()
 	return r, nil
 }
 
@@ -263,12 +265,22 @@ func (q *Queue) put(c *Chain, written uint32) error {
 		return err
 	}
 	q.used++
-	// The request lets go of its buffers, which can be many.
-	c.whole.reader, c.whole.writer = Reader{}, Writer{}
-	q.spare = append(q.spare, c.whole)
+	q.keep(c.whole)
 	q.cfg.Counters.Pushed.Add(1)
 	q.cfg.Counters.Received.Add(uint64(written))
 	return nil
+}
+
+// keep has r for the next chain. All that are kept have room for as many buffers as the
+// queue has descriptors: a guest that sent many long chains once is not to hold memory
+// of the host's by it.
+func (q *Queue) keep(r *request) {
+	r.reader, r.writer = Reader{}, Writer{}
+	if q.kept+r.kept() > int(q.cfg.Size) {
+		r.bufs = r.first[:]
+	}
+	q.kept += r.kept()
+	q.spare = append(q.spare, r)
 }
 
 // show publishes the used elements, and interrupts a driver that wants it.

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"warder/devices/iovec"
 	"warder/devices/virtio/net"
 )
 
@@ -31,12 +32,18 @@ type TAP struct {
 	mtu    int
 	takes  net.Offloads
 	queues []*queue
-	out    [net.MaxPairs]vector // by the guest's queue pair
+	out    [net.MaxPairs]outgoing // by the guest's queue pair
 
 	stop    context.CancelFunc
 	readers sync.WaitGroup
 	ready   [net.MaxPairs]chan struct{} // by the guest's receive queue; capacity 1
 	dropped atomic.Uint64
+}
+
+// outgoing is the frame that a queue pair is sending.
+type outgoing struct {
+	header [net.HeaderSize]byte
+	pieces iovec.Vector
 }
 
 // queue is one of the TAP's queues.
@@ -331,4 +338,20 @@ func (t *TAP) Send(f *net.Frame) {
 		t.dropped.Add(1)
 	}
 	f.Release()
+}
+
+// write writes f with its header to fd, a TAP, which takes a frame or does not.
+func (o *outgoing) write(fd int, f *net.Frame) error {
+	o.header = f.Header(0)
+	o.pieces.Reset()
+	o.pieces.Add(o.header[:])
+	o.pieces.Add(f.Head)
+	for _, p := range f.Body {
+		o.pieces.Add(p)
+	}
+	for {
+		if _, err := o.pieces.Write(fd); err != unix.EINTR {
+			return err
+		}
+	}
 }
