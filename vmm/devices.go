@@ -102,8 +102,8 @@ func (m *Machine) createDevices() error {
 	return m.addPmems()
 }
 
-// addVirtio gives dev the next virtio slot: registers, an interrupt through an
-// irqfd, a doorbell a queue through ioeventfds, so that neither takes an exit.
+// addVirtio gives dev the next virtio slot: registers, a line for its interrupt, a
+// doorbell a queue through ioeventfds, so that it takes no exit.
 func (m *Machine) addVirtio(dev virtio.Device) error {
 	addr, gsi := virtioSlot(len(m.virtio))
 	line, err := m.newLine(gsi)

@@ -4,16 +4,13 @@ import (
 	"fmt"
 	"sync"
 
-	"warder/devices/eventfd"
 	"warder/devices/irq"
-	"warder/kvm"
 )
 
-// pin is an interrupt line that KVM pulses when its eventfd is written. While
-// it is held it remembers that it was to be pulsed: an edge says that there is
-// something to look at, and one says as much as several.
+// pin is an interrupt line. While it is held it remembers that it was to be pulsed: an
+// edge says that there is something to look at, and one says as much as several.
 type pin struct {
-	event *eventfd.Eventfd
+	pulse func() error
 
 	mu   sync.Mutex
 	held bool
@@ -28,7 +25,7 @@ func (p *pin) Pulse() error {
 		p.due = true
 		return nil
 	}
-	return p.event.Signal()
+	return p.pulse()
 }
 
 func (p *pin) hold() {
@@ -45,21 +42,17 @@ func (p *pin) release() error {
 		return nil
 	}
 	p.due = false
-	return p.event.Signal()
+	return p.pulse()
 }
 
 // newLine makes the line of an interrupt: a pin of the I/O APIC on amd64, a shared
 // peripheral interrupt on arm64.
 func (m *Machine) newLine(gsi uint32) (irq.Line, error) {
-	e, err := eventfd.New()
+	pulse, err := m.pulser(gsi)
 	if err != nil {
-		return nil, err
-	}
-	m.onClose(e.Close)
-	if err := m.vm.IRQFD(kvm.IRQFD{FD: e.FD(), GSI: gsi}); err != nil {
 		return nil, fmt.Errorf("interrupt %d: %w", gsi, err)
 	}
-	p := &pin{event: e}
+	p := &pin{pulse: pulse}
 	m.pins = append(m.pins, p)
 	return p, nil
 }
