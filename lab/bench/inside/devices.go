@@ -24,11 +24,13 @@ const devicesDir = "/tmp/bench-devices"
 
 // The files in it.
 const (
-	diskFile  = devicesDir + "/disk"
-	shareDir  = devicesDir + "/share"
-	portFile  = devicesDir + "/port-5000.sock"
-	shareSock = devicesDir + "/share.sock"
+	diskFile = devicesDir + "/disk"
+	shareDir = devicesDir + "/share"
+	portFile = devicesDir + "/port-5000.sock"
 )
+
+// socketOf is where another program serves a device.
+func socketOf(device string) string { return devicesDir + "/" + device + ".sock" }
 
 // vsockPort is where the guest's program finds the host.
 const vsockPort = 5000
@@ -43,9 +45,9 @@ var devices = []string{"blk", "fs", "net", "vsock", "console"}
 // else has to run for them.
 type devicePeer struct {
 	bootPeer
-	options map[string][]string // by device
+	options map[string][]string // by device; one that has none is not measured
 	global  []string            // for all of them
-	helper  []string            // a program that serves fs, nil for none
+	servers map[string][]string // by device, the program that serves it
 }
 
 // extra are the options for devices.
@@ -84,19 +86,19 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := os.WriteFile(diskFile, make([]byte, diskSize), 0o600); err != nil {
 		return err
 	}
-	measured := slices.Clone(devices)
+	measured := slices.DeleteFunc(slices.Clone(devices), func(d string) bool { return p.options[d] == nil })
 	leaveOut := func(device string, why error) {
 		b.absent(p.name+" "+device, why)
 		measured = slices.DeleteFunc(measured, func(d string) bool { return d == device })
 	}
-	if p.helper != nil {
-		if stop, err := serve(ctx, p.helper); err == nil {
+	for device, args := range p.servers {
+		if stop, err := serve(ctx, args, socketOf(device)); err == nil {
 			defer stop()
 		} else {
-			leaveOut("fs", err)
+			leaveOut(device, err)
 		}
 	}
-	if p.name != warderName { // their vsock is the kernel's, not a Unix socket
+	if p.name != warderName && slices.Contains(measured, "vsock") { // their vsock is the kernel's, not a Unix socket
 		if l, err := vsock.ListenContextID(vsock.Host, vsockPort, nil); err == nil {
 			defer l.Close()
 			go farend.Serve(l, initrd.StreamSize)
@@ -116,7 +118,8 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 		defer l.Close()
 		go farend.Serve(l, initrd.StreamSize)
 	}
-	m, err := b.start(ctx, append(p.command(g), p.extra(measured)...), true)
+	console := slices.Contains(measured, "console")
+	m, err := b.start(ctx, append(p.command(g), p.extra(measured)...), console)
 	if err != nil {
 		return err
 	}
@@ -124,7 +127,9 @@ func deviceOnce(ctx context.Context, b *bench, p devicePeer) error {
 	if err := setUpTAP(tapName, b.patience); err != nil {
 		return err
 	}
-	go farend.Answer(m.console, initrd.ConsoleSize)
+	if console {
+		go farend.Answer(m.console, initrd.ConsoleSize)
+	}
 	found := false
 	for {
 		line, err := m.readTo('\n')
@@ -174,8 +179,8 @@ func quantityOf(line string) (quantity string, value float64, ok bool) {
 	return line[:i], value, err == nil && strings.Contains(line[:i], "/")
 }
 
-// serve runs a device's server until stop.
-func serve(ctx context.Context, args []string) (stop func(), err error) {
+// serve runs a device's server, which makes a socket, until stop.
+func serve(ctx context.Context, args []string, socket string) (stop func(), err error) {
 	if _, err := exec.LookPath(args[0]); err != nil {
 		return nil, err
 	}
@@ -196,7 +201,7 @@ func serve(ctx context.Context, args []string) (stop func(), err error) {
 		cancel()
 		<-ended
 	}
-	if err := awaitFile(shareSock, ended); err != nil {
+	if err := awaitFile(socket, ended); err != nil {
 		stop()
 		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(args[0]), err, said.String())
 	}

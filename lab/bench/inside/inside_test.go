@@ -37,10 +37,15 @@ func TestPeers(t *testing.T) {
 			t.Errorf("%s: %q", p.name, args)
 		}
 	}
-	for _, p := range devicePeers(f) {
+	for i, p := range devicePeers(f) {
 		for _, d := range devices {
-			if len(p.options[d]) == 0 {
+			if all := i < 2; all && len(p.options[d]) == 0 { // warder, and what it is held against
 				t.Errorf("%s has no options for %s", p.name, d)
+			}
+		}
+		for d := range p.servers {
+			if len(p.options[d]) == 0 {
+				t.Errorf("%s serves %s, and has no options for it", p.name, d)
 			}
 		}
 	}

@@ -95,27 +95,55 @@ var qemuDevices = map[string][]string{
 		"-object", "iothread,id=io", "-drive", "if=none,id=disk,format=raw,file=" + diskFile,
 		"-device", "virtio-blk-device,drive=disk,iothread=io",
 	},
-	"fs": {
-		"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
-		"-chardev", "socket,id=share,path=" + shareSock, "-device", "vhost-user-fs-device,chardev=share,tag=bench",
-	},
-	"net": {
-		"-netdev", "tap,id=net,ifname=" + tapName + ",script=no,downscript=no,vhost=on",
-		"-device", "virtio-net-device,netdev=net,mac=" + initrd.GuestMAC,
-	},
+	"fs": slices.Concat(sharedMemory, []string{
+		"-chardev", "socket,id=share,path=" + socketOf("fs"), "-device", "vhost-user-fs-device,chardev=share,tag=bench",
+	}),
+	"net":     tapOptions("on"),
 	"vsock":   {"-device", "vhost-vsock-device,guest-cid=3"},
 	"console": {"-device", "virtio-serial-device", "-chardev", "stdio,id=tty,signal=off", "-device", "virtconsole,chardev=tty"},
 }
 
+// qemuUserDevices are QEMU's without drivers of the host's kernel made for them, as warder's
+// are: disks by QEMU's own daemon, frames by QEMU itself.
+var qemuUserDevices = map[string][]string{
+	"blk": slices.Concat(sharedMemory, []string{
+		"-chardev", "socket,id=disk,path=" + socketOf("blk"), "-device", "vhost-user-blk,chardev=disk",
+	}),
+	"net": tapOptions("off"),
+}
+
+func tapOptions(vhost string) []string {
+	return []string{
+		"-netdev", "tap,id=net,ifname=" + tapName + ",script=no,downscript=no,vhost=" + vhost,
+		"-device", "virtio-net-device,netdev=net,mac=" + initrd.GuestMAC,
+	}
+}
+
+// sharedMemory lets programs beside QEMU serve its guest.
+var sharedMemory = []string{
+	"-object", fmt.Sprintf("memory-backend-memfd,id=ram,share=on,size=%dM", bootMemory), "-machine", "memory-backend=ram",
+}
+
 // qemuModern makes the bus's devices those of VIRTIO 1.
 var qemuModern = []string{"-global", "virtio-mmio.force-legacy=false"}
+
+// qemuServers serve the devices in qemuDevices, qemuUserServers those in
+// qemuUserDevices, that QEMU leaves to others.
+func qemuServers() map[string][]string { return map[string][]string{"fs": virtiofsd()} }
+
+func qemuUserServers() map[string][]string {
+	return map[string][]string{"blk": {
+		"qemu-storage-daemon", "--object", "iothread,id=io", "--blockdev", "driver=file,node-name=disk,filename=" + diskFile,
+		"--export", "type=vhost-user-blk,id=disk,node-name=disk,writable=on,iothread=io,addr.type=unix,addr.path=" + socketOf("blk"),
+	}}
+}
 
 // virtiofsd is the daemon in Rust if this machine has it, else the one in C
 // that came with QEMU before 8.
 func virtiofsd() []string {
 	const rust, c = "/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"
 	if _, err := os.Stat(rust); err == nil {
-		return []string{rust, "--socket-path=" + shareSock, "--shared-dir=" + shareDir, "--sandbox=none"}
+		return []string{rust, "--socket-path=" + socketOf("fs"), "--shared-dir=" + shareDir, "--sandbox=none"}
 	}
-	return []string{c, "--socket-path=" + shareSock, "-o", "source=" + shareDir, "-o", "sandbox=chroot"}
+	return []string{c, "--socket-path=" + socketOf("fs"), "-o", "source=" + shareDir, "-o", "sandbox=chroot"}
 }

@@ -38,7 +38,8 @@ func memoryPeers(f files) []memoryPeer {
 func devicePeers(f files) []devicePeer {
 	return []devicePeer{
 		{bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices, nil, nil},
-		{bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}, qemuDevices, qemuModern, virtiofsd()},
+		{bootPeer{peer{"qemu microvm", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}, qemuDevices, qemuModern, qemuServers()},
+		{bootPeer{peer{"qemu microvm in user space", qemu(qemuProgram, "-M", microvm)}, f.vmlinux, false}, qemuUserDevices, qemuModern, qemuUserServers()},
 	}
 }
 

@@ -29,6 +29,7 @@ func memoryPeers(f files) []memoryPeer {
 func devicePeers(f files) []devicePeer {
 	return []devicePeer{
 		{bootPeer{peer{warderName, warderPeer}, f.vmlinux, false}, warderDevices, nil, nil},
-		{bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices, qemuModern, virtiofsd()},
+		{bootPeer{peer{"qemu virt", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuDevices, qemuModern, qemuServers()},
+		{bootPeer{peer{"qemu virt in user space", qemu(qemuProgram, "-M", virt)}, f.vmlinux, false}, qemuUserDevices, qemuModern, qemuUserServers()},
 	}
 }
