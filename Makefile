@@ -77,7 +77,7 @@ soak: deps
 		-run '^(TestBurner|TestCrowd|TestCPU|TestGroups|TestLinuxUsesPorts|TestDriversComeAndGo|TestTwoGuests|TestGuestOnATAP)' ./vmm
 	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -timeout 30m -overall 40m \
 		-run '^(TestArmingUnderLoad|TestThousandComparisons|TestHang|TestFloodFromAVM|TestCrowdOfServices)$$' ./secmon/trap ./supervisor/api ./supervisor/mirror ./cmd/warder
-	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -memory 4096 -timeout 40m -overall 44m $(TESTFLAGS) \
+	@GOFLAGS="$(GOFLAGS) -tags=soak" $(GO) run ./lab/gotest -here=false -cpus 1 -memory 4096 -timeout 40m -overall 44m $(TESTFLAGS) \
 		-run '^TestFlood$$' ./supervisor/network
 	@$(GO) test -tags soak -count=1 -timeout 30m -run '^TestImageBootsFromDisk$$' ./cmd/warder
 
