@@ -29,7 +29,7 @@ import (
 // machine's architecture; Prepare tells where its parts come from.
 type Config struct {
 	Arch   string // "amd64" or "arm64"; this machine's if empty
-	CPUs   int    // default 2 on amd64, 1 on arm64: the fastest of each
+	CPUs   int    // default 1, the fastest: one of this machine's emulates all, by turns
 	Memory uint64 // bytes, default 2 GiB; the files must fit twice
 
 	QEMU     QEMU     // the emulator; default the installed one if new enough, else one fetched
@@ -133,14 +133,10 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Arch == "" {
 		cfg.Arch = runtime.GOARCH
 	}
-	a, ok := machines[cfg.Arch]
-	if !ok {
+	if _, ok := machines[cfg.Arch]; !ok {
 		return cfg, fmt.Errorf("lab: no architecture %q: have amd64, arm64", cfg.Arch)
 	}
-	if cfg.CPUs == 0 {
-		cfg.CPUs = a.cpus
-	}
-	if cfg.ICount {
+	if cfg.CPUs == 0 || cfg.ICount {
 		cfg.CPUs = 1
 	}
 	if cfg.Memory == 0 {

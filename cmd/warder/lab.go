@@ -65,7 +65,7 @@ means that the lab itself failed.`,
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.StringVar(&f.cfg.Arch, "arch", "", "architecture, amd64 or arm64 (default this machine's)")
-	flags.IntVar(&f.cfg.CPUs, "cpus", 0, "CPUs (default 2 on amd64, 1 on arm64)")
+	flags.IntVar(&f.cfg.CPUs, "cpus", 0, "CPUs, which one of this machine's emulates by turns (default 1)")
 	flags.Uint64Var(&f.memory, "memory", 2048, "memory in MiB; files count twice")
 	flags.StringVar(&f.cfg.Kernel, "kernel", "", "outer kernel (default the guest kernel of warder kernel pull)")
 	flags.StringSliceVar(&f.cfg.Modules, "module", nil, "kernel modules for --kernel, in order")

@@ -26,7 +26,7 @@ func (l *labRun) again(ctx context.Context) error {
 		}
 		l.report.note("%s: %s: once more, alone: %s", l.run.Place, p.ImportPath, strings.Join(names, ", "))
 		l.close()
-		second := &labRun{o: l.o, arch: l.arch, dir: l.dir, cfg: l.cfg, report: l.report, run: newRun(l.run.Place)}
+		second := &labRun{o: l.o, arch: l.arch, dir: l.dir, cpus: l.cpus, cfg: l.cfg, report: l.report, run: newRun(l.run.Place)}
 		second.o.run = only(names)
 		err := second.test(ctx, p)
 		second.close()

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -202,5 +204,33 @@ func TestSummarySaysWhatScriptsLookFor(t *testing.T) {
 				t.Errorf("no line %q in\n%s", c.line, &b)
 			}
 		})
+	}
+}
+
+// TestCPUsFor takes the number of CPUs from the command line, a package's file, or 1.
+func TestCPUsFor(t *testing.T) {
+	dir := func(content string) string {
+		d := t.TempDir()
+		if err := os.Mkdir(filepath.Join(d, "testdata"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if content != "" {
+			if err := os.WriteFile(filepath.Join(d, labCPUs), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return d
+	}
+	for _, c := range []struct {
+		option  int
+		content string
+		want    int
+	}{{0, "", 1}, {0, "2\n", 2}, {1, "2\n", 1}, {3, "", 3}} {
+		if n, err := (options{cpus: c.option}).cpusFor(dir(c.content)); n != c.want || err != nil {
+			t.Errorf("-cpus %d and %q: %d, %v, want %d", c.option, c.content, n, err, c.want)
+		}
+	}
+	if n, err := (options{}).cpusFor(dir("two")); err == nil {
+		t.Errorf("%q is %d CPUs", "two", n)
 	}
 }

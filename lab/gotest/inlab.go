@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +23,7 @@ type labRun struct {
 	arch   string
 	dir    string // for binaries and results
 	tests  []goPackage
+	cpus   map[string]int // that a package's tests want of the machine, by its path
 	cfg    lab.Config
 	report *reporter
 	run    *run
@@ -28,14 +31,14 @@ type labRun struct {
 }
 
 // runInLab compiles the tests that need KVM for arch and runs all of them in
-// one outer machine: booting is paid once.
+// one outer machine, or one for each number of CPUs: booting is paid once.
 func runInLab(ctx context.Context, o options, arch string, report *reporter) (*run, error) {
 	dir, err := os.MkdirTemp("", "warder-gotest-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	l := &labRun{o: o, arch: arch, dir: dir, report: report, run: newRun("lab " + arch)}
+	l := &labRun{o: o, arch: arch, dir: dir, report: report, run: newRun("lab " + arch), cpus: map[string]int{}}
 	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -58,7 +61,7 @@ func (l *labRun) prepare(ctx context.Context) error {
 		return err
 	}
 	l.cfg = lab.Config{
-		Arch: l.arch, CPUs: l.o.cpus, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{l.o.kernel}, GuestKernel: l.o.guest,
+		Arch: l.arch, Memory: l.o.memory << 20, Guests: true, Flavours: []kernelpkg.Flavour{l.o.kernel}, GuestKernel: l.o.guest,
 		Init: filepath.Join(l.dir, "init"), Log: l.report.logger(l.run.Place),
 	}
 	if err := buildInit(ctx, l.arch, l.cfg.Init); err != nil {
@@ -75,8 +78,34 @@ func (l *labRun) prepare(ctx context.Context) error {
 			return err
 		}
 		l.tests = append(l.tests, p)
+		if l.cpus[p.ImportPath], err = l.o.cpusFor(p.Dir); err != nil {
+			return err
+		}
 	}
+	slices.SortStableFunc(l.tests, func(a, b goPackage) int { return l.cpus[a.ImportPath] - l.cpus[b.ImportPath] })
 	return nil
+}
+
+// labCPUs holds how many CPUs a package's tests want of the outer machine, if not one:
+// guests have as many as their host at most.
+const labCPUs = "testdata/lab-cpus"
+
+// cpusFor is how many CPUs the machine has for the tests in a directory.
+func (o options) cpusFor(dir string) (int, error) {
+	if o.cpus > 0 {
+		return o.cpus, nil
+	}
+	b, err := os.ReadFile(filepath.Join(dir, labCPUs))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 1, nil
+	} else if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", filepath.Join(dir, labCPUs), err)
+	}
+	return n, nil
 }
 
 // labPackages names, one a line, the Debian packages that a package's tests need
@@ -112,8 +141,7 @@ func (l *labRun) addPackage(p goPackage, binary string) error {
 	return nil
 }
 
-// attempts is how often a package is run when its outer machine fails: on amd64 that happens in most
-// whole runs (decision 0001), and a package takes up to five minutes of one.
+// attempts is how often a package is run when its outer machine fails (decision 0001).
 const attempts = 3
 
 // test runs a package's tests. Its error says that there is no point in going
@@ -122,7 +150,7 @@ func (l *labRun) test(ctx context.Context, p goPackage) error {
 	var err error
 	for range attempts {
 		l.run.forget(p.ImportPath)
-		if err = l.boot(ctx); err == nil {
+		if err = l.boot(ctx, l.cpus[p.ImportPath]); err == nil {
 			err = l.once(ctx, p)
 		}
 		if ctx.Err() != nil {
@@ -140,7 +168,11 @@ func (l *labRun) test(ctx context.Context, p goPackage) error {
 	return nil
 }
 
-func (l *labRun) boot(ctx context.Context) (err error) {
+func (l *labRun) boot(ctx context.Context, cpus int) (err error) {
+	if l.cfg.CPUs != cpus {
+		l.close()
+		l.cfg.CPUs = cpus
+	}
 	if l.m == nil {
 		l.m, err = lab.Start(ctx, l.cfg)
 	}

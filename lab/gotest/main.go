@@ -3,8 +3,9 @@
 //
 // The tests here run first. One that needs KVM skips itself, saying "runs in
 // the lab"; the packages that have such tests (they import internal/testkvm)
-// are then compiled for each architecture and run in one outer machine each,
-// which has the Debian packages that their testdata/lab-packages name.
+// are then compiled for each architecture and run in one outer machine each, or one
+// for each number of CPUs in their testdata/lab-cpus, which has the Debian packages
+// that their testdata/lab-packages name.
 // Everything put off must have passed in the lab at the end.
 package main
 
@@ -59,7 +60,7 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time for the tests of one package")
 	flag.DurationVar(&o.overall, "overall", 45*time.Minute, "time for everything, after which it hangs")
 	flag.Uint64Var(&o.memory, "memory", 2048, "memory of an outer machine in MiB")
-	flag.IntVar(&o.cpus, "cpus", 0, "CPUs of an outer machine (default what is fastest for the architecture)")
+	flag.IntVar(&o.cpus, "cpus", 0, "CPUs of the outer machines (default what packages' testdata/lab-cpus say, else 1)")
 	flag.IntVar(&o.slowest, "slowest", 8, "how many of the tests that took longest to name at the end")
 	flag.Parse()
 	if o.packages = flag.Args(); len(o.packages) == 0 {
