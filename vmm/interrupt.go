@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"fmt"
+	"os"
 	"sync"
 
 	"warder/devices/irq"
@@ -10,11 +11,10 @@ import (
 // pin is an interrupt line. While it is held it remembers that it was to be pulsed: an
 // edge says that there is something to look at, and one says as much as several.
 type pin struct {
-	pulse func() error
-
-	mu   sync.Mutex
-	held bool
-	due  bool // pulsed while held
+	mu    sync.Mutex
+	pulse func() error // fails once the machine has gone
+	held  bool
+	due   bool // pulsed while held
 }
 
 // Pulse implements irq.Line.
@@ -45,6 +45,15 @@ func (p *pin) release() error {
 	return p.pulse()
 }
 
+// cut takes the machine away from who may pulse yet: its descriptor may soon be another
+// machine's.
+func (p *pin) cut() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pulse = func() error { return os.ErrClosed }
+	return nil
+}
+
 // newLine makes the line of an interrupt: a pin of the I/O APIC on amd64, a shared
 // peripheral interrupt on arm64.
 func (m *Machine) newLine(gsi uint32) (irq.Line, error) {
@@ -53,6 +62,7 @@ func (m *Machine) newLine(gsi uint32) (irq.Line, error) {
 		return nil, fmt.Errorf("interrupt %d: %w", gsi, err)
 	}
 	p := &pin{pulse: pulse}
+	m.onClose(p.cut)
 	m.pins = append(m.pins, p)
 	return p, nil
 }
