@@ -30,6 +30,8 @@ type Frame struct {
 	Len int
 	// Queue is the queue pair that it was sent in.
 	Queue int
+	// Done is called when a frame that is no guest's is released; nil: nobody waits for it.
+	Done func()
 
 	sender *transmitter // nil for a frame of nobody's
 	chain  *virtq.Chain
@@ -39,8 +41,11 @@ type Frame struct {
 // Release gives the frame back to its sender: it has been delivered, or dropped.
 // It may be called from any goroutine, once.
 func (f *Frame) Release() {
-	if f.sender != nil {
+	switch {
+	case f.sender != nil:
 		f.sender.release(f)
+	case f.Done != nil:
+		f.Done()
 	}
 }
 

@@ -77,7 +77,10 @@ func (a *acks) take(id stack.TransportEndpointID, ack uint32, keep bool, f *vnet
 	}
 	news := ack - s.acked
 	keep = keep && s.kept == nil && 0 < news && news < a.small
-	s.acked, s.kept, s.old = ack, nil, false // what was kept said no more than this does
+	if s.kept != nil {
+		s.kept.Release() // it said no more than this does
+	}
+	s.acked, s.kept, s.old = ack, nil, false
 	if !keep {
 		return nil, true
 	}

@@ -27,7 +27,7 @@ const (
 // them does not do the stack's work.
 type link struct {
 	g     *Gateway
-	queue chan []byte
+	queue chan *buffer.View
 	full  atomic.Bool // the switch waits to be told of room
 	acks  *acks
 
@@ -43,7 +43,7 @@ var (
 )
 
 func newLink(g *Gateway) *link {
-	return &link{g: g, queue: make(chan []byte, inbound), acks: newAcks(g.cfg.MTU, g.port.Send), mtu: uint32(g.cfg.MTU)}
+	return &link{g: g, queue: make(chan *buffer.View, inbound), acks: newAcks(g.cfg.MTU, g.port.Send), mtu: uint32(g.cfg.MTU)}
 }
 
 // Queue implements net.Receiver.
@@ -62,9 +62,10 @@ func (l *link) Deliver(_ int, f *vnet.Frame, _ int) (int, error) {
 		}
 		l.full.Store(false)
 	}
-	b := append(make([]byte, 0, f.Len), f.Head...)
+	b := buffer.NewView(f.Len) // of the stack's own, which uses them again
+	b.Write(f.Head)
 	for _, p := range f.Body {
-		b = append(b, p...)
+		b.Write(p)
 	}
 	l.queue <- b
 	return 0, nil
@@ -106,11 +107,12 @@ func (l *link) run() {
 	}
 }
 
-func (l *link) inject(b []byte) {
+func (l *link) inject(v *buffer.View) {
 	var h packet.Headers
+	b := v.AsSlice()
 	h.Decode(b, len(b), true) // the switch has found it sound
 	if l.g.answerDHCP(b, &h) || l.g.answerDHCPv6(b, &h) || l.g.answerRouter(b, &h) {
-		return
+		return // with v, which a lease may hold a part of
 	}
 	if l.g.read(&h) {
 		l = l.g.reading
@@ -119,9 +121,10 @@ func (l *link) inject(b []byte) {
 	to := l.to
 	l.mu.RUnlock()
 	if to == nil {
+		v.Release()
 		return
 	}
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(b)})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
 	defer pkt.DecRef()
 	if !l.ParseHeader(pkt) {
 		return
@@ -147,8 +150,8 @@ func (g *Gateway) read(h *packet.Headers) bool {
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	n := 0
 	for _, pkt := range pkts.AsSlice() {
-		f := new(vnet.Frame)
-		f.Fill(pkt.ToView().AsSlice())
+		f := &vnet.Frame{Done: pkt.IncRef().DecRef} // it is read where it lies
+		f.Fill(pkt.AsSlices()...)
 		o := vnet.Offload{}
 		if g := pkt.GSOOptions; g.NeedsCsum {
 			o = vnet.Offload{NeedsCsum: true, CsumStart: etherHeader + uint16(g.L3HdrLen), CsumOffset: g.CsumOffset}
@@ -161,6 +164,7 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		h := o.Header(0)
 		if err := f.SetHeader(&h, vnet.AllOffloads, l.g.cfg.MTU); err != nil {
 			l.g.counts.ignored.Add(1)
+			f.Release()
 			continue
 		}
 		l.acks.pass(pkt, f)
