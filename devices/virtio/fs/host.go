@@ -126,52 +126,42 @@ type file struct {
 	flags int // of pwritev2
 }
 
-func (f file) ReadAt(p []byte, off int64) (total int, err error) {
-	for total < len(p) && err == nil {
-		var n int
-		n, err = f.ReadVectorAt([][]byte{p[total:]}, off+int64(total))
-		total += n
-	}
-	return total, err
-}
+func (f file) ReadAt(p []byte, off int64) (int, error) { return all(p, off, f.ReadVectorAt) }
+
+func (f file) WriteAt(p []byte, off int64) (int, error) { return all(p, off, f.WriteVectorAt) }
 
 // ReadVectorAt implements virtq.VectorReaderAt: a guest's buffers are pages, of which
 // each would be a system call.
 func (f file) ReadVectorAt(bufs [][]byte, off int64) (int, error) {
-	for {
-		n, err := iovec.ReadAt(f.fd, bufs, off)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		}
-		return n, nil
-	}
+	return some(io.EOF, func() (int, error) { return iovec.ReadAt(f.fd, bufs, off) })
 }
 
-func (f file) WriteAt(p []byte, off int64) (total int, err error) {
+// WriteVectorAt implements virtq.VectorWriterAt.
+func (f file) WriteVectorAt(bufs [][]byte, off int64) (int, error) {
+	return some(unix.EIO, func() (int, error) { return iovec.WriteAt(f.fd, bufs, off, f.flags) })
+}
+
+// all has move take the whole of p, which is at off.
+func all(p []byte, off int64, move func(bufs [][]byte, off int64) (int, error)) (total int, err error) {
 	for total < len(p) && err == nil {
 		var n int
-		n, err = f.WriteVectorAt([][]byte{p[total:]}, off+int64(total))
+		n, err = move([][]byte{p[total:]}, off+int64(total))
 		total += n
 	}
 	return total, err
 }
 
-// WriteVectorAt implements virtq.VectorWriterAt.
-func (f file) WriteVectorAt(bufs [][]byte, off int64) (int, error) {
+// some is what a system call moved; nothing is an error.
+func some(nothing error, call func() (int, error)) (int, error) {
 	for {
-		n, err := iovec.WriteAt(f.fd, bufs, off, f.flags)
+		n, err := call()
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
 			return 0, err
 		case n == 0:
-			return 0, unix.EIO
+			return 0, nothing
 		}
 		return n, nil
 	}
