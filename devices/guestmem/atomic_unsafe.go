@@ -45,6 +45,15 @@ func (m *Memory) word32(a Addr, n uint64) (*uint32, uint, error) {
 	return (*uint32)(unsafe.Pointer(unsafe.SliceData(b))), uint(a&3) * 8, nil
 }
 
+// words are those of 4 bytes that hold one of b, a piece of what [Memory.Slice] gave, of
+// the first of which before bytes come before b.
+func words(b []byte, before uint64) []uint32 {
+	// SAFETY: regions are whole words of 8 bytes, in the guest and on the host: the first
+	// word begins in the region, at a multiple of 4 on the host too, and the last ends in it.
+	first := unsafe.Add(unsafe.Pointer(unsafe.SliceData(b)), -int(before))
+	return unsafe.Slice((*uint32)(first), (before+uint64(len(b))+3)/4)
+}
+
 // Word is the word at a, a multiple of 8, where it lies: to be loaded again and
 // again by package sync/atomic. It must not be used after Close.
 func (m *Memory) Word(a Addr) (*uint64, error) {
@@ -99,10 +108,16 @@ func (m *Memory) StoreUint16(a Addr, v uint16) error {
 	if err != nil {
 		return err
 	}
+	store16(p, shift, v)
+	return nil
+}
+
+// store16 stores v in the word at p, above its lowest shift bits.
+func store16(p *uint32, shift uint, v uint16) {
 	for {
 		old := atomic.LoadUint32(p)
 		if atomic.CompareAndSwapUint32(p, old, old&^(0xffff<<shift)|uint32(v)<<shift) {
-			return nil
+			return
 		}
 	}
 }

@@ -32,8 +32,9 @@ func (b Batch) Pop() (*Chain, error) { return b.q.pop() }
 // Put is [Queue.Put].
 func (b Batch) Put(c *Chain, written uint32) error {
 	b.q.mu.Lock()
-	defer b.q.mu.Unlock()
-	return b.q.put(c, written)
+	err := b.q.put(c, written)
+	b.q.mu.Unlock()
+	return err
 }
 
 // Write is [Writer.Write] to the room of c.

@@ -43,9 +43,11 @@ type request struct {
 	first  [4][]byte // bufs of a short chain
 }
 
-func newRequest() *request {
+func newRequest(g *Gate) *request {
 	r := new(request)
 	r.bufs = r.first[:]
+	r.reader.gate, r.writer.gate = g, g
+	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, whole: r}
 	return r
 }
 
@@ -122,11 +124,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.left == 0 {
 		return 0, io.EOF
 	}
-	return r.each(min(len(p), r.left), func(b []byte) (int, error) {
-		n := copy(p, b)
-		p = p[n:]
-		return n, nil
-	})
+	n := 0
+	for n < len(p) && r.left > 0 {
+		m := copy(p[n:], r.next(r.left))
+		r.advance(m)
+		n += m
+	}
+	return n, nil
 }
 
 // Skip passes over n bytes, or fails with ErrShort over all that are left.
@@ -174,13 +178,17 @@ func (w *Writer) Write(p []byte) (int, error) {
 }
 
 func (w *Writer) write(p []byte) (int, error) {
-	n, err := w.each(len(p), func(b []byte) (int, error) {
-		n := copy(b, p)
-		p = p[n:]
-		return n, nil
-	})
+	n := 0
+	for n < len(p) && w.left > 0 {
+		m := copy(w.next(w.left), p[n:])
+		w.advance(m)
+		n += m
+	}
 	w.written += n
-	return n, err
+	if n < len(p) {
+		return n, ErrShort
+	}
+	return n, nil
 }
 
 // CopyAt reads n bytes at off of r, straight into guest memory, with one call for

@@ -21,24 +21,20 @@ type descriptor struct {
 	next  uint16
 }
 
-// descriptor copies descriptor i of the table at addr, once. i has been checked
-// against the table's size.
-func (q *Queue) descriptor(table guestmem.Addr, i uint16) (descriptor, error) {
-	p, err := q.mem.Slice(table+guestmem.Addr(i)*descSize, descSize)
-	if err != nil {
-		return descriptor{}, malformed("descriptor %d is not in RAM", i)
-	}
-	b := [descSize]byte(p) // on the stack, as memory's ReadAt would not have it
-	d := descriptor{
+// A table is one of descriptors, in guest memory.
+type table []byte
+
+func (t table) size() int { return len(t) / descSize }
+
+// descriptor copies descriptor i, which the table has, once.
+func (t table) descriptor(i uint16) descriptor {
+	b := [descSize]byte(t[int(i)*descSize:])
+	return descriptor{
 		addr:  guestmem.Addr(binary.LittleEndian.Uint64(b[0:])),
 		len:   binary.LittleEndian.Uint32(b[8:]),
 		flags: binary.LittleEndian.Uint16(b[12:]),
 		next:  binary.LittleEndian.Uint16(b[14:]),
 	}
-	if d.flags&^descFlags != 0 {
-		return descriptor{}, malformed("descriptor %d has unknown flags %#x", i, d.flags)
-	}
-	return d, nil
 }
 
 // maxBytes is the most that a chain may have (section 2.7.5.2: "Drivers MUST NOT
@@ -57,27 +53,30 @@ type walk struct {
 
 // chain reads the chain that starts at head into r.
 func (q *Queue) chain(head uint16, r *request) (*Chain, error) {
+	if err := q.desc.Check(); err != nil {
+		return nil, err
+	}
 	w := walk{q: q, bufs: r.bufs[:0]}
-	if err := w.table(q.cfg.Desc, q.cfg.Size, head, q.cfg.Indirect); err != nil {
+	if err := w.chain(q.desc.Bytes(), head, q.cfg.Indirect); err != nil {
 		return nil, err
 	}
 	r.bufs = w.bufs
-	r.reader = Reader{buffers{w.bufs[:w.readable:w.readable], w.in, q.cfg.Gate}}
-	r.writer = Writer{buffers: buffers{w.bufs[w.readable:], w.out, q.cfg.Gate}}
-	r.Chain = Chain{Reader: &r.reader, Writer: &r.writer, head: head, queue: q, whole: r}
+	r.reader.bufs, r.reader.left = w.bufs[:w.readable:w.readable], w.in
+	r.writer.bufs, r.writer.left, r.writer.written = w.bufs[w.readable:], w.out, 0
+	r.head, r.queue = head, q
 	return &r.Chain, nil
 }
 
-// table follows the chain from descriptor i of a table with size descriptors.
-// Only in the queue's own table may a descriptor refer to an indirect one.
-func (w *walk) table(table guestmem.Addr, size, i uint16, mayIndirect bool) error {
+// chain follows the chain from descriptor i of a table. Only in the queue's own table may
+// a descriptor refer to an indirect one.
+func (w *walk) chain(t table, i uint16, mayIndirect bool) error {
 	for {
-		if i >= size {
-			return malformed("descriptor %d of a table of %d", i, size)
+		if int(i) >= t.size() {
+			return malformed("descriptor %d of a table of %d", i, t.size())
 		}
-		d, err := w.q.descriptor(table, i)
-		if err != nil {
-			return err
+		d := t.descriptor(i)
+		if d.flags&^descFlags != 0 {
+			return malformed("descriptor %d has unknown flags %#x", i, d.flags)
 		}
 		if d.flags&descIndirect != 0 {
 			if !mayIndirect {
@@ -105,10 +104,11 @@ func (w *walk) indirect(d descriptor) error {
 	if d.len%descSize != 0 || n == 0 || n > uint32(w.q.cfg.Size) {
 		return malformed("indirect table of %d bytes in a queue of %d", d.len, w.q.cfg.Size)
 	}
-	if err := w.q.mem.Check(d.addr, uint64(d.len)); err != nil {
+	t, err := w.q.mem.Slice(d.addr, uint64(d.len))
+	if err != nil {
 		return malformed("indirect table at %#x is not in RAM", d.addr)
 	}
-	return w.table(d.addr, uint16(n), 0, false)
+	return w.chain(t, 0, false)
 }
 
 // buffer adds the buffer of d, the chain's next.

@@ -8,7 +8,7 @@ func TestKeep(t *testing.T) {
 	q := &Queue{cfg: Config{Size: size}, inFlight: make([]bool, size)}
 	var requests []*request
 	for range size {
-		r := newRequest()
+		r := newRequest(new(Gate))
 		r.bufs = make([][]byte, 0, size/2)
 		requests = append(requests, r)
 	}

@@ -69,20 +69,26 @@ type Queue struct {
 	mem *guestmem.Memory
 	cfg Config
 
+	desc  *guestmem.Window // the descriptor table; of the goroutine that pops
+	avail *guestmem.Window // flags, index and elements of the driver's ring; of the same
+
 	next     uint16    // avail index of the chain to pop
+	known    uint16    // chains from there on that the driver is known to have made available
 	lingered uint16    // next, when Linger let others run
 	rested   time.Time // until when it does not again
 	err      error     // what was malformed, for good
 	ctx      context.Context
 	worker   *meter.Worker // that of ctx, whose goroutine pops
 
-	mu       sync.Mutex // guards the used ring
-	used     uint16     // index of the next used element
-	shown    uint16     // the index that the driver sees
-	flags    uint16     // of the used ring
-	inFlight []bool     // by head: popped and not given back
-	spare    []*request // given back
-	kept     int        // what they have room for, in buffers
+	mu       sync.Mutex       // guards the used ring
+	ring     *guestmem.Window // the used ring
+	wants    *guestmem.Window // the driver's ring, for what it wants to know
+	used     uint16           // index of the next used element
+	shown    uint16           // the index that the driver sees
+	flags    uint16           // of the used ring
+	inFlight []bool           // by head: popped and not given back
+	spare    []*request       // given back
+	kept     int              // what they have room for, in buffers
 }
 
 // New makes a queue, or says what is wrong with where the driver put it.
@@ -90,21 +96,26 @@ func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
 	if cfg.Size == 0 || cfg.Size > MaxSize || cfg.Size&(cfg.Size-1) != 0 {
 		return nil, malformed("size %d is no power of two up to %d", cfg.Size, MaxSize)
 	}
+	q := &Queue{mem: mem, inFlight: make([]bool, cfg.Size)}
 	n := uint64(cfg.Size)
 	for _, part := range []struct {
 		name        string
 		addr        guestmem.Addr
 		size, align uint64
+		windows     []**guestmem.Window
 	}{
-		{"descriptor table", cfg.Desc, n * descSize, 16},
-		{"available ring", cfg.Avail, ringHeader + n*availElement + 2, 2},
-		{"used ring", cfg.Used, ringHeader + n*usedElement + 2, 4},
+		{"descriptor table", cfg.Desc, n * descSize, 16, []**guestmem.Window{&q.desc}},
+		{"available ring", cfg.Avail, ringHeader + n*availElement + 2, 2, []**guestmem.Window{&q.avail, &q.wants}},
+		{"used ring", cfg.Used, ringHeader + n*usedElement + 2, 4, []**guestmem.Window{&q.ring}},
 	} {
 		if uint64(part.addr)%part.align != 0 {
 			return nil, malformed("%s at %#x is not aligned to %d", part.name, part.addr, part.align)
 		}
-		if err := mem.Check(part.addr, part.size); err != nil {
-			return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
+		for _, w := range part.windows {
+			var err error
+			if *w, err = mem.Window(part.addr, part.size); err != nil {
+				return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
+			}
 		}
 	}
 	if cfg.Counters == nil {
@@ -113,7 +124,8 @@ func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
 	if cfg.Gate == nil {
 		cfg.Gate = new(Gate)
 	}
-	return &Queue{mem: mem, cfg: cfg, inFlight: make([]bool, cfg.Size)}, nil
+	q.cfg = cfg
+	return q, nil
 }
 
 // Size is the number of descriptors.
@@ -125,33 +137,28 @@ func (q *Queue) fail(err error) error {
 	return err
 }
 
-// Places of the rings' parts.
-func (q *Queue) availFlags() guestmem.Addr { return q.cfg.Avail }
-func (q *Queue) availIdx() guestmem.Addr   { return q.cfg.Avail + 2 }
-func (q *Queue) availElem(i uint16) guestmem.Addr {
-	return q.cfg.Avail + ringHeader + availElement*guestmem.Addr(i%q.cfg.Size)
-}
-func (q *Queue) usedEvent() guestmem.Addr {
-	return q.cfg.Avail + ringHeader + availElement*guestmem.Addr(q.cfg.Size)
-}
-func (q *Queue) usedElem(i uint16) guestmem.Addr {
-	return q.cfg.Used + ringHeader + usedElement*guestmem.Addr(i%q.cfg.Size)
-}
-func (q *Queue) availEvent() guestmem.Addr {
-	return q.cfg.Used + ringHeader + usedElement*guestmem.Addr(q.cfg.Size)
-}
+// Places in the rings.
+const (
+	ringFlags = 0
+	ringIdx   = 2
+)
+
+func (q *Queue) availElem(i uint16) uint64 { return ringHeader + availElement*uint64(i%q.cfg.Size) }
+func (q *Queue) usedEvent() uint64         { return ringHeader + availElement*uint64(q.cfg.Size) }
+func (q *Queue) usedElem(i uint16) uint64  { return ringHeader + usedElement*uint64(i%q.cfg.Size) }
+func (q *Queue) availEvent() uint64        { return ringHeader + usedElement*uint64(q.cfg.Size) }
 
 // pending is how many chains the driver has made available and Pop has not
 // taken.
 func (q *Queue) pending() (uint16, error) {
-	idx, err := q.mem.LoadUint16(q.availIdx())
-	if err != nil {
+	if err := q.avail.Check(); err != nil {
 		return 0, q.fail(err)
 	}
-	n := idx - q.next
+	n := q.avail.LoadUint16(ringIdx) - q.next
 	if n > q.cfg.Size {
 		return 0, q.fail(malformed("%d chains available in a queue of %d", n, q.cfg.Size))
 	}
+	q.known = n
 	return n, nil
 }
 
@@ -168,14 +175,15 @@ func (q *Queue) pop() (*Chain, error) {
 	if q.err != nil {
 		return nil, q.err
 	}
-	n, err := q.pending()
-	if n == 0 || err != nil {
-		return nil, err
+	if q.known == 0 {
+		if n, err := q.pending(); n == 0 || err != nil {
+			return nil, err
+		}
 	}
-	head, err := q.mem.LoadUint16(q.availElem(q.next))
-	if err != nil {
+	if err := q.avail.Check(); err != nil {
 		return nil, q.fail(err)
 	}
+	head := q.avail.LoadUint16(q.availElem(q.next))
 	r, err := q.take(head)
 	if err != nil {
 		return nil, q.fail(err)
@@ -185,6 +193,7 @@ func (q *Queue) pop() (*Chain, error) {
 		return nil, q.fail(err)
 	}
 	q.next++
+	q.known--
 	q.cfg.Counters.Popped.Add(1)
 	q.cfg.Counters.Sent.Add(uint64(c.Reader.Len()))
 	return c, nil
@@ -197,18 +206,21 @@ func (q *Queue) take(head uint16) (*request, error) {
 		return nil, malformed("head %d in a queue of %d", head, q.cfg.Size)
 	}
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.inFlight[head] {
+		q.mu.Unlock()
 		return nil, malformed("head %d is available while it is being used", head)
 	}
 	q.inFlight[head] = true
-	last := len(q.spare) - 1
-	if last < 0 {
-		return newRequest(), nil
+	var r *request
+	if last := len(q.spare) - 1; last >= 0 {
+		r = q.spare[last]
+		q.spare = q.spare[:last]
+		q.kept -= r.kept()
 	}
-	r := q.spare[last]
-	q.spare = q.spare[:last]
-	q.kept -= r.kept()
+	q.mu.Unlock()
+	if r == nil {
+		r = newRequest(q.cfg.Gate)
+	}
 	return r, nil
 }
 
@@ -257,13 +269,12 @@ func (q *Queue) put(c *Chain, written uint32) error {
 	}
 	c.queue = nil
 	q.inFlight[c.head] = false
+	if err := q.ring.Check(); err != nil {
+		return err
+	}
 	elem := q.usedElem(q.used)
-	if err := q.mem.StoreUint32(elem, uint32(c.head)); err != nil {
-		return err
-	}
-	if err := q.mem.StoreUint32(elem+4, written); err != nil {
-		return err
-	}
+	q.ring.StoreUint32(elem, uint32(c.head))
+	q.ring.StoreUint32(elem+4, written)
 	q.used++
 	q.keep(c.whole)
 	q.cfg.Counters.Pushed.Add(1)
@@ -275,7 +286,8 @@ func (q *Queue) put(c *Chain, written uint32) error {
 // queue has descriptors: a guest that sent many long chains once is not to hold memory
 // of the host's by it.
 func (q *Queue) keep(r *request) {
-	r.reader, r.writer = Reader{}, Writer{}
+	r.reader.bufs, r.reader.left = nil, 0
+	r.writer.bufs, r.writer.left = nil, 0
 	if q.kept+r.kept() > int(q.cfg.Size) {
 		r.bufs = r.first[:]
 	}
@@ -303,19 +315,24 @@ func (q *Queue) show() error {
 // publish stores flags and index of the used ring, which only the device
 // writes, in one.
 func (q *Queue) publish() error {
-	return q.mem.StoreUint32(q.cfg.Used, uint32(q.flags)|uint32(q.shown)<<16)
+	if err := q.ring.Check(); err != nil {
+		return err
+	}
+	q.ring.StoreUint32(ringFlags, uint32(q.flags)|uint32(q.shown)<<16)
+	return nil
 }
 
 // wantsInterrupt reports whether the driver wants to know of one of the used
 // elements just published, old and on. Reading what it wants must not come before
 // the publishing: both are sequentially consistent atomics, see package guestmem.
 func (q *Queue) wantsInterrupt(old uint16) (bool, error) {
-	if q.cfg.EventIdx {
-		event, err := q.mem.LoadUint16(q.usedEvent())
-		return event-old < q.shown-old, err // indices wrap
+	if err := q.wants.Check(); err != nil {
+		return false, err
 	}
-	flags, err := q.mem.LoadUint16(q.availFlags())
-	return flags&availNoInterrupt == 0, err
+	if q.cfg.EventIdx {
+		return q.wants.LoadUint16(q.usedEvent())-old < q.shown-old, nil // indices wrap
+	}
+	return q.wants.LoadUint16(ringFlags)&availNoInterrupt == 0, nil
 }
 
 // Wait waits until there is a chain to pop, or ctx ends. The driver rings the
@@ -391,14 +408,18 @@ func (q *Queue) askForKick(on bool) error {
 		return err
 	}
 	defer q.cfg.Gate.leave()
-	if q.cfg.EventIdx {
-		if !on {
-			return nil // it rings once, for the chain it was asked to ring for
-		}
-		return q.mem.StoreUint16(q.availEvent(), q.next)
+	if q.cfg.EventIdx && !on {
+		return nil // it rings once, for the chain it was asked to ring for
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.cfg.EventIdx {
+		if err := q.ring.Check(); err != nil {
+			return err
+		}
+		q.ring.StoreUint16(q.availEvent(), q.next)
+		return nil
+	}
 	q.flags = usedNoNotify
 	if on {
 		q.flags = 0
