@@ -89,15 +89,15 @@ func (c *Conn) accept() {
 	c.schedule()
 }
 
-// receive takes a packet of the guest for this connection.
-func (c *Conn) receive(h header, payload []byte) {
+// receive takes a packet of the guest for this connection, see [Device.receive].
+func (c *Conn) receive(h header, payload []byte, in *chunk) (kept bool) {
 	if h.Op == OpReset {
 		c.endByReset()
-		return
+		return false
 	}
 	if h.Len != 0 && h.Op != OpData || !c.grant(h) {
 		c.abort(syscall.EPROTO)
-		return
+		return false
 	}
 	switch {
 	case h.Op == OpResponse && c.state == dialing:
@@ -106,7 +106,7 @@ func (c *Conn) receive(h header, payload []byte) {
 	case c.state != open:
 		c.abort(syscall.EPROTO)
 	case h.Op == OpData:
-		c.receiveData(payload)
+		kept = c.receiveData(payload, in)
 	case h.Op == OpShutdown:
 		c.receiveShutdown(h.Flags)
 	case h.Op == OpCreditUpdate:
@@ -116,6 +116,7 @@ func (c *Conn) receive(h header, payload []byte) {
 		c.abort(syscall.EPROTO)
 	}
 	c.schedule()
+	return kept
 }
 
 // grant takes the flow control part of a packet (§5.10.6.3). It reports false when
@@ -148,17 +149,22 @@ func (c *Conn) credit() int {
 	return int(c.peerAlloc - used)
 }
 
-func (c *Conn) receiveData(p []byte) {
+func (c *Conn) receiveData(p []byte, in *chunk) (kept bool) {
 	switch {
 	case c.recvEnd || len(p) > c.recv.free():
 		// Sending after the end, or beyond the credit that we gave.
 		c.abort(syscall.EPROTO)
 	case c.closed:
 		c.fwdCnt += uint32(len(p)) // nobody reads it any more
-	default:
+	case in == nil || len(p) == 0:
 		c.recv.write(p)
 		c.readable.Broadcast()
+	default:
+		c.recv.add(part{chunk: in, end: len(p)})
+		c.readable.Broadcast()
+		return true
 	}
+	return false
 }
 
 func (c *Conn) receiveShutdown(flags uint32) {

@@ -261,7 +261,7 @@ func TestPacketsThatAreNotForUs(t *testing.T) {
 	// Other guests and socket types are refused, so that connect fails at once.
 	h.Op = OpRequest
 	p.send(h, "")
-	got, _, ok := p.d.next(nil)
+	got, _, ok := p.d.next(1)
 	if !ok || got.Op != OpReset || got.SrcCID != 7 || got.DstCID != testCID {
 		t.Errorf("answer to a request for CID 7: %+v", got)
 	}
@@ -370,7 +370,7 @@ func TestCreditForTheGuest(t *testing.T) {
 	if _, err := io.ReadFull(c, buf[:1]); err != nil {
 		t.Fatal(err)
 	}
-	got, _, ok := p.d.next(nil)
+	got, _, ok := p.d.next(1)
 	if !ok || got.Op != OpCreditUpdate || got.FwdCnt != bufferSize/2 || got.BufAlloc != bufferSize {
 		t.Fatalf("credit update: %+v, %v", got, ok)
 	}
@@ -392,9 +392,8 @@ func TestConnectionsTakeTurns(t *testing.T) {
 		}
 	}
 	var order []uint32
-	buf := make([]byte, 16<<10)
 	for range 9 {
-		h, _, _ := p.d.next(buf)
+		h, _, _ := p.d.next(16 << 10)
 		order = append(order, h.DstPort-1000)
 	}
 	if want := []uint32{0, 1, 2, 0, 1, 2, 0, 1, 2}; !slices.Equal(order, want) {

@@ -196,21 +196,21 @@ func (d *Device) endAll(err error) {
 	}
 }
 
-// receive takes one packet of the guest. The payload is good until it returns; w is room
-// for the watcher's view.
-func (d *Device) receive(w *Packet, h header, payload []byte) {
+// receive takes one packet of the guest. The payload is good until it returns; if it is at
+// the start of a chunk it may keep that. w is room for the watcher's view.
+func (d *Device) receive(w *Packet, h header, payload []byte, in *chunk) (kept bool) {
 	if h.SrcCID != uint64(d.cid) {
 		d.dropped.Add(1) // §5.10.6.4.1: not a packet of this guest
-		return
+		return false
 	}
 	if !d.passes(w, h, payload, ports{guest: h.SrcPort, host: h.DstPort}) {
-		return
+		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if h.DstCID != HostCID || h.Type != typeStream {
 		d.refuse(h)
-		return
+		return false
 	}
 	c := d.conns[ports{guest: h.SrcPort, host: h.DstPort}]
 	if c != nil && c.closed && h.Op == OpRequest {
@@ -221,12 +221,13 @@ func (d *Device) receive(w *Packet, h header, payload []byte) {
 	}
 	switch {
 	case c != nil:
-		c.receive(h, payload)
+		return c.receive(h, payload, in)
 	case h.Op == OpRequest:
 		d.request(h)
 	default:
 		d.refuse(h)
 	}
+	return false
 }
 
 // request takes a connection that the guest wants to make.
@@ -274,30 +275,49 @@ func (d *Device) reset(r header) {
 	signal(d.output)
 }
 
-// next makes the next packet for the guest with up to len(p) bytes of payload in p,
-// or reports that there is none. Resets and connections take turns, and so do the
-// connections among themselves.
-func (d *Device) next(p []byte) (header, int, bool) {
+// hasOutput reports whether next is likely to have something.
+func (d *Device) hasOutput() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for len(d.refusals)+len(d.ready) > 0 {
+	return len(d.refusals)+len(d.ready) > 0
+}
+
+// outgoing is a packet for the guest. Whoever has it gives its payload back.
+type outgoing struct {
+	header
+	payload part
+}
+
+// next makes the next packet for the guest with up to n bytes of payload, or reports that
+// there is none, and whether it is likely to have more. Resets and connections take turns,
+// and so do the connections among themselves.
+func (d *Device) next(n int) (p outgoing, more, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for !ok && len(d.refusals)+len(d.ready) > 0 {
 		if len(d.refusals) > 0 && (!d.refused || len(d.ready) == 0) {
-			h := d.refusals[0]
+			p, ok = outgoing{header: d.refusals[0]}, true
 			d.refusals = slices.Delete(d.refusals, 0, 1)
 			d.refused = true
-			return h, 0, true
+			break
 		}
 		d.refused = false
-		c := d.ready[0]
-		d.ready = slices.Delete(d.ready, 0, 1)
-		c.queued = false
-		h, n, ok := c.emit(p)
-		c.schedule()
-		if ok {
-			return h, n, true
-		}
+		p, ok = d.ready[0].emit(n)
+		d.turn()
 	}
-	return header{}, 0, false
+	return p, len(d.refusals)+len(d.ready) > 0, ok
+}
+
+// turn puts the first connection in line at its end, or out of it.
+func (d *Device) turn() {
+	c := d.ready[0]
+	if len(d.ready) == 1 && c.hasOutput() {
+		c.ask()
+		return
+	}
+	d.ready = slices.Delete(d.ready, 0, 1)
+	c.queued = false
+	c.schedule()
 }
 
 // signal makes the channel of capacity 1 ready.

@@ -122,7 +122,9 @@ func (r *fuzzRun) step(s []byte) {
 		if what&0x10 != 0 {
 			h.DstPort = r.d.lastPort // of a connection that the host made
 		}
-		r.d.receive(new(Packet), h, r.buf[:length])
+		if c := newChunk(); !r.d.receive(new(Packet), h, c.bytes[:length], c) {
+			c.give()
+		}
 		for _, l := range r.listeners {
 			select {
 			case c := <-l.backlog:
@@ -178,10 +180,12 @@ func (r *fuzzRun) take(room int) {
 		for p, c := range r.d.conns {
 			credit[p] = c.credit()
 		}
-		h, n, ok := r.d.next(r.buf[:room])
+		h, _, ok := r.d.next(room)
 		if !ok {
 			return
 		}
+		n := h.payload.len()
+		h.payload.give()
 		p := ports{guest: h.DstPort, host: h.SrcPort}
 		if h.Op == OpData && (n == 0 || n > credit[p]) || h.Op != OpData && n != 0 || int(h.Len) != n || n > room {
 			r.t.Fatalf("packet %+v with %d bytes in %d, credit %d", h, n, room, credit[p])
@@ -199,7 +203,7 @@ func (r *fuzzRun) check(maxConns int) {
 			r.t.Fatalf("connection %+v in state %d stands for %+v", c.ports, c.state, p)
 		}
 		for _, f := range []*fifo{&c.recv, &c.send} {
-			if f.n > bufferSize || len(f.parts) > bufferSize/len(chunk{})+1 {
+			if f.n > bufferSize || len(f.parts) > 2*bufferSize/chunkSize+1 {
 				r.t.Fatalf("connection %+v has %d bytes in %d chunks", p, f.n, len(f.parts))
 			}
 		}

@@ -110,15 +110,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 	defer c.d.mu.Unlock()
 	total := 0
 	for {
-		switch {
-		case c.closed:
-			return total, c.opError("write", net.ErrClosed)
-		case c.writeDeadline.passed:
-			return total, c.opError("write", os.ErrDeadlineExceeded)
-		case c.sendEnd || c.shutdown&ShutdownSend != 0:
-			return total, c.opError("write", syscall.EPIPE)
-		case c.state == over:
-			return total, c.opError("write", c.reason())
+		if err := c.writeError(); err != nil {
+			return total, err
 		}
 		n := c.send.write(p[total:])
 		total += n
@@ -127,6 +120,64 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 		if total == len(p) {
 			return total, nil
+		}
+		c.writable.Wait()
+	}
+}
+
+// writeError is why there cannot be written, nil if there can.
+func (c *Conn) writeError() error {
+	switch {
+	case c.closed:
+		return c.opError("write", net.ErrClosed)
+	case c.writeDeadline.passed:
+		return c.opError("write", os.ErrDeadlineExceeded)
+	case c.sendEnd || c.shutdown&ShutdownSend != 0:
+		return c.opError("write", syscall.EPIPE)
+	case c.state == over:
+		return c.opError("write", c.reason())
+	}
+	return nil
+}
+
+// ReadFrom implements io.ReaderFrom: it writes what r gives, as it comes, until r's end. Its
+// errors are those of Write and of r.
+func (c *Conn) ReadFrom(r io.Reader) (total int64, err error) {
+	in := newSource(r)
+	for {
+		// Nothing is read as long as there is no room for it: it would be lost.
+		if err := c.put(part{}, chunkSize); err != nil {
+			return total, err
+		}
+		p, err := in.next()
+		n := p.len()
+		if err := c.put(p, n); err != nil {
+			return total, err
+		}
+		total += int64(n)
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// put puts p into the connection's buffer, and gives it back if that cannot be, once there
+// is room for n bytes.
+func (c *Conn) put(p part, n int) error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	for {
+		if err := c.writeError(); err != nil {
+			p.give()
+			return err
+		}
+		if c.send.free() >= n {
+			c.send.add(p)
+			c.schedule()
+			return nil
 		}
 		c.writable.Wait()
 	}

@@ -5,13 +5,18 @@ func (c *Conn) schedule() {
 	if c.queued || !c.hasOutput() {
 		return
 	}
+	c.ask()
+	c.queued = true
+	c.d.ready = append(c.d.ready, c)
+	signal(c.d.output)
+}
+
+// ask has a connection that is out of credit ask for some, once.
+func (c *Conn) ask() {
 	if c.send.n > 0 && c.credit() == 0 && !c.asked {
 		c.asked = true
 		c.owe |= oweAsk
 	}
-	c.queued = true
-	c.d.ready = append(c.d.ready, c)
-	signal(c.d.output)
 }
 
 func (c *Conn) hasOutput() bool {
@@ -29,42 +34,41 @@ func (c *Conn) hasOutput() bool {
 	}
 }
 
-// emit makes the connection's next packet; its payload, of up to len(p) bytes, is
-// in p.
-func (c *Conn) emit(p []byte) (header, int, bool) {
+// emit makes the connection's next packet, with a payload of up to n bytes.
+func (c *Conn) emit(n int) (outgoing, bool) {
 	switch {
 	case !c.hasOutput():
-		return header{}, 0, false
+		return outgoing{}, false
 	case c.owe&oweRequest != 0:
 		c.owe &^= oweRequest
 		c.sent = true
-		return c.packet(OpRequest), 0, true
+		return outgoing{header: c.packet(OpRequest)}, true
 	case c.owe&oweResponse != 0:
 		c.owe &^= oweResponse
-		return c.packet(OpResponse), 0, true
+		return outgoing{header: c.packet(OpResponse)}, true
 	case c.owe&oweUpdate != 0:
 		c.owe &^= oweUpdate
-		return c.packet(OpCreditUpdate), 0, true
+		return outgoing{header: c.packet(OpCreditUpdate)}, true
 	case c.owe&oweAsk != 0:
 		c.owe &^= oweAsk
-		return c.packet(OpCreditRequest), 0, true
+		return outgoing{header: c.packet(OpCreditRequest)}, true
 	case c.send.n > 0:
-		n := c.send.read(p[:min(len(p), c.credit())])
-		if n == 0 {
-			return header{}, 0, false
+		if n = min(n, c.credit()); n <= 0 {
+			return outgoing{}, false
 		}
+		payload := c.send.lend(n)
 		h := c.packet(OpData)
-		h.Len = uint32(n)
-		c.txCnt += uint32(n)
+		h.Len = uint32(payload.len())
+		c.txCnt += h.Len
 		if c.send.free() >= bufferSize/2 { // whoever waits found no room at all
 			c.writable.Broadcast()
 		}
-		return h, n, true
+		return outgoing{h, payload}, true
 	default:
 		c.shutSent = c.shutdown
 		h := c.packet(OpShutdown)
 		h.Flags = c.shutdown
-		return h, 0, true
+		return outgoing{header: h}, true
 	}
 }
 

@@ -42,7 +42,7 @@ func (p peer) packet(o Op, guest, host uint32) header {
 
 func (p peer) send(h header, payload string) {
 	h.Len = uint32(len(payload))
-	p.d.receive(new(Packet), h, []byte(payload))
+	p.d.receive(new(Packet), h, []byte(payload), nil)
 }
 
 // sent is what the device has for the guest.
@@ -56,16 +56,17 @@ type sent struct {
 func (p peer) take() []sent {
 	p.t.Helper()
 	var all []sent
-	buf := make([]byte, 64<<10)
 	for {
-		h, n, ok := p.d.next(buf)
+		h, _, ok := p.d.next(64 << 10)
 		if !ok {
 			return all
 		}
+		n := h.payload.len()
 		if h.SrcCID != HostCID || h.DstCID != testCID || h.Type != typeStream || int(h.Len) != n {
 			p.t.Fatalf("malformed packet %+v with %d bytes", h, n)
 		}
-		all = append(all, sent{h.Op, h.DstPort, h.SrcPort, h.Flags, string(buf[:n])})
+		all = append(all, sent{h.Op, h.DstPort, h.SrcPort, h.Flags, string(h.payload.bytes())})
+		h.payload.give()
 	}
 }
 
@@ -105,10 +106,9 @@ func join(ctx context.Context, a, b *Device) (done func()) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			buf := make([]byte, 4096-HeaderSize)
 			watched := new(Packet)
 			for {
-				h, n, ok := from.next(buf)
+				h, _, ok := from.next(4096 - HeaderSize)
 				if !ok {
 					select {
 					case <-from.output:
@@ -118,7 +118,8 @@ func join(ctx context.Context, a, b *Device) (done func()) {
 					}
 				}
 				h.SrcCID, h.DstCID = testCID, HostCID
-				to.receive(watched, h, buf[:n])
+				to.receive(watched, h.header, h.payload.bytes(), nil)
+				h.payload.give()
 			}
 		}()
 		return done

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -201,6 +202,23 @@ func TestMalformedPackets(t *testing.T) {
 	d.send(p.packet(OpData, 1001, 7), "y")
 	if _, err := other.Read(make([]byte, 1)); err != nil {
 		t.Errorf("the other connection: %v", err)
+	}
+}
+
+// TestPacketsOfAnyLength sends what Linux does, and what it does not but may.
+func TestPacketsOfAnyLength(t *testing.T) {
+	dev, l := listening(t)
+	p, d := peer{t, dev}, newDriver(t, dev)
+	d.send(p.packet(OpRequest, 1000, 7), "")
+	d.expect(OpResponse)
+	c := accept(t, l)
+	for round, n := range []int{0, 1, 4096, chunkSize - 1, chunkSize, chunkSize + 1, 3 * chunkSize, 7} {
+		payload := strings.Repeat(string(rune('a'+round)), n)
+		d.send(p.packet(OpData, 1000, 7), payload)
+		got := make([]byte, n)
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != payload {
+			t.Fatalf("a packet of %d bytes did not come through: %v", n, err)
+		}
 	}
 }
 
