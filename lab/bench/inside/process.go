@@ -42,6 +42,9 @@ func (b *bench) start(ctx context.Context, args []string, console bool) (_ *mach
 	if m.others, err = kvmStats(); err != nil {
 		return nil, err
 	}
+	if err := settle(); err != nil {
+		return nil, err
+	}
 	if m.from, err = now(); err != nil {
 		return nil, err
 	}
