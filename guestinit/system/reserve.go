@@ -19,6 +19,9 @@ const (
 	patience = 2 * time.Second
 	// slack is how exactly the reserve is kept.
 	slack = 1 << 20
+	// growing is how long after the guest got memory there may be more of it on its way,
+	// which comes block by block.
+	growing = 200 * time.Millisecond
 )
 
 // A reserve is the last of the guest's memory, which its commands do not get at
@@ -38,6 +41,8 @@ type reserve struct {
 	crossings uint64    // so far
 	line      uint64    // bytes that the commands may use; 0 while there is no bound
 	total     uint64    // memory of the guest when the line was crossed
+	most      uint64    // memory that the guest had at the last look
+	grown     time.Time // when that was more than before
 	until     time.Time // when the host's time is up; zero while the line is not crossed
 }
 
@@ -57,7 +62,7 @@ func newReserve(dir, meminfo string) (*reserve, error) {
 
 // tick is when the reserve is to be looked at again.
 func (r *reserve) tick() time.Duration {
-	if r != nil && !r.until.IsZero() {
+	if r != nil && (!r.until.IsZero() || time.Since(r.grown) < growing) {
 		return shortTick
 	}
 	return calmTick
@@ -87,9 +92,13 @@ func (r *reserve) keep(now time.Time) {
 		return
 	}
 	m := r.memory()
+	if m.total > r.most && r.most != 0 {
+		r.grown = now
+	}
+	r.most = m.total
 	size := max(m.total/reservePart, leastReserve)
 	switch {
-	case !r.until.IsZero() && m.total > r.total: // there is more
+	case !r.until.IsZero() && (m.total > r.total || m.available > size+slack): // there is more, or was already
 		r.until = time.Time{}
 	case !r.until.IsZero() && now.After(r.until): // nobody gives any
 		r.until = time.Time{}
@@ -98,8 +107,16 @@ func (r *reserve) keep(now time.Time) {
 	case !r.until.IsZero(), r.line == 0 && m.available < 2*size:
 		return
 	}
-	if m.available > size {
+	// Who is above a line that is drawn too late, by what the commands took since they were
+	// looked at, is held up for as long as who has passed it by that much.
+	for range 3 {
+		if m.available <= size {
+			return
+		}
 		r.set(m.used + m.available - size)
+		if m = r.memory(); m.used <= r.line {
+			return
+		}
 	}
 }
 

@@ -60,16 +60,28 @@ func TestReserve(t *testing.T) {
 	state(480, 250, 162, 8)
 	r.keep(now)
 	is("with more", 162+250-40)
-	state(480, 30, 382, 9)
+	if r.tick() != shortTick {
+		t.Error("what comes block by block is looked at a second later")
+	}
+	state(480, 90, 373, 9)
+	if !r.crossed() {
+		t.Error("not crossed where the line was drawn for less")
+	}
+	r.keep(now)
+	is("with more than there was when it was drawn", 373+90-40)
+	if !r.until.IsZero() {
+		t.Error("the host is waited for, which has given all")
+	}
+	state(480, 30, 424, 10)
 	if !r.crossed() {
 		t.Error("not crossed a second time")
 	}
 	r.keep(time.Now().Add(2 * patience))
 	is("when nothing came", 0)
-	state(480, 60, 350, 9)
+	state(480, 60, 350, 10)
 	r.keep(now)
 	is("while little is available", 0)
-	state(480, 100, 310, 10)
+	state(480, 100, 310, 11)
 	r.keep(now)
 	is("when some is again", 370)
 }
