@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -90,11 +89,12 @@ func beyondRAM(pid, ram int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var total, size, seen int
+	var total, size, seen, largest int
 	for line := range strings.Lines(string(b)) {
 		var kib int
 		if _, err := fmt.Sscanf(line, "Size: %d kB", &kib); err == nil {
 			size = kib
+			largest = max(largest, size)
 		}
 		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kib); err != nil {
 			continue
@@ -106,7 +106,7 @@ func beyondRAM(pid, ram int) (float64, error) {
 		}
 	}
 	if seen == 0 {
-		return 0, errors.New("no mapping has the size of the guest's RAM")
+		return 0, fmt.Errorf("no mapping has the size of the guest's RAM, %d KiB: the largest has %d", ram<<10, largest)
 	}
 	return float64(total) / 1024, nil
 }
