@@ -65,49 +65,53 @@ func (o *outlet) serve(q *virtq.Queue) (obstacle, error) {
 	return why, err
 }
 
+// fill fills a batch of buffers.
 func (o *outlet) fill(b virtq.Batch) (obstacle, error) {
 	more := o.d.hasOutput()
 	for range publishAfter {
 		if !more {
 			return noPacket, nil
 		}
+		var err error
 		if o.room == nil {
-			c, err := b.Pop()
-			if err != nil {
-				return none, err
-			}
-			if c == nil {
-				return noBuffer, nil
-			}
-			o.room = c
-		}
-		if size := o.room.Writer.Len() - HeaderSize; size <= 0 {
-			o.d.dropped.Add(1) // of no use, which is no connection's fault
-		} else {
-			var p outgoing
-			var ok bool
-			if p, more, ok = o.d.next(size); !ok {
-				continue
-			}
-			passes := o.d.passes(&o.watched, p.header, p.payload.bytes(), ports{guest: p.DstPort, host: p.SrcPort})
-			var err error
-			if passes {
-				err = write(b, o.room, p)
-			}
-			p.payload.give()
-			if err != nil {
-				return none, err
-			}
-			if !passes {
-				continue
+			if o.room, err = b.Pop(); o.room == nil {
+				return noBuffer, err
 			}
 		}
-		if err := b.Put(o.room, uint32(o.room.Writer.Written())); err != nil {
+		if more, err = o.send(b); err != nil {
 			return none, err
 		}
-		o.room = nil
 	}
 	return none, nil
+}
+
+// send fills the buffer with the next packet, if there is one, and reports whether there
+// are likely to be more.
+func (o *outlet) send(b virtq.Batch) (more bool, err error) {
+	size := o.room.Writer.Len() - HeaderSize
+	if size <= 0 {
+		o.d.dropped.Add(1) // of no use, which is no connection's fault
+		return true, o.giveBack(b)
+	}
+	p, more, ok := o.d.next(size)
+	if !ok {
+		return more, nil
+	}
+	defer p.payload.give()
+	if !o.d.passes(&o.watched, p.header, p.payload.bytes(), ports{guest: p.DstPort, host: p.SrcPort}) {
+		return more, nil
+	}
+	if err := write(b, o.room, p); err != nil {
+		return more, err
+	}
+	return more, o.giveBack(b)
+}
+
+// giveBack gives the guest its buffer back, with what is in it.
+func (o *outlet) giveBack(b virtq.Batch) error {
+	c := o.room
+	o.room = nil
+	return b.Put(c, uint32(c.Writer.Written()))
 }
 
 // write writes a packet to the room of c, which it fits.
