@@ -6,7 +6,8 @@ import "syscall"
 type Watcher interface {
 	// Packet looks at a packet, which is good until it returns, and says whether the
 	// connection is to be reset instead. It is called by the worker of the queue that the
-	// packet is in, for both queues at once, and does not wait. Resets pass whatever it says.
+	// packet is in, for both queues at once, and does not wait: least of all for the device
+	// to be suspended, which waits for it. Resets pass whatever it says.
 	Packet(p *Packet) (cut bool)
 	// Reset says that all connections are over, without a packet: the driver has reset the
 	// device, or the device is gone. It does not wait.
