@@ -41,7 +41,7 @@ type reserve struct {
 	crossings uint64    // so far
 	line      uint64    // bytes that the commands may use; 0 while there is no bound
 	total     uint64    // memory of the guest when the line was crossed
-	most      uint64    // memory that the guest had at the last look
+	seen      uint64    // memory of the guest at the last look
 	grown     time.Time // when that was more than before
 	until     time.Time // when the host's time is up; zero while the line is not crossed
 }
@@ -92,10 +92,10 @@ func (r *reserve) keep(now time.Time) {
 		return
 	}
 	m := r.memory()
-	if m.total > r.most && r.most != 0 {
+	if m.total > r.seen && r.seen != 0 {
 		r.grown = now
 	}
-	r.most = m.total
+	r.seen = m.total
 	size := max(m.total/reservePart, leastReserve)
 	switch {
 	case !r.until.IsZero() && (m.total > r.total || m.available > size+slack): // there is more, or was already
@@ -107,16 +107,8 @@ func (r *reserve) keep(now time.Time) {
 	case !r.until.IsZero(), r.line == 0 && m.available < 2*size:
 		return
 	}
-	// Who is above a line that is drawn too late, by what the commands took since they were
-	// looked at, is held up for as long as who has passed it by that much.
-	for range 3 {
-		if m.available <= size {
-			return
-		}
+	if m.available > size {
 		r.set(m.used + m.available - size)
-		if m = r.memory(); m.used <= r.line {
-			return
-		}
 	}
 }
 
