@@ -17,10 +17,10 @@ type Window struct {
 }
 
 // Window is the n bytes at a, a multiple of 2, which must be in one region.
-func (m *Memory) Window(a Addr, n uint64) (*Window, error) {
-	w := &Window{mem: m, at: a, size: n}
+func (m *Memory) Window(a Addr, n uint64) (Window, error) {
+	w := Window{mem: m, at: a, size: n}
 	if n == 0 || a%2 != 0 {
-		return nil, ErrRange
+		return w, ErrRange
 	}
 	return w, w.find()
 }

@@ -77,10 +77,18 @@ func (b *buffers) next(n int) []byte {
 	return b.bufs[0][:min(n, len(b.bufs[0]))]
 }
 
-// advance uses up n bytes of what next gave.
+// advance uses up n bytes, of any number of pieces.
 func (b *buffers) advance(n int) {
-	b.bufs[0] = b.bufs[0][n:]
 	b.left -= n
+	bufs := b.bufs
+	for n > 0 && n >= len(bufs[0]) {
+		n -= len(bufs[0])
+		bufs = bufs[1:]
+	}
+	if n > 0 {
+		bufs[0] = bufs[0][n:]
+	}
+	b.bufs = bufs
 }
 
 // each gives f the next n bytes, piece by piece, until f fails, and returns how

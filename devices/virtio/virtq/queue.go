@@ -69,8 +69,8 @@ type Queue struct {
 	mem *guestmem.Memory
 	cfg Config
 
-	desc  *guestmem.Window // the descriptor table; of the goroutine that pops
-	avail *guestmem.Window // flags, index and elements of the driver's ring; of the same
+	desc  guestmem.Window // the descriptor table; of the goroutine that pops
+	avail guestmem.Window // flags, index and elements of the driver's ring; of the same
 
 	next     uint16    // avail index of the chain to pop
 	known    uint16    // chains from there on that the driver is known to have made available
@@ -80,15 +80,15 @@ type Queue struct {
 	ctx      context.Context
 	worker   *meter.Worker // that of ctx, whose goroutine pops
 
-	mu       sync.Mutex       // guards the used ring
-	ring     *guestmem.Window // the used ring
-	wants    *guestmem.Window // the driver's ring, for what it wants to know
-	used     uint16           // index of the next used element
-	shown    uint16           // the index that the driver sees
-	flags    uint16           // of the used ring
-	inFlight []bool           // by head: popped and not given back
-	spare    []*request       // given back
-	kept     int              // what they have room for, in buffers
+	mu       sync.Mutex      // guards the used ring
+	ring     guestmem.Window // the used ring
+	wants    guestmem.Window // the driver's ring, for what it wants to know
+	used     uint16          // index of the next used element
+	shown    uint16          // the index that the driver sees
+	flags    uint16          // of the used ring
+	inFlight []bool          // by head: popped and not given back
+	spare    []*request      // given back
+	kept     int             // what they have room for, in buffers
 }
 
 // New makes a queue, or says what is wrong with where the driver put it.
@@ -102,22 +102,21 @@ func New(mem *guestmem.Memory, cfg Config) (*Queue, error) {
 		name        string
 		addr        guestmem.Addr
 		size, align uint64
-		windows     []**guestmem.Window
+		window      *guestmem.Window
 	}{
-		{"descriptor table", cfg.Desc, n * descSize, 16, []**guestmem.Window{&q.desc}},
-		{"available ring", cfg.Avail, ringHeader + n*availElement + 2, 2, []**guestmem.Window{&q.avail, &q.wants}},
-		{"used ring", cfg.Used, ringHeader + n*usedElement + 2, 4, []**guestmem.Window{&q.ring}},
+		{"descriptor table", cfg.Desc, n * descSize, 16, &q.desc},
+		{"available ring", cfg.Avail, ringHeader + n*availElement + 2, 2, &q.avail},
+		{"used ring", cfg.Used, ringHeader + n*usedElement + 2, 4, &q.ring},
 	} {
 		if uint64(part.addr)%part.align != 0 {
 			return nil, malformed("%s at %#x is not aligned to %d", part.name, part.addr, part.align)
 		}
-		for _, w := range part.windows {
-			var err error
-			if *w, err = mem.Window(part.addr, part.size); err != nil {
-				return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
-			}
+		var err error
+		if *part.window, err = mem.Window(part.addr, part.size); err != nil {
+			return nil, malformed("%s at %#x is not in RAM", part.name, part.addr)
 		}
 	}
+	q.wants = q.avail // under another lock
 	if cfg.Counters == nil {
 		cfg.Counters = new(Counters)
 	}
@@ -179,8 +178,7 @@ func (q *Queue) pop() (*Chain, error) {
 		if n, err := q.pending(); n == 0 || err != nil {
 			return nil, err
 		}
-	}
-	if err := q.avail.Check(); err != nil {
+	} else if err := q.avail.Check(); err != nil {
 		return nil, q.fail(err)
 	}
 	head := q.avail.LoadUint16(q.availElem(q.next))

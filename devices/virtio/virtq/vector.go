@@ -47,7 +47,7 @@ func (b *buffers) vectors(n int, f func(bufs [][]byte) (int, error)) (done int, 
 		}
 		m, err := f(bufs)
 		m = min(max(m, 0), n-done)
-		b.pass(m)
+		b.advance(m)
 		done += m
 		if err == nil && m == 0 {
 			err = io.ErrNoProgress
@@ -57,20 +57,6 @@ func (b *buffers) vectors(n int, f func(bufs [][]byte) (int, error)) (done int, 
 		}
 	}
 	return done, nil
-}
-
-// pass uses up n bytes, of any number of pieces.
-func (b *buffers) pass(n int) {
-	b.left -= n
-	bufs := b.bufs
-	for n > 0 && n >= len(bufs[0]) {
-		n -= len(bufs[0])
-		bufs = bufs[1:]
-	}
-	if n > 0 {
-		bufs[0] = bufs[0][n:]
-	}
-	b.bufs = bufs
 }
 
 func (b *buffers) writeTo(w io.WriterAt, off int64, n int) (int, error) {
