@@ -78,7 +78,6 @@ func BenchmarkToSocket(b *testing.B) {
 		if d.receive(w, h, payload.bytes[:], payload) {
 			payload = newChunk()
 		}
-
 		sent += h.Len
 	}
 }
@@ -89,9 +88,9 @@ func BenchmarkToSocket(b *testing.B) {
 func BenchmarkFromSocket(b *testing.B) {
 	dir := b.TempDir()
 	dev := newDevice(b, Config{Dir: dir})
-	d := driver{virtqtest.NewDriver(b, dev), b}
+	d := virtqtest.NewDriver(b, dev)
 	d.Start(virtio.FEventIdx | virtio.FIndirectDesc)
-	rx := virtqtest.NewPump(d.Driver, rxQueue, []virtqtest.Buffer{{Room: 4096 - 320}})
+	rx := virtqtest.NewPump(d, rxQueue, []virtqtest.Buffer{{Room: 4096 - 320}})
 	rx.Fill()
 	program, err := net.Dial("unix", filepath.Join(dir, "vsock.sock"))
 	if err != nil {
@@ -118,10 +117,11 @@ func BenchmarkFromSocket(b *testing.B) {
 	b.SetBytes(int64(len(block)))
 	b.ReportAllocs()
 	b.ResetTimer()
+	failed := make(chan error, 1)
 	go func() {
 		for range b.N {
 			if _, err := program.Write(block); err != nil {
-				b.Error(err)
+				failed <- err
 				return
 			}
 		}
@@ -134,6 +134,11 @@ func BenchmarkFromSocket(b *testing.B) {
 		c.peerFwd = c.txCnt
 		done = c.txCnt == total
 		dev.mu.Unlock()
+		select {
+		case err := <-failed:
+			b.Fatal(err)
+		default:
+		}
 	}
 	b.ReportMetric(float64(packets)/float64(b.N), "packets/op")
 }

@@ -295,29 +295,19 @@ func (d *Device) next(n int) (p outgoing, more, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for !ok && len(d.refusals)+len(d.ready) > 0 {
-		if len(d.refusals) > 0 && (!d.refused || len(d.ready) == 0) {
+		d.refused = len(d.refusals) > 0 && (!d.refused || len(d.ready) == 0)
+		if d.refused {
 			p, ok = outgoing{header: d.refusals[0]}, true
 			d.refusals = slices.Delete(d.refusals, 0, 1)
-			d.refused = true
-			break
+			continue
 		}
-		d.refused = false
-		p, ok = d.ready[0].emit(n)
-		d.turn()
+		c := d.ready[0]
+		p, ok = c.emit(n)
+		d.ready = slices.Delete(d.ready, 0, 1)
+		c.queued = false
+		c.queue()
 	}
 	return p, len(d.refusals)+len(d.ready) > 0, ok
-}
-
-// turn puts the first connection in line at its end, or out of it.
-func (d *Device) turn() {
-	c := d.ready[0]
-	if len(d.ready) == 1 && c.hasOutput() {
-		c.ask()
-		return
-	}
-	d.ready = slices.Delete(d.ready, 0, 1)
-	c.queued = false
-	c.schedule()
 }
 
 // signal makes the channel of capacity 1 ready.

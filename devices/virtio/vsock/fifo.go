@@ -92,8 +92,8 @@ func (f *fifo) append(p []byte) int {
 	return n
 }
 
-// add takes p in, for which there is room. It is not copied unless it is short: chunks are
-// half full on average at the least.
+// add takes p in, the start of a chunk, for which there is room. It is not copied unless it
+// is short: chunks are half full on average at the least.
 func (f *fifo) add(p part) {
 	n := p.len()
 	switch {

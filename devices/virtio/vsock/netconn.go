@@ -146,15 +146,14 @@ func (c *Conn) ReadFrom(r io.Reader) (total int64, err error) {
 	in := newSource(r)
 	for {
 		// Nothing is read as long as there is no room for it: it would be lost.
-		if err := c.put(part{}, chunkSize); err != nil {
+		if err := c.awaitRoom(); err != nil {
 			return total, err
 		}
 		p, err := in.next()
-		n := p.len()
-		if err := c.put(p, n); err != nil {
+		if err := c.put(p); err != nil {
 			return total, err
 		}
-		total += int64(n)
+		total += int64(p.len())
 		if err == io.EOF {
 			return total, nil
 		}
@@ -164,20 +163,31 @@ func (c *Conn) ReadFrom(r io.Reader) (total int64, err error) {
 	}
 }
 
-// put puts p into the connection's buffer, and gives it back if that cannot be, once there
-// is room for n bytes.
-func (c *Conn) put(p part, n int) error {
+// awaitRoom waits until there is room for a chunk.
+func (c *Conn) awaitRoom() error {
 	c.d.mu.Lock()
 	defer c.d.mu.Unlock()
+	return c.roomFor(chunkSize)
+}
+
+// put puts p into the connection's buffer as soon as there is room, or gives it back.
+func (c *Conn) put(p part) error {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if err := c.roomFor(p.len()); err != nil {
+		p.give()
+		return err
+	}
+	c.send.add(p)
+	c.schedule()
+	return nil
+}
+
+// roomFor waits until there is room for n bytes. The caller holds the lock.
+func (c *Conn) roomFor(n int) error {
 	for {
-		if err := c.writeError(); err != nil {
-			p.give()
+		if err := c.writeError(); err != nil || c.send.free() >= n {
 			return err
-		}
-		if c.send.free() >= n {
-			c.send.add(p)
-			c.schedule()
-			return nil
 		}
 		c.writable.Wait()
 	}

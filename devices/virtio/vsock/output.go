@@ -1,22 +1,25 @@
 package vsock
 
-// schedule puts the connection into the line of those that have a packet to send.
+// schedule queues the connection, and wakes the worker that sends.
 func (c *Conn) schedule() {
-	if c.queued || !c.hasOutput() {
-		return
+	if c.queue() {
+		signal(c.d.output)
 	}
-	c.ask()
-	c.queued = true
-	c.d.ready = append(c.d.ready, c)
-	signal(c.d.output)
 }
 
-// ask has a connection that is out of credit ask for some, once.
-func (c *Conn) ask() {
+// queue puts the connection into the line of those that have a packet to send, if it has one
+// and is not there.
+func (c *Conn) queue() bool {
+	if c.queued || !c.hasOutput() {
+		return false
+	}
 	if c.send.n > 0 && c.credit() == 0 && !c.asked {
 		c.asked = true
 		c.owe |= oweAsk
 	}
+	c.queued = true
+	c.d.ready = append(c.d.ready, c)
+	return true
 }
 
 func (c *Conn) hasOutput() bool {
